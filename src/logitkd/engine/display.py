@@ -1,0 +1,142 @@
+"""What a person watching a run sees: one bar on a terminal, one line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+__all__ = ["Bar", "Display", "Lines", "clock", "make_display"]
+
+
+class Display(Protocol):
+    """Receives a run's news. All numbers are plain Python ones; accuracies in percent."""
+
+    def start(self, title: str, epochs: int, steps: int, done: int) -> None:
+        """A run of ``epochs`` times ``steps`` begins, ``done`` of these steps already taken."""
+
+    def step(self, epoch: int, done: int, numbers: dict[str, float]) -> None:
+        """``done`` steps of the run are taken; ``numbers`` may hold loss, train_top1, images_per_second, lr, eta."""
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """An epoch is finished and evaluated; ``line`` is what ``metrics.jsonl`` got."""
+
+    def note(self, message: str) -> None:
+        """Say something that is not a number."""
+
+    def stop(self) -> None:
+        """The run has ended, for whatever reason."""
+
+
+def clock(seconds: float) -> str:
+    """Return ``seconds`` as hours, minutes and seconds.
+
+    >>> clock(59), clock(3723)
+    ('0:59', '1:02:03')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Lines:
+    """One plain line an epoch on standard error."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+
+    def start(self, title: str, epochs: int, steps: int, done: int) -> None:
+        """Print what runs."""
+        self.epochs = epochs
+        self.note(title if not done else f"{title}: going on after step {done} of {epochs * steps}")
+
+    def step(self, epoch: int, done: int, numbers: dict[str, float]) -> None:
+        """Print nothing."""
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Print the epoch's numbers."""
+        self.note(
+            f"epoch {line['epoch']}/{self.epochs}  lr {line['lr']:.4g}  loss {line['loss']:.4f}  "
+            f"train {line['train']['top1']:.2f}  {line['split']} {line['eval']['top1']:.2f}  "
+            f"best {line['best']['top1']:.2f} (epoch {line['best']['epoch']})  "
+            f"{line['images_per_second']:.0f} images/s  {line['seconds']:.1f} s  ETA {clock(line['eta'])}"
+        )
+
+    def note(self, message: str) -> None:
+        """Print ``message``."""
+        print(message, file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """Print nothing."""
+
+
+class _Field(ProgressColumn):
+    """A number of the run, empty until it is known."""
+
+    max_refresh = 0.2
+
+    def __init__(self, label: str, key: str, form: str) -> None:
+        super().__init__()
+        self.label, self.key, self.form = label, key, form
+
+    def render(self, task: Task) -> Text:
+        value = task.fields.get(self.key)
+        if value is None:
+            return Text("")
+        return Text.assemble((f"{self.label} ", "dim"), value if isinstance(value, str) else format(value, self.form))
+
+
+class Bar:
+    """One progress bar for the whole run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def start(self, title: str, epochs: int, steps: int, done: int) -> None:
+        """Show the bar."""
+        self.epochs = epochs
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            _Field("epoch", "epoch", ""),
+            _Field("loss", "loss", ".3f"),
+            _Field("train", "train_top1", ".1f"),
+            _Field("eval", "eval_top1", ".2f"),
+            _Field("best", "best", ".2f"),
+            _Field("lr", "lr", ".4g"),
+            _Field("img/s", "images_per_second", ".0f"),
+            _Field("ETA", "eta", ""),
+            console=self.console,
+            refresh_per_second=4,
+        )
+        self.task = self.bar.add_task(title, total=epochs * steps, completed=done)
+        self.bar.start()
+
+    def step(self, epoch: int, done: int, numbers: dict[str, float]) -> None:
+        """Move the bar."""
+        shown: dict[str, Any] = dict(numbers)
+        if "eta" in shown:
+            shown["eta"] = clock(shown["eta"])
+        self.bar.update(self.task, completed=done, epoch=f"{epoch}/{self.epochs}", **shown)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Show the evaluation's accuracy."""
+        self.bar.update(self.task, eval_top1=line["eval"]["top1"], best=line["best"]["top1"])
+
+    def note(self, message: str) -> None:
+        """Print ``message`` above the bar."""
+        self.console.print(message, highlight=False, markup=False)
+
+    def stop(self) -> None:
+        """Leave the bar as it stands."""
+        if hasattr(self, "bar"):
+            self.bar.stop()
+
+
+def make_display(quiet: bool) -> Display:
+    """Return a bar on a terminal, plain lines elsewhere or when ``quiet``."""
+    console = Console(stderr=True)
+    return Lines() if quiet or not console.is_terminal else Bar(console)

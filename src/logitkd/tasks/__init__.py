@@ -1,0 +1,1 @@
+"""Tasks: what a batch is, how models become signals, what is measured."""
