@@ -1,1 +1,31 @@
-"""logitkd."""
+"""Data: any source of small labelled images -> one tensor on the device -> batches that carry their index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from logitkd.data.config import DataConfig
+
+if TYPE_CHECKING:
+    from logitkd.data.images import ImageData, ImageSplit
+    from logitkd.data.loader import Batch, DeviceLoader
+    from logitkd.data.source import load_images
+
+__all__ = ["Batch", "DataConfig", "DeviceLoader", "ImageData", "ImageSplit", "load_images"]
+
+_HOMES = {
+    "Batch": "loader",
+    "DeviceLoader": "loader",
+    "ImageData": "images",
+    "ImageSplit": "images",
+    "load_images": "source",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: the command line reads DataConfig to print its help, and needs no torch for that.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

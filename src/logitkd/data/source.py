@@ -1,0 +1,101 @@
+"""From a ``DataConfig`` to images in memory: one function for every source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from logitkd.checks import check_range
+from logitkd.data.config import DataConfig
+from logitkd.data.images import ImageData, ImageSplit, channel_statistics, fingerprint
+from logitkd.data.rng import Stream, first_per_class
+
+if TYPE_CHECKING:
+    from logitkd.data.frames import Frame
+
+__all__ = ["load_images"]
+
+
+def load_images(config: DataConfig, seed: int = 0) -> ImageData:
+    """Load both splits of a data set of small images of one size.
+
+    Args:
+        config: where the images are, and how many to keep.
+        seed: decides which images ``config.train_per_class`` keeps: a pure function of (seed, row).
+
+    Returns:
+        The data. Mean and standard deviation are those of the whole training split whatever is kept of it, so that a
+        teacher trained on all of it and a student trained on part of it see the same input.
+
+    Raises:
+        FileNotFoundError: no such source.
+        ConnectionError: a hub id that cannot be reached.
+        ValueError: a missing split or column, an empty split, an image that cannot be decoded or has another size, a
+            label out of range, too few images of a class. The message names file and row.
+    """
+    if config.train_per_class is not None:
+        check_range("data.train_per_class", config.train_per_class, 1, None)
+    if config.source == "digits":
+        train, evaluation, classes = _digits(config)
+    else:
+        train, evaluation, classes = _frames(config)
+    mean, std = channel_statistics(train.images)
+    if config.train_per_class is not None:
+        train = _keep(train, config.train_per_class, seed, classes)
+    return ImageData(train, evaluation, classes, mean, std, fingerprint(train, evaluation, classes))
+
+
+# The two readers are imported where they are used: each costs a second of start-up that the other's runs need not pay.
+
+
+def _digits(config: DataConfig) -> tuple[ImageSplit, ImageSplit, tuple[str, ...]]:
+    from logitkd.data.digits import CLASSES, load_digits
+
+    splits = load_digits()
+    for name in (config.train_split, config.eval_split):
+        if name not in splits:
+            raise ValueError(f"there is no split `{name}` in the digits. Splits there: {', '.join(sorted(splits))}.")
+    return ImageSplit(*splits[config.train_split]), ImageSplit(*splits[config.eval_split]), CLASSES
+
+
+def _frames(config: DataConfig) -> tuple[ImageSplit, ImageSplit, tuple[str, ...]]:
+    from logitkd.data.columns import class_names, image_column, label_column
+    from logitkd.data.decode import decode_images, decode_labels
+    from logitkd.data.frames import read_frames
+
+    frames = read_frames(config.source, (config.train_split, config.eval_split))
+    image_name, label_name = image_column(frames[0], config.image_column), label_column(frames[0], config.label_column)
+    for frame in frames[1:]:
+        image_column(frame, image_name)
+        label_column(frame, label_name)
+    labels = [_read(frame, label_name) for frame in frames]
+    classes = class_names(frames, label_name, labels[0])
+    size = None
+    splits = []
+    for frame, values in zip(frames, labels, strict=True):
+        numbers = decode_labels(values, frame.place, classes)
+        images = decode_images(_read(frame, image_name), frame.place, size)
+        size = (images.shape[2], images.shape[3])
+        splits.append(ImageSplit(images, numbers))
+    return splits[0], splits[1], classes
+
+
+def _read(frame: Frame, column: str) -> Sequence[Any]:
+    values = frame.read(column)
+    if not values:
+        raise ValueError(f"{frame.where} is empty: it has no rows.")
+    return values
+
+
+def _keep(split: ImageSplit, count: int, seed: int, classes: Sequence[str]) -> ImageSplit:
+    sizes = torch.bincount(split.labels, minlength=len(classes))
+    scarcest = int(sizes.argmin())
+    if sizes[scarcest] < count:
+        raise ValueError(
+            f"`data.train_per_class` must be at most {int(sizes[scarcest])}, "
+            f"the images there are of class `{classes[scarcest]}`, got {count}."
+        )
+    chosen = first_per_class(split.labels, count, seed, Stream.BUDGET)
+    return ImageSplit(split.images[chosen], split.labels[chosen])
