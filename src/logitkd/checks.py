@@ -8,9 +8,34 @@ Every message names the value, the rule, what came and, where one is likely, the
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
-__all__ = ["check_choice", "check_positive", "check_range", "suggest", "unknown"]
+import torch
+from torch import Tensor
+
+__all__ = [
+    "check_choice",
+    "check_int",
+    "check_labels",
+    "check_logits",
+    "check_positive",
+    "check_range",
+    "debug",
+    "suggest",
+    "unknown",
+]
+
+_debug = False
+
+
+def debug(on: bool = True) -> None:
+    """Check label and logit *values* on every device, not only on the CPU.
+
+    Reading a value from a GPU waits for it, so the losses check there only shapes and types unless this is on.
+    """
+    global _debug
+    _debug = on
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -44,21 +69,127 @@ def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
 
 
 def check_range(name: str, value: float, low: float | None, high: float | None, why: str = "") -> None:
-    """Raise ``ValueError`` unless ``low <= value <= high`` (``None``: no bound); ``why`` explains the bounds.
+    """Raise ``ValueError`` unless ``value`` is finite and ``low <= value <= high``.
 
-    A bool, a string or a NaN is a ``TypeError`` or ``ValueError`` too: silently reading ``True`` as 1 hides mistakes.
+    ``None`` is no bound; ``why`` explains the bounds. A bool or a string is a ``TypeError``: reading ``True`` as 1 hides
+    mistakes.
+
+    >>> check_range("top_k", 100, 1, 99, "num_classes - 1")
+    Traceback (most recent call last):
+        ...
+    ValueError: `top_k` must be in [1, 99] (num_classes - 1), got 100.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"`{name}` must be a number, got {value!r} ({type(value).__name__}).")
-    above = low is None or value >= low
-    below = high is None or value <= high
-    if not (above and below):
-        rule = f"in [{'-inf' if low is None else low}, {'inf' if high is None else high}]"
+    inside = (low is None or value >= low) and (high is None or value <= high)
+    if not (math.isfinite(value) and inside):
+        if low is None and high is None:
+            rule = "finite"
+        elif high is None:
+            rule = f"finite and at least {low}"
+        else:
+            rule = f"in [{'-inf' if low is None else low}, {high}]"
         raise ValueError(f"`{name}` must be {rule}{f' ({why})' if why else ''}, got {value}.")
+
+
+def check_int(name: str, value: int, low: int | None = None, high: int | None = None, why: str = "") -> None:
+    """Raise unless ``value`` is an integer in ``[low, high]``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an integer, got {value!r} ({type(value).__name__}).")
+    check_range(name, value, low, high, why)
 
 
 def check_positive(name: str, value: float) -> None:
     """Raise unless ``value`` is a finite number above zero."""
     check_range(name, value, None, None)
-    if not 0 < value < float("inf"):
-        raise ValueError(f"`{name}` must be a finite number above 0, got {value}.")
+    if value <= 0:
+        raise ValueError(f"`{name}` must be above 0, got {value}.")
+
+
+def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
+    """Raise unless both are floating point, of one shape ``(..., C)`` with at least two classes, on one device.
+
+    On the CPU (elsewhere after :func:`debug`) NaN and infinite logits are refused too.
+    """
+    for name, logits in (("student_logits", student_logits), ("teacher_logits", teacher_logits)):
+        if not isinstance(logits, Tensor):
+            raise TypeError(f"`{name}` must be a tensor, got {type(logits).__name__}.")
+        if not logits.is_floating_point():
+            raise TypeError(
+                f"`{name}` must be floating point, got {logits.dtype}. Pass the logits, not predicted classes."
+            )
+        if logits.ndim < 2:
+            raise ValueError(
+                f"`{name}` must have shape (N, C) or (..., C), got {tuple(logits.shape)}. "
+                "A single example is (1, C): use `logits.unsqueeze(0)`."
+            )
+    if student_logits.shape[-1] != teacher_logits.shape[-1]:
+        raise ValueError(
+            f"`student_logits` and `teacher_logits` must have the same number of classes, got "
+            f"{student_logits.shape[-1]} and {teacher_logits.shape[-1]}. Give the student the teacher's classes, "
+            "or map the teacher's onto the student's first."
+        )
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"`student_logits` and `teacher_logits` must have the same shape, got {tuple(student_logits.shape)} and "
+            f"{tuple(teacher_logits.shape)}. Both must come from the same batch."
+        )
+    if student_logits.shape[-1] < 2:
+        raise ValueError(
+            f"logits must have at least 2 classes in their last dimension, got {student_logits.shape[-1]}. "
+            "For one sigmoid output z, pass torch.stack([zeros, z], -1)."
+        )
+    if student_logits.numel() == 0:
+        raise ValueError(f"logits must hold at least one example, got shape {tuple(student_logits.shape)}.")
+    if student_logits.device != teacher_logits.device:
+        raise ValueError(
+            f"`student_logits` and `teacher_logits` must be on one device, got {student_logits.device} and "
+            f"{teacher_logits.device}. Move one with `.to(...)`."
+        )
+    if _reads_values(student_logits):
+        _check_finite("student_logits", student_logits.detach())
+        _check_finite("teacher_logits", teacher_logits.detach())
+
+
+def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
+    """Raise unless ``labels`` holds one class index for each example of ``logits`` ``(..., C)``."""
+    if labels is None:
+        raise ValueError(f"{needed_by} needs `labels`: pass the class index of each example, shape (N,), int64.")
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"`labels` must be a tensor, got {type(labels).__name__}. Use torch.as_tensor(labels).")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(
+            f"`labels` must be integer class indices, got {labels.dtype}. {needed_by} needs hard labels; "
+            "for one-hot rows pass labels.argmax(-1)."
+        )
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"`labels` must have shape {tuple(logits.shape[:-1])} (one class an example), got {tuple(labels.shape)}."
+        )
+    if labels.device != logits.device:
+        raise ValueError(f"`labels` must be on the logits' device {logits.device}, got {labels.device}.")
+    if _reads_values(logits):
+        low, high = (int(v) for v in labels.aminmax())
+        num_classes = logits.shape[-1]
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"`labels` must be in [0, {num_classes - 1}] (num_classes - 1), got {low if low < 0 else high}. "
+                "Leave out unlabelled examples, or give them weight 0 and any valid class."
+            )
+
+
+def _reads_values(tensor: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and (tensor.device.type == "cpu" or _debug)
+
+
+def _check_finite(name: str, logits: Tensor) -> None:
+    # A finite sum proves that every entry is; it costs one read. Only when it is not do we look closer.
+    if torch.isfinite(logits.sum(dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)):
+        return
+    bad = ~torch.isfinite(logits).flatten(0, -2).all(-1)
+    if bad.any():
+        rows = bad.nonzero().flatten().tolist()
+        raise ValueError(
+            f"`{name}` must be finite, got NaN or infinity in {len(rows)} of {bad.numel()} rows, the first row {rows[0]}. "
+            "The model that made them has diverged, or half precision has overflowed."
+        )

@@ -1,0 +1,101 @@
+"""What every logit loss shares: named per-example terms in, one weighted scalar out."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LogitLoss", "Signal"]
+
+Signal = Literal["logits", "regions", "stones"]
+
+
+class LogitLoss(nn.Module):
+    """A distillation loss on logits: a holder of hyper-parameters around a pure ``xxx_terms`` function.
+
+    A subclass sets ``term_weights`` in its constructor and computes :meth:`terms`; calling it returns their weighted sum,
+    averaged over examples. It has no parameters and no state, and nothing in it waits for the device.
+
+    Attributes:
+        term_weights: weight of each named term.
+        reads: what one forward pass must yield for it: ``logits (N, C)``, ``regions (N, S, C)`` or ``stones``.
+        needs_labels: whether ``labels`` must be given.
+        per_example: whether a batch's value is the mean of its examples' values.
+        unscaled_terms: terms that carry their own weight only: an objective applies neither ``kd_weight`` nor warm-up.
+    """
+
+    reads: ClassVar[Signal] = "logits"
+    needs_labels: bool = False
+    per_example: bool = True
+    unscaled_terms: frozenset[str] = frozenset()
+
+    def __init__(self, term_weights: dict[str, float]) -> None:
+        super().__init__()
+        self.term_weights = term_weights
+
+    def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Return every named term per example ``(N,)``: unweighted, nats, ``temperature ** 2`` included."""
+        raise NotImplementedError
+
+    def example_losses(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the weighted sum of the terms of each example, ``(N,)``."""
+        return self.weigh(self.terms(student_logits, teacher_logits, labels))
+
+    def weigh(self, terms: dict[str, Tensor]) -> Tensor:
+        """Return the weighted sum of ``terms``."""
+        parts = [
+            value if self.term_weights[name] == 1 else self.term_weights[name] * value for name, value in terms.items()
+        ]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+    def forward(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None = None,
+        *,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar.
+
+        Args:
+            student_logits: ``(N, C)`` or ``(..., C)``; losses that read regions: ``(N, S, C)``.
+            teacher_logits: same shape; receives no gradient.
+            labels: class indices ``(N,)`` or ``(...)``, int64; only where the loss needs them.
+            weights: weight of each example, ``(N,)`` or ``(...)``, at least 0: the result is the weighted mean (0 where all
+                weights are 0). Use it for masks, pixels and padding.
+
+        Raises:
+            ValueError: shapes, class counts or label values that do not fit.
+            TypeError: logits that are not floating point, labels that are not integers.
+        """
+        return self.reduce(self.example_losses(student_logits, teacher_logits, labels), weights)
+
+    def reduce(self, losses: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the mean of ``losses`` ``(N,)`` over examples, or over ``weights``."""
+        if weights is None:
+            return losses.mean()
+        if not self.per_example:
+            raise ValueError(
+                f"`weights` must be None for {type(self).__name__}: it compares the examples of a batch with each other, so a "
+                "masked example would still count. Select the examples first: loss(student[keep], teacher[keep])."
+            )
+        if weights.numel() != losses.numel():
+            raise ValueError(
+                f"`weights` must hold one weight an example ({losses.numel()}), got shape {tuple(weights.shape)}."
+            )
+        weights = weights.detach().reshape(-1).to(losses.dtype)
+        # A weight of 0 must also silence an example whose loss overflowed: 0 * inf is NaN.
+        weighted = torch.where(weights == 0, 0.0, losses) * weights
+        return weighted.sum() / weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
+
+    def extra_repr(self) -> str:
+        """Return the hyper-parameters, for ``repr``."""
+        shown = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        shown.pop("training", None)
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())

@@ -1,0 +1,143 @@
+"""Block-KD: Yu et al., "Decoupling Dark Knowledge via Block-wise Logit Distillation", IEEE TAI 2024, arXiv 2411.01547."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from logitkd.checks import check_labels, check_logits, check_positive, check_range
+from logitkd.logits import widen
+from logitkd.losses.base import LogitLoss, Signal
+from logitkd.losses.kd import KDLoss
+
+__all__ = ["BlockKDLoss", "block_kd_terms"]
+
+
+def block_kd_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor | None,
+    *,
+    stones: Sequence[Tensor],
+    d: LogitLoss,
+    decay: float = 2.0,
+    task: bool = True,
+) -> dict[str, Tensor]:
+    """The task, the teacher and the stones' ensemble, for the student and for every stepping stone.
+
+    Stone i is the network of the student's first i blocks, a connector, and the teacher's blocks after i::
+
+        task    = CE(student) + sum_i CE(stone_i) / decay ** (n - i)
+        distill = d(teacher, student) + sum_i d(teacher, stone_i) / decay ** (n - i)
+        cross   = d(ens, student) + sum_i d(ens, stone_i),   ens = mean_i stone_i, held constant
+
+    Args:
+        student_logits: ``(..., C)``.
+        teacher_logits: same shape; receives no gradient.
+        labels: class indices ``(...)``; may be None without ``task``.
+        stones: n tensors like ``student_logits`` (or one ``(n, ..., C)``), the stone after the first block first.
+        d: the distance: any loss that reads logits.
+        decay: how fast a stone's weight falls the earlier it leaves the student.
+        task: whether to compute ``task``; 0 otherwise.
+
+    Returns:
+        ``{"task": (N,), "distill": (N,), "cross": (N,)}``.
+
+    Raises:
+        ValueError: shapes that differ, no stones, labels missing or out of range.
+
+    Differs: no public code exists. With some stones left out (the lighter variant) n and i count those given.
+
+    Source: the paper's objective.
+
+    >>> import torch
+    >>> logits = torch.zeros(1, 4)
+    >>> terms = block_kd_terms(logits, logits, torch.tensor([0]), stones=[logits, logits], d=KDLoss())
+    >>> terms["task"]                                                            # (1 + 1/2 + 1) * log 4
+    tensor([3.4657])
+    """
+    check_logits(student_logits, teacher_logits)
+    if len(stones) == 0:
+        raise ValueError("`stones` must hold the logits of at least one stepping stone, got none.")
+    for stone in stones:
+        check_logits(stone, teacher_logits)
+    if task:
+        check_labels(labels, student_logits, "Block-KD with its task term")
+    n = len(stones)
+    shares = [1.0] + [decay ** -(n - i) for i in range(1, n + 1)]
+    outputs = [student_logits, *stones]
+    ensemble = torch.stack([widen(stone) for stone in stones]).mean(0).detach()
+
+    def total(values: list[Tensor], weights: list[float]) -> Tensor:
+        return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum(0)
+
+    distill = total([d.example_losses(output, teacher_logits, labels) for output in outputs], shares)
+    cross = total([d.example_losses(output, ensemble, labels) for output in outputs], [1.0] * (n + 1))
+    if not task:
+        return {"task": torch.zeros_like(distill), "distill": distill, "cross": cross}
+    flat_labels = labels.flatten()  # type: ignore[union-attr]
+    entropies = [F.cross_entropy(widen(output).flatten(0, -2), flat_labels, reduction="none") for output in outputs]
+    return {"task": total(entropies, shares), "distill": distill, "cross": cross}
+
+
+class BlockKDLoss(LogitLoss):
+    """Stepping stones: ``alpha * task + beta * distill + gamma * cross``. See :func:`block_kd_terms`.
+
+    It holds the task's cross-entropy itself: do not add another. The paper's weights are in no public text we have; all
+    default to 1: tune them.
+
+    Args:
+        d: the distance, any loss that reads logits; by default :class:`KDLoss`.
+        alpha: weight of the task term; 0 needs no labels.
+        beta: weight of the term towards the teacher.
+        gamma: weight of the term towards the stones' ensemble.
+        decay: how fast a stone's share of ``task`` and ``distill`` falls the earlier it leaves the student.
+    """
+
+    reads: ClassVar[Signal] = "stones"
+    unscaled_terms = frozenset({"task"})
+
+    def __init__(
+        self,
+        d: LogitLoss | None = None,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        decay: float = 2.0,
+    ) -> None:
+        d = d or KDLoss()
+        if d.reads != "logits":
+            raise ValueError(f"`d` must read logits, got {type(d).__name__}, which reads {d.reads}.")
+        check_range("alpha", alpha, 0, None)
+        check_range("beta", beta, 0, None)
+        check_range("gamma", gamma, 0, None)
+        check_positive("decay", decay)
+        super().__init__({"task": alpha, "distill": beta, "cross": gamma})
+        self.d, self.decay = d, decay
+        self.needs_labels = alpha > 0 or d.needs_labels
+        self.per_example = d.per_example
+
+    def terms(  # type: ignore[override]
+        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None, *, stones: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """See :func:`block_kd_terms`."""
+        task = self.term_weights["task"] > 0
+        return block_kd_terms(
+            student_logits, teacher_logits, labels, stones=stones, d=self.d, decay=self.decay, task=task
+        )
+
+    def forward(  # type: ignore[override]
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None = None,
+        *,
+        stones: Sequence[Tensor],
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar; arguments as :meth:`LogitLoss.forward`, and ``stones`` as :func:`block_kd_terms`."""
+        return self.reduce(self.weigh(self.terms(student_logits, teacher_logits, labels, stones=stones)), weights)

@@ -1,0 +1,81 @@
+"""DIST: Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, arXiv 2205.10536."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from logitkd.checks import check_logits, check_positive, check_range
+from logitkd.logits import temper
+from logitkd.losses.base import LogitLoss
+
+__all__ = ["DISTLoss", "dist_terms"]
+
+
+def dist_terms(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None, *, temperature: float = 4.0
+) -> dict[str, Tensor]:
+    """One minus the correlation of probabilities, within each example and within each class.
+
+    With ``p = softmax(z / temperature)``::
+
+        inter_n = temperature ** 2 * (1 - pearson(ps[n, :], pt[n, :]))                 # per example, over classes
+        intra   = temperature ** 2 * (1 - mean_c pearson(ps[:, c], pt[:, c]))          # per class, over the batch
+
+    Args:
+        student_logits: ``(..., C)``, C at least 2.
+        teacher_logits: same shape; receives no gradient.
+        labels: not used.
+        temperature: softening of both distributions, above 0.
+
+    Returns:
+        ``{"inter": (N,), "intra": (N,)}``; ``intra`` is one number of the whole batch, repeated.
+
+    Raises:
+        ValueError: shapes that differ.
+
+    Differs: none. 1e-8 is added to the product of norms, so a constant column (a batch of one) correlates 0.
+
+    Source: section 3 of the paper; GDKD ``mdistiller/distillers/DIST.py``.
+
+    >>> import torch
+    >>> logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
+    >>> [round(float(v.abs().max()), 3) for v in dist_terms(logits, logits).values()]
+    [0.0, 0.0]
+    """
+    check_logits(student_logits, teacher_logits)
+    student, teacher = temper(student_logits.flatten(0, -2), teacher_logits.flatten(0, -2), temperature)
+    ps, pt = F.softmax(student, dim=-1), F.softmax(teacher, dim=-1)
+    inter = 1 - _pearson(ps, pt, dim=-1)
+    intra = 1 - _pearson(ps, pt, dim=0).mean()
+    return {"inter": temperature**2 * inter, "intra": temperature**2 * intra.expand_as(inter)}
+
+
+def _pearson(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
+    norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
+    return (a * b).sum(dim) / (norms + 1e-8)
+
+
+class DISTLoss(LogitLoss):
+    """Correlation distillation: ``beta * inter + gamma * intra``. See :func:`dist_terms`.
+
+    Args:
+        beta: weight of the term within examples.
+        gamma: weight of the term within classes, which needs the whole batch.
+        temperature: softening of both distributions.
+    """
+
+    per_example = False
+
+    def __init__(self, beta: float = 2.0, gamma: float = 2.0, temperature: float = 4.0) -> None:
+        check_range("beta", beta, 0, None)
+        check_range("gamma", gamma, 0, None)
+        check_positive("temperature", temperature)
+        super().__init__({"inter": beta, "intra": gamma})
+        self.temperature = temperature
+
+    def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """See :func:`dist_terms`."""
+        return dist_terms(student_logits, teacher_logits, labels, temperature=self.temperature)

@@ -1,0 +1,246 @@
+"""GDKD, GDKD3: Zheng and Cheng, "Rethinking Decoupled Knowledge Distillation", TNNLS 2025, arXiv 2512.04625."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from logitkd.checks import check_choice, check_int, check_logits, check_positive, check_range
+from logitkd.logits import KLType, group_kl, pick, temper, top_classes
+from logitkd.losses.base import LogitLoss
+
+__all__ = ["GDKD3Loss", "GDKDLoss", "gdkd3_terms", "gdkd_terms"]
+
+Strategy = Literal["best", "worst"]
+Scaling = Literal["none", "top", "rest", "both"]
+
+
+def gdkd_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor | None = None,
+    *,
+    top_k: int = 5,
+    temperature: float = 4.0,
+    strategy: Strategy = "best",
+    kl_type: KLType = "forward",
+    top_mass: float | None = None,
+    teacher_mass: Scaling = "none",
+) -> dict[str, Tensor]:
+    """KD split by the teacher's ranking: which group, and which class within each group.
+
+    With ``p = softmax(z / temperature)``, ``b`` the sums of p over the two groups and ``p|G`` the softmax over G alone::
+
+        top, rest = the teacher's top_k classes, the others
+        group = temperature ** 2 * KL(bt || bs)
+        top   = temperature ** 2 * KL(pt|top || ps|top)
+        rest  = temperature ** 2 * KL(pt|rest || ps|rest)
+
+    By the chain rule ``KD = group + bt_top * top + bt_rest * rest``: ``teacher_mass="both"`` with all weights 1 is KD.
+
+    Args:
+        student_logits: ``(..., C)``, C at least 2.
+        teacher_logits: same shape; receives no gradient.
+        labels: not used.
+        top_k: size of the top group, in [1, C - 1].
+        temperature: softening of both distributions, above 0.
+        strategy: the group called top holds the teacher's ``best`` (largest) or ``worst`` (smallest) ``top_k`` logits.
+        kl_type: direction of ``top`` and ``rest``; ``group`` is always teacher to student.
+        top_mass: choose the size of the top group per example instead: the fewest best classes whose probability (softened)
+            reaches ``top_mass``, in (0, 1); at least 1 and at most C - 1 classes. ``top_k`` is then not used.
+        teacher_mass: multiply ``top``, ``rest`` or ``both`` by the teacher's probability of that group.
+
+    Returns:
+        ``{"group": (N,), "top": (N,), "rest": (N,)}``.
+
+    Raises:
+        ValueError: shapes that differ, ``top_k`` out of range (the authors' code returns NaN at ``top_k = C``).
+
+    Differs: computed in log space (see :func:`logitkd.losses.dkd_terms`); an empty group is refused. ``top_mass`` and
+    ``teacher_mass`` are named as experiments in the authors' repository.
+
+    Source: GDKD ``mdistiller/distillers/GDKD.py``.
+
+    >>> import math, torch
+    >>> teacher = torch.tensor([[math.log(2.0), 0.0, 0.0]])                      # (1/2, 1/4, 1/4)
+    >>> student = torch.tensor([[0.0, math.log(3.0), 0.0]])                      # (1/5, 3/5, 1/5)
+    >>> terms = gdkd_terms(student, teacher, top_k=1, temperature=1.0)
+    >>> terms["group"], terms["rest"]           # 1/2 log(5/2) + 1/2 log(5/8) and 1/2 log(2/3) + 1/2 log 2
+    (tensor([0.2231]), tensor([0.1438]))
+    >>> float(terms["top"])                     # one class alone: nothing to learn
+    0.0
+    """
+    check_logits(student_logits, teacher_logits)
+    student, teacher = temper(student_logits, teacher_logits, temperature)
+    if top_mass is None:
+        check_int("top_k", top_k, 1, student.shape[-1] - 1, "num_classes - 1")
+        classes = top_classes(teacher, top_k, largest=strategy == "best")
+    else:
+        classes = _nucleus(teacher, top_mass)
+    (student_top, student_rest), (teacher_top, teacher_rest) = pick(student, classes), pick(teacher, classes)
+    top, rest = group_kl(student_top, teacher_top, kl_type), group_kl(student_rest, teacher_rest, kl_type)
+    teacher_masses = torch.stack([top.teacher_mass, rest.teacher_mass], -1)
+    group = group_kl(torch.stack([top.student_mass, rest.student_mass], -1), teacher_masses)
+    terms = {"group": group.kl, "top": top.kl, "rest": rest.kl}
+    if teacher_mass != "none":
+        mass = F.softmax(teacher_masses, dim=-1)
+        if teacher_mass in ("top", "both"):
+            terms["top"] = mass[..., 0] * top.kl
+        if teacher_mass in ("rest", "both"):
+            terms["rest"] = mass[..., 1] * rest.kl
+    return {name: temperature**2 * value.flatten() for name, value in terms.items()}
+
+
+def _nucleus(teacher: Tensor, top_mass: float) -> Tensor:
+    """Return the mask ``(..., C)`` of the fewest best classes whose probability reaches ``top_mass``, never all of them."""
+    best_first = F.softmax(teacher, dim=-1).sort(dim=-1, descending=True, stable=True)
+    before = best_first.values.cumsum(-1) - best_first.values
+    wanted = before < top_mass
+    wanted[..., 0], wanted[..., -1] = True, False
+    return torch.zeros_like(wanted).scatter(-1, best_first.indices, wanted)
+
+
+def gdkd3_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor | None = None,
+    *,
+    top_k: int = 4,
+    temperature: float = 4.0,
+) -> dict[str, Tensor]:
+    """GDKD with three groups: the teacher's first class, its classes 2 to ``top_k``, and the rest.
+
+    ``group = temperature ** 2 * KL`` of the three group probabilities, ``top`` on classes 2..k, ``rest`` on the others. Made
+    for transformer teachers, whose first class takes nearly all the probability.
+
+    Args:
+        student_logits: ``(..., C)``, C at least 3.
+        teacher_logits: same shape; receives no gradient.
+        labels: not used.
+        top_k: rank of the last class in the second group, in [2, C - 1].
+        temperature: softening of both distributions, above 0.
+
+    Returns:
+        ``{"group": (N,), "top": (N,), "rest": (N,)}``.
+
+    Raises:
+        ValueError: shapes that differ, ``top_k`` out of range.
+
+    Differs: computed in log space; an empty group is refused.
+
+    Source: GDKD ``mdistiller/distillers/GDKD3.py``.
+
+    >>> import torch
+    >>> terms = gdkd3_terms(torch.zeros(1, 4), torch.tensor([[3.0, 2.0, 1.0, 0.0]]), top_k=2)
+    >>> float(terms["top"])                     # classes 2..2: one class alone
+    0.0
+    """
+    check_logits(student_logits, teacher_logits)
+    num_classes = student_logits.shape[-1]
+    if num_classes < 3:
+        raise ValueError(f"GDKD3 needs at least 3 classes (its three groups), got {num_classes}. Use GDKD.")
+    check_int("top_k", top_k, 2, num_classes - 1, "num_classes - 1; the second group holds ranks 2 to top_k")
+    student, teacher = temper(student_logits, teacher_logits, temperature)
+    classes = top_classes(teacher, top_k)
+    (student_top, student_rest), (teacher_top, teacher_rest) = pick(student, classes), pick(teacher, classes)
+    top = group_kl(student_top[..., 1:], teacher_top[..., 1:])
+    rest = group_kl(student_rest, teacher_rest)
+    group = group_kl(
+        torch.stack([student_top[..., 0], top.student_mass, rest.student_mass], -1),
+        torch.stack([teacher_top[..., 0], top.teacher_mass, rest.teacher_mass], -1),
+    )
+    terms = {"group": group.kl, "top": top.kl, "rest": rest.kl}
+    return {name: temperature**2 * value.flatten() for name, value in terms.items()}
+
+
+class GDKDLoss(LogitLoss):
+    """Generalized decoupled distillation: ``w_group * group + w_top * top + w_rest * rest``. See :func:`gdkd_terms`.
+
+    Args:
+        w_group: weight of the term between the groups.
+        w_top: weight of the term inside the top group.
+        w_rest: weight of the term inside the rest.
+        top_k: size of the top group, in [1, C - 1].
+        temperature: softening of both distributions.
+        strategy: top means the teacher's ``best`` or ``worst`` classes.
+        kl_type: direction inside the groups: ``forward``, ``reverse`` or ``both``.
+        top_mass: per-example size of the top group: the fewest classes that reach this probability.
+        teacher_mass: multiply ``top``, ``rest`` or ``both`` by the teacher's probability of the group.
+
+    >>> import torch
+    >>> loss = GDKDLoss(top_k=2)
+    >>> float(loss(torch.zeros(3, 5), torch.zeros(3, 5)))
+    0.0
+    """
+
+    def __init__(
+        self,
+        w_group: float = 1.0,
+        w_top: float = 1.0,
+        w_rest: float = 8.0,
+        top_k: int = 5,
+        temperature: float = 4.0,
+        strategy: Strategy = "best",
+        kl_type: KLType = "forward",
+        top_mass: float | None = None,
+        teacher_mass: Scaling = "none",
+    ) -> None:
+        for name, weight in (("w_group", w_group), ("w_top", w_top), ("w_rest", w_rest)):
+            check_range(name, weight, 0, None)
+        check_int("top_k", top_k, 1)
+        check_positive("temperature", temperature)
+        check_choice("strategy", strategy, ["best", "worst"])
+        check_choice("kl_type", kl_type, ["forward", "reverse", "both"])
+        check_choice("teacher_mass", teacher_mass, ["none", "top", "rest", "both"])
+        if top_mass is not None:
+            check_range("top_mass", top_mass, 0, 1, "a probability")
+            if strategy == "worst":
+                raise ValueError(
+                    "`top_mass` chooses among the best classes, got strategy='worst'. Leave one of them out."
+                )
+        super().__init__({"group": w_group, "top": w_top, "rest": w_rest})
+        self.top_k, self.temperature, self.strategy, self.kl_type = top_k, temperature, strategy, kl_type
+        self.top_mass, self.teacher_mass = top_mass, teacher_mass
+
+    def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """See :func:`gdkd_terms`."""
+        return gdkd_terms(
+            student_logits,
+            teacher_logits,
+            labels,
+            top_k=self.top_k,
+            temperature=self.temperature,
+            strategy=self.strategy,
+            kl_type=self.kl_type,
+            top_mass=self.top_mass,
+            teacher_mass=self.teacher_mass,
+        )
+
+
+class GDKD3Loss(LogitLoss):
+    """GDKD with the teacher's first class in a group of its own. See :func:`gdkd3_terms`.
+
+    Args:
+        w_group: weight of the term between the three groups.
+        w_top: weight of the term inside ranks 2 to ``top_k``.
+        w_rest: weight of the term inside the rest.
+        top_k: rank of the last class in the second group, in [2, C - 1].
+        temperature: softening of both distributions.
+    """
+
+    def __init__(
+        self, w_group: float = 1.0, w_top: float = 1.0, w_rest: float = 8.0, top_k: int = 4, temperature: float = 4.0
+    ) -> None:
+        for name, weight in (("w_group", w_group), ("w_top", w_top), ("w_rest", w_rest)):
+            check_range(name, weight, 0, None)
+        check_int("top_k", top_k, 2)
+        check_positive("temperature", temperature)
+        super().__init__({"group": w_group, "top": w_top, "rest": w_rest})
+        self.top_k, self.temperature = top_k, temperature
+
+    def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """See :func:`gdkd3_terms`."""
+        return gdkd3_terms(student_logits, teacher_logits, labels, top_k=self.top_k, temperature=self.temperature)

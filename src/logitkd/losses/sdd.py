@@ -1,0 +1,96 @@
+"""SDD: Luo, "Scale Decoupled Distillation", CVPR 2024, arXiv 2403.13512."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from logitkd.checks import check_int, check_labels, check_logits, check_range
+from logitkd.losses.base import LogitLoss, Signal
+
+__all__ = ["SDDLoss", "check_regions", "check_scales"]
+
+
+def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
+    """Return ``scales`` as a tuple; raise unless it is a non-empty, ascending list of grid sizes."""
+    scales = tuple(scales)
+    for scale in scales:
+        check_int("scales", scale, 1)
+    if not scales or list(scales) != sorted(set(scales)):
+        raise ValueError(f"`scales` must be ascending grid sizes without repeats, such as (1, 2, 4), got {scales}.")
+    return scales
+
+
+def check_regions(regions: Tensor, scales: tuple[int, ...], name: str) -> None:
+    """Raise unless ``regions`` is ``(N, S, C)`` with one region for each cell of each scale."""
+    expected = sum(m * m for m in scales)
+    if regions.ndim != 3 or regions.shape[1] != expected:
+        raise ValueError(
+            f"`{name}` must have shape (N, {expected}, C), one region for each cell of scales {scales}, "
+            f"got {tuple(regions.shape)}. Region logits come from logitkd.reach.RegionModel(model, scales={scales})."
+        )
+
+
+class SDDLoss(LogitLoss):
+    """Any per-example loss on every region of the image, doubled where a region and the whole disagree.
+
+    ::
+
+        for every example n and region s:
+            weight = 1 if the teacher is right about y[n] on both region s and region 0, or wrong on both, else disagreement
+            loss  += weight * base(student[n, s], teacher[n, s], y[n])
+        loss /= N * S                                      # not by the sum of the weights
+
+    Args:
+        loss: the per-example loss of a region; reads logits.
+        scales: grid sizes of the regions, coarse first: (1, 2, 4) for unlike networks, (1, 2) for like ones. Region 0 is the
+            whole image, so the first must be 1.
+        disagreement: weight of a region whose teacher prediction is right where the global one is wrong, or the reverse.
+
+    Its terms are those of ``loss``, each averaged over an example's regions, with their own weights.
+
+    Differs: nothing is zeroed; where the authors replace a NaN or infinite loss by 0, ours stays finite or stops the run.
+
+    Source: section 3 of the paper; SDD-CVPR2024 and iCD ``mdistiller/distillers/SDD_KD.py``, ``SDD_DKD.py``.
+
+    >>> import torch
+    >>> from logitkd.losses import KDLoss
+    >>> regions = torch.zeros(2, 5, 10)                                          # (N, S, C), S = 1 + 4
+    >>> float(SDDLoss(KDLoss(), scales=(1, 2))(regions, regions, torch.tensor([3, 4])))
+    0.0
+    """
+
+    reads: ClassVar[Signal] = "regions"
+    needs_labels = True
+
+    def __init__(self, loss: LogitLoss, scales: Sequence[int] = (1, 2, 4), disagreement: float = 2.0) -> None:
+        if loss.reads != "logits" or not loss.per_example:
+            why = (
+                f"reads {loss.reads}" if loss.reads != "logits" else "compares the examples of a batch with each other"
+            )
+            raise ValueError(f"`loss` must be a per-example loss on logits, got {type(loss).__name__}, which {why}.")
+        check_range("disagreement", disagreement, 0, None)
+        super().__init__(loss.term_weights)
+        self.loss, self.scales, self.disagreement = loss, check_scales(scales), disagreement
+        if self.scales[0] != 1:
+            raise ValueError(f"`scales` must start with 1 (region 0 is the whole image), got {self.scales}.")
+
+    def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the terms of ``loss`` per example, averaged over its weighted regions.
+
+        Args:
+            student_logits: ``(N, S, C)``, region 0 the whole image.
+            teacher_logits: same shape.
+            labels: ``(N,)``.
+        """
+        check_regions(student_logits, self.scales, "student_logits")
+        check_logits(student_logits, teacher_logits)
+        check_labels(labels, student_logits[:, 0], "SDD")
+        region_labels = labels.unsqueeze(-1).expand(student_logits.shape[:-1])  # type: ignore[union-attr]
+        right = teacher_logits.detach().argmax(-1) == region_labels  # (N, S)
+        weights = torch.where(right == right[:, :1], 1.0, self.disagreement)
+        terms = self.loss.terms(student_logits, teacher_logits, region_labels)
+        return {name: (weights * value.view_as(weights)).mean(-1) for name, value in terms.items()}

@@ -1,0 +1,200 @@
+"""The table of methods: a name, its paper, its loss and its weights. A new method is one row."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from logitkd.checks import unknown
+from logitkd.losses import (
+    BlockKDLoss,
+    DISTLoss,
+    DKDLoss,
+    GDKD3Loss,
+    GDKDLoss,
+    ICDLoss,
+    KDLoss,
+    LDRLDLoss,
+    LogitLoss,
+    MLKDLoss,
+    NKDLoss,
+    SDDLoss,
+    Standardized,
+)
+from logitkd.objective import Objective
+
+__all__ = ["Method", "get", "names", "register"]
+
+_WEIGHTS = ("ce_weight", "kd_weight", "warmup_epochs")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Args:
+        name: the key, as in ``--method NAME``.
+        paper: what to cite.
+        summary: one line for ``logitkd list``.
+        parts: the loss classes, outermost first: ``(SDDLoss, DKDLoss)`` is ``SDDLoss(DKDLoss(...))``; empty trains on labels.
+        ce_weight: weight of the cross-entropy with the labels.
+        kd_weight: weight of the loss.
+        warmup_epochs: epochs over which the loss grows to its weight.
+        overrides: loss options that differ from the defaults on the classes.
+    """
+
+    name: str
+    paper: str
+    summary: str
+    parts: tuple[type[LogitLoss], ...]
+    ce_weight: float = 1.0
+    kd_weight: float = 1.0
+    warmup_epochs: int = 0
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "overrides", MappingProxyType(dict(self.overrides)))
+        known: list[str] = list(_WEIGHTS)
+        for part in self.parts:
+            known += _options_of(part)
+        # `scales` of iCD follow those of the SDD inside it: one name, one meaning.
+        clash = {name for name in known if known.count(name) > 1} - {"scales"}
+        if clash:
+            raise ValueError(
+                f"method `{self.name}`: its parts share the option names {sorted(clash)}; they must differ."
+            )
+        for name in self.overrides:
+            if name not in known:
+                raise ValueError(f"method `{self.name}`: {unknown('option', name, known)}")
+
+    def replace(self, **options: Any) -> Method:
+        """Return this method with other hyper-parameters: any of :attr:`options`.
+
+        Raises:
+            ValueError: an unknown option (names the closest), a value its loss refuses.
+            TypeError: a value of the wrong type.
+
+        >>> get("gdkd").replace(top_k=3).options["top_k"]
+        3
+        """
+        for name in options:
+            if name not in self.options:
+                raise ValueError(f"method `{self.name}`: {unknown('option', name, self.options)}")
+        weights = {name: options.pop(name) for name in _WEIGHTS if name in options}
+        changed = replace(self, overrides={**self.overrides, **options}, **weights)
+        changed.objective()  # every value passes the checks of the class that uses it
+        return changed
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every hyper-parameter and its value: the three weights, then the loss's own, outermost class last."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in _WEIGHTS}
+        for part in reversed(self.parts):
+            for name, default in _options_of(part).items():
+                values.setdefault(name, default)
+        return {**values, **self.overrides}
+
+    def build(self) -> LogitLoss | None:
+        """Return a new loss with this method's hyper-parameters; None where it has no loss."""
+        loss: LogitLoss | None = None
+        for part in reversed(self.parts):
+            given = {name: self.overrides[name] for name in _options_of(part) if name in self.overrides}
+            loss = part(**given) if loss is None else part(loss, **given)  # type: ignore[arg-type]
+        return loss
+
+    def objective(self) -> Objective:
+        """Return what a student is trained on: cross-entropy and this method's loss with their weights."""
+        return Objective(self.build(), self.ce_weight, self.kd_weight, self.warmup_epochs)
+
+    @property
+    def signal(self) -> Literal["none", "logits", "regions", "stones"]:
+        """What the method reads of a forward pass; ``none`` needs no teacher."""
+        return self.parts[0].reads if self.parts else "none"
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether training needs the labels, for the cross-entropy or for the loss."""
+        loss = self.build()
+        return self.ce_weight > 0 or (loss is not None and loss.needs_labels)
+
+    @property
+    def scales(self) -> tuple[int, ...] | None:
+        """Grid sizes of the regions to read; None where the method reads none."""
+        return getattr(self.build(), "scales", None)
+
+
+def _options_of(part: type[LogitLoss]) -> dict[str, Any]:
+    """Return the hyper-parameters of a loss class: its constructor's arguments but the inner loss."""
+    parameters = inspect.signature(part.__init__).parameters
+    return {name: p.default for name, p in parameters.items() if name not in ("self", "loss", "d")}
+
+
+_TABLE: dict[str, Method] = {}
+
+
+def register(method: Method) -> Method:
+    """Add a row to the table; a name that is taken raises ``ValueError``."""
+    if method.name in _TABLE:
+        raise ValueError(f"method `{method.name}` is in the table already. Choose another name.")
+    _TABLE[method.name] = method
+    return method
+
+
+def get(name: str) -> Method:
+    """Return the row called ``name``; an unknown name raises ``ValueError`` that lists the close ones.
+
+    >>> get("dkd").kd_weight
+    1.0
+    """
+    if name not in _TABLE:
+        raise ValueError(unknown("method", name, _TABLE))
+    return _TABLE[name]
+
+
+def names() -> list[str]:
+    """Return the names of all methods, in the table's order."""
+    return list(_TABLE)
+
+
+_KD = "Hinton et al. 2015, 1503.02531"
+_DKD = "Zhao et al. CVPR 2022, 2203.08679"
+_NKD = "Yang et al. ICCV 2023, 2303.13005"
+_GDKD = "Zheng and Cheng TNNLS 2025, 2512.04625"
+_LS = "Sun et al. CVPR 2024, 2403.01427"
+_LDRLD = "Xu et al. ICCV 2025, 2507.15911"
+_SDD = "Luo CVPR 2024, 2403.13512"
+_ICD = "Xue et al. AAAI 2026, 2509.12553"
+_BETA2 = {"beta": 2.0}  # the SDD and iCD configurations weigh DKD's non-target term by 2
+_COPY = {"exclude_target": False}  # and their NKD keeps the target in (METHODS: the copies)
+
+for _row in (
+    Method("ce", "", "labels alone: the student without a teacher, or a teacher", ()),
+    Method("kd", _KD, "KL of the softened distributions", (KDLoss,), 0.1, 0.9),
+    Method("dkd", _DKD, "target and non-target knowledge, weighed apart", (DKDLoss,), warmup_epochs=20),
+    Method("nkd", _NKD, "normalised non-target cross-entropy", (NKDLoss,), warmup_epochs=20),
+    Method("gdkd", _GDKD, "the teacher's top classes, the rest, and which of the two", (GDKDLoss,), warmup_epochs=20),
+    Method("gdkd3", _GDKD, "GDKD with the teacher's first class apart", (GDKD3Loss,), warmup_epochs=20),
+    Method("ldrld", _LDRLD, "all pairs of the student's first classes, and the rest", (LDRLDLoss,), warmup_epochs=20),
+    Method("dist", "Huang et al. NeurIPS 2022, 2205.10536", "correlation within examples and classes", (DISTLoss,)),
+    Method(
+        "mlkd", "Jin et al. CVPR 2023", "KD, example and class relations at five temperatures", (MLKDLoss,), 0.1, 0.9
+    ),
+    Method("ls-kd", _LS, "KD on standardized logits", (Standardized, KDLoss), 0.1, 9.0, 0, {"temperature": 2.0}),
+    Method("ls-dkd", _LS, "DKD on standardized logits", (Standardized, DKDLoss), 1.0, 9.0, 20, {"temperature": 2.0}),
+    Method("ls-gdkd", _LS, "GDKD on standardized logits", (Standardized, GDKDLoss), warmup_epochs=20),
+    Method("ls-ldrld", _LS, "LDRLD on standardized logits", (Standardized, LDRLDLoss), warmup_epochs=20),
+    Method("sdd-kd", _SDD, "KD on every region", (SDDLoss, KDLoss), 0.1, 0.9),
+    Method("sdd-dkd", _SDD, "DKD on every region", (SDDLoss, DKDLoss), warmup_epochs=20, overrides=_BETA2),
+    Method("sdd-nkd", _SDD, "NKD on every region", (SDDLoss, NKDLoss), warmup_epochs=20, overrides=_COPY),
+    Method("sdd-gdkd", _SDD, "GDKD on every region", (SDDLoss, GDKDLoss), warmup_epochs=20),
+    Method("sdd-ldrld", _SDD, "LDRLD on every region", (SDDLoss, LDRLDLoss), warmup_epochs=20),
+    Method("icd-kd", _ICD, "SDD-KD and the regions' Gram structure", (ICDLoss, SDDLoss, KDLoss), 0.1, 0.9),
+    Method("icd-dkd", _ICD, "SDD-DKD and Gram structure", (ICDLoss, SDDLoss, DKDLoss), 1.0, 1.0, 20, _BETA2),
+    Method("icd-nkd", _ICD, "SDD-NKD and Gram structure", (ICDLoss, SDDLoss, NKDLoss), 1.0, 1.0, 20, _COPY),
+    Method("icd-gdkd", _ICD, "SDD-GDKD and Gram structure", (ICDLoss, SDDLoss, GDKDLoss), warmup_epochs=20),
+    Method("block-kd", "Yu et al. TAI 2024, 2411.01547", "stepping stones", (BlockKDLoss, KDLoss), ce_weight=0.0),
+):
+    register(_row)
