@@ -40,7 +40,7 @@ def resolve_device(device: str) -> torch.device:
 
 @contextmanager
 def open_accelerator(config: TrainConfig, folder: Path) -> Iterator[Accelerator]:
-    """Yield an accelerator for one run, trackers started, and leave no trace of it behind.
+    """Yield an accelerator for one run, and leave no trace of it behind.
 
     Raises:
         ValueError: several processes, or a tracker that is unknown or not installed.
@@ -60,7 +60,7 @@ def open_accelerator(config: TrainConfig, folder: Path) -> Iterator[Accelerator]
             raise ValueError(
                 f"training runs in one process for now, got {accelerator.num_processes}. Start it without a launcher."
             )
-        _start_trackers(accelerator, config)
+        _check_trackers(accelerator, config)
         yield accelerator
         accelerator.end_training()
     finally:
@@ -70,13 +70,8 @@ def open_accelerator(config: TrainConfig, folder: Path) -> Iterator[Accelerator]
             GradientState._reset_state()
 
 
-def _start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
-    if not config.trackers:
-        return
+def _check_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
     started = {str(tracker) for tracker in accelerator.log_with}
     missing = [name for name in config.trackers if name not in started]
     if missing:  # accelerate drops them silently
-        raise ValueError(
-            f"`trackers` must be installed, but {', '.join(missing)} is not. Try `pip install {missing[0]}`."
-        )
-    accelerator.init_trackers("trackers")
+        raise ValueError(f"`trackers` must be installed, but {', '.join(missing)} is not. Try `pip install {missing[0]}`.")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from logitkd.checks import check_choice, check_int, check_positive, check_range
 from logitkd.data.config import DataConfig
 
-__all__ = ["ModelConfig", "OptimConfig", "ScheduleConfig", "TrainConfig"]
+__all__ = ["ModelConfig", "OptimConfig", "ScheduleConfig", "TrainConfig", "check_config", "default_folder"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class ScheduleConfig:
 
     Args:
         name: ``multistep`` (times ``decay`` at each milestone) or ``cosine`` (to zero over the run).
-        milestones: where the rate drops, as fractions of ``epochs``: 0.625, 0.75, 0.875 are epochs 150, 180, 210 of 240.
+        milestones: after which fractions of ``epochs`` the rate drops: 0.625, 0.75, 0.875 are 150, 180, 210 of 240.
         decay: factor at each milestone.
     """
 
@@ -74,9 +78,9 @@ class TrainConfig:
         precision: ``float32`` or ``bfloat16`` (autocast).
         channels_last: memory format; faster on most hardware, same mathematics.
         seed: decides initial weights, order and augmentation; two methods under one seed see the same views.
-        output: the run folder; by default ``runs/<student>/<method>-seed<seed>``.
+        output: the run folder; by default ``runs/<teacher>-<student>/<method>-seed<seed>``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        checkpoint_every: steps between checkpoints inside an epoch (one is always written at its end); none: only there.
+        checkpoint_every: steps between checkpoints inside an epoch; one is always written at its end.
         trackers: accelerate trackers to log to, e.g. ``[tensorboard]``.
         quiet: plain log lines instead of a progress bar.
         debug: also check the values of labels and logits on the GPU at every step (slow).
@@ -100,3 +104,57 @@ class TrainConfig:
     trackers: tuple[str, ...] = ()
     quiet: bool = False
     debug: bool = False
+
+    def __post_init__(self) -> None:
+        # From YAML and the command line sequences may come as lists; one form keeps comparisons simple.
+        object.__setattr__(self, "trackers", tuple(self.trackers))
+
+
+def default_folder(config: TrainConfig) -> Path:
+    """Return the run folder of a configuration that names none.
+
+    >>> str(default_folder(TrainConfig(ModelConfig("resnet18"), method="ce")))
+    'runs/resnet18/ce-seed0'
+    >>> str(default_folder(TrainConfig(ModelConfig("resnet18"), teacher=ModelConfig("resnet50"), seed=1)))
+    'runs/resnet50-resnet18/kd-seed1'
+    """
+    names = [config.student.name] if config.teacher is None else [config.teacher.name, config.student.name]
+    pair = "-".join(re.sub(r"[^\w.]+", "_", name) for name in names)
+    return Path("runs") / pair / f"{config.method}-seed{config.seed}"
+
+
+def check_config(config: TrainConfig) -> None:
+    """Check every value that can be checked without data or models.
+
+    Raises:
+        ValueError: with all the problems at once, a line each.
+    """
+    problems: list[str] = []
+
+    def check(function: Callable[..., None], *args: Any) -> None:
+        try:
+            function(*args)
+        except (TypeError, ValueError) as error:
+            problems.append(str(error))
+
+    check(check_int, "epochs", config.epochs, 1)
+    check(check_int, "batch_size", config.batch_size, 1)
+    check(check_int, "seed", config.seed, 0)
+    check(check_choice, "precision", config.precision, ["float32", "bfloat16"])
+    if config.checkpoint_every is not None:
+        check(check_int, "checkpoint_every", config.checkpoint_every, 1)
+    check(check_choice, "optim.name", config.optim.name, ["sgd", "adamw"])
+    check(check_positive, "optim.lr", config.optim.lr)
+    check(check_range, "optim.momentum", config.optim.momentum, 0, 1)
+    check(check_range, "optim.weight_decay", config.optim.weight_decay, 0, None)
+    if config.optim.clip_grad is not None:
+        check(check_positive, "optim.clip_grad", config.optim.clip_grad)
+    check(check_choice, "schedule.name", config.schedule.name, ["multistep", "cosine"])
+    check(check_range, "schedule.decay", config.schedule.decay, 0, 1)
+    for fraction in config.schedule.milestones:
+        check(check_range, "schedule.milestones", fraction, 0, 1, "fractions of `epochs`")
+    for role, model in (("student", config.student), ("teacher", config.teacher)):
+        if model is not None and model.checkpoint is not None and not Path(model.checkpoint).exists():
+            problems.append(f"`{role}.checkpoint` must be a file or a run folder, but there is no {model.checkpoint}.")
+    if problems:
+        raise ValueError("\n".join(problems))

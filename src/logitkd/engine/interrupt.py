@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 __all__ = ["Interrupted", "StopSignals"]
@@ -17,8 +17,8 @@ class Interrupted(SystemExit):
 class StopSignals:
     """While open, notes SIGINT and SIGTERM in :attr:`received`; a second one acts at once, as it did before.
 
-    Signals that the process was told to ignore (``nohup``) stay ignored. Outside the main thread, where Python allows no
-    handlers, it does nothing.
+    Signals that the process was told to ignore (``nohup``) stay ignored. Outside the main thread, where Python allows
+    no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class StopSignals:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -36,7 +36,7 @@ def set_epoch(schedule: Scheduler, epoch: int) -> float:
     """Set the learning rate of ``epoch`` (from 1) and return it.
 
     multistep: ``lr * decay ** (number of milestones m with epoch > m)``;
-    cosine: ``lr * (1 + cos(pi * (epoch - 1) / epochs)) / 2``. A function of the epoch alone, so resuming needs no state.
+    cosine: ``lr * (1 + cos(pi * (epoch - 1) / epochs)) / 2``. A function of the epoch alone: resuming needs no state.
     """
     schedule.step(epoch - 1)
     return float(schedule.optimizer.param_groups[0]["lr"])

@@ -12,7 +12,6 @@ import os
 import shutil
 import warnings
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
@@ -86,14 +85,14 @@ class RunFolder:
             foreign = [p.name for p in path.iterdir() if p.name not in (LOCK, CHECKPOINT, CONFIG + ASIDE)]
             if foreign:
                 raise FileExistsError(
-                    f"`output` must be a new folder or a run's folder, but {path} holds {', '.join(sorted(foreign)[:3])}"
-                    f"{' ...' if len(foreign) > 3 else ''} and no {CONFIG}. Give another path."
+                    f"`output` must be a new folder or a run's folder, but {path} holds {min(foreign)} "
+                    f"and no {CONFIG}. Give another path."
                 )
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = (path / LOCK).open("a+")
         except OSError as error:
-            raise type(error)(f"`output` must be a folder that can be written, but {path}: {error.strerror}.") from error
+            raise type(error)(f"`output` must be a folder that can be written, got {path}: {error.strerror}.") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it when the process dies
         except BlockingIOError:
@@ -111,7 +110,7 @@ class RunFolder:
             clean_leftovers(folder)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._lock.close()
 
     def result(self) -> dict[str, Any] | None:
@@ -129,8 +128,8 @@ class RunFolder:
         text = yaml.safe_dump(json.loads(json.dumps(record)), sort_keys=False, allow_unicode=True)
         write_atomic(self.path / CONFIG, text.encode())
 
-    def check_same(self, key: str, now: dict[str, Any]) -> None:
-        """Compare block ``key`` of ``config.yaml`` with the present run's.
+    def check_same(self, key: str, now: dict[str, Any], ignore: tuple[str, ...] = ()) -> None:
+        """Compare block ``key`` of ``config.yaml`` with the present run's, except its entries named in ``ignore``.
 
         Raises:
             ValueError: they differ; every differing key is named with both values.
@@ -138,10 +137,11 @@ class RunFolder:
         before = (self.config() or {}).get(key)
         if before is None:
             return
-        lines = differences(before, json.loads(json.dumps(now)))
+        present = json.loads(json.dumps(now))
+        lines = differences(*({k: v for k, v in record.items() if k not in ignore} for record in (before, present)))
         if lines:
             raise ValueError(
-                f"the run folder {self.path} belongs to a run with another {key}:\n  "
+                f"the run folder {self.path} belongs to another run; under `{key}`:\n  "
                 + "\n  ".join(lines)
                 + "\nGive another `output`, or delete the folder to start again."
             )

@@ -86,10 +86,18 @@ class StepLog:
         for row, count, (epoch, step, student, teacher) in zip(rows, counts, logits, strict=True):
             for name, value in zip(names, row, strict=True):
                 if value - value != 0:  # NaN or infinite
-                    raise NonFiniteLossError(_message(name, value, epoch, step, names, row, student, teacher))
+                    terms = dict(zip(names, row, strict=True))
+                    raise NonFiniteLossError(_message(_culprit(terms, epoch, step), student, teacher))
                 weight = 1 if name == "correct" else count
                 self.sums[name] = self.sums.get(name, 0.0) + value * weight
             self.sums["count"] = self.sums.get("count", 0.0) + count
+
+    def refuse(self, epoch: int, step: int, student_logits: Tensor, teacher_logits: Tensor | None) -> None:
+        """Raise :class:`NonFiniteLossError` when the logits of a step that has no loss are not finite."""
+        for role, logits in (("student", student_logits), ("teacher", teacher_logits)):
+            if logits is not None and not logits.isfinite().all():
+                head = f"the {role}'s logits must be finite at epoch {epoch}, step {step}."
+                raise NonFiniteLossError(_message(head, student_logits, teacher_logits))
 
     def means(self) -> dict[str, float]:
         """Return each term averaged over the examples read so far, and ``top1`` in percent."""
@@ -100,29 +108,24 @@ class StepLog:
         return means | {"top1": 100 * self.sums["correct"] / count}
 
 
-def _message(
-    name: str,
-    value: float,
-    epoch: int,
-    step: int,
-    names: list[str],
-    row: list[float],
-    student: Tensor,
-    teacher: Tensor | None,
-) -> str:
-    terms = ", ".join(f"{n} {v:.4g}" for n, v in zip(names, row, strict=True) if n != "correct")
-    bad = [n for n, v in zip(names, row, strict=True) if v - v != 0]
-    culprit = next((n for n in bad if n != "loss"), name)  # the total is non-finite because a term is
+def _culprit(terms: dict[str, float], epoch: int, step: int) -> str:
+    bad = [name for name, value in terms.items() if value - value != 0]
+    name = next((n for n in bad if n != "loss"), bad[0])  # the total is not finite because a term is not
+    shown = ", ".join(f"{n} {v:.4g}" for n, v in terms.items() if n != "correct")
+    return f"the loss term `{name}` must be finite, got {terms[name]} at epoch {epoch}, step {step} ({shown})."
+
+
+def _message(head: str, student: Tensor, teacher: Tensor | None) -> str:
+    if teacher is not None and not teacher.isfinite().all():
+        advice = "The teacher's logits are not finite: check its weights, or use `precision: float32`."
+    elif student.isfinite().all():
+        advice = "The student's logits were finite: the loss itself overflowed."
+    else:
+        advice = "The student had diverged: try a smaller `optim.lr`, `optim.clip_grad`, or a longer warm-up."
     lines = [
-        f"the loss term `{culprit}` must be finite, got {row[names.index(culprit)]} "
-        f"at epoch {epoch}, step {step} ({terms}).",
+        head,
         f"  student logits: {describe(student)}",
         f"  teacher logits: {describe(teacher) if teacher is not None else 'none'}",
+        advice,
     ]
-    if teacher is not None and not teacher.isfinite().all():
-        lines.append("The teacher's logits are not finite: check its weights, or use `precision: float32`.")
-    elif student.isfinite().all():
-        lines.append("The student's logits were finite: the loss itself overflowed.")
-    else:
-        lines.append("The student had diverged: try a smaller `optim.lr`, `optim.clip_grad`, or a longer warm-up.")
     return "\n".join(lines)

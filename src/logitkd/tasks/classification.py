@@ -103,7 +103,8 @@ def evaluate_classifier(
     finally:
         model.train(was_training)
     metrics = {"loss": loss.item() / count}
-    metrics |= {name: 100 * metric.compute().item() for name, metric in accuracies.items()}
+    for name, metric in accuracies.items():
+        metrics[name] = 100 * round(metric.compute().item() * count) / count  # undo the rounding to float32
     metrics["calibration_error"] = calibration.compute().item()
     if teacher_predictions is not None:
         metrics["agreement"] = 100 * agreed.item() / count

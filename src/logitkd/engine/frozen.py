@@ -1,0 +1,52 @@
+"""Make a frozen network's forward pass cheaper, where its outputs are allowed to move by a rounding error."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+__all__ = ["fold_batch_norms", "half_weights"]
+
+
+def fold_batch_norms(model: nn.Module) -> int:
+    """Fold each batch norm into the convolution before it, in place; return how many were folded.
+
+    The pairs are found by tracing; a model that cannot be traced stays as it is. Module paths are unchanged (a folded
+    norm becomes an identity), so whatever reads the model's parts keeps working.
+    """
+    model.eval()
+    try:
+        graph = fx.Tracer().trace(model)
+    except Exception:  # tracing runs the user's code on symbols: any error only means "cannot be traced"
+        return 0
+    modules = dict(model.named_modules())
+    calls: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            calls[node.target] = calls.get(node.target, 0) + 1
+    folded = 0
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        if before.op != "call_module" or not isinstance(modules[before.target], nn.Conv2d) or len(before.users) != 1:
+            continue
+        if calls[before.target] != 1 or calls[node.target] != 1:  # shared modules serve two places
+            continue
+        if modules[node.target].running_mean is None:
+            continue
+        model.set_submodule(before.target, fuse_conv_bn_eval(modules[before.target], modules[node.target]))
+        model.set_submodule(node.target, nn.Identity())
+        folded += 1
+    return folded
+
+
+def half_weights(model: nn.Module) -> None:
+    """Hold the weights of convolutions and linear layers in bfloat16, in place.
+
+    Autocast rounds them to it at every step anyway, so under autocast the outputs do not change.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.to(torch.bfloat16)

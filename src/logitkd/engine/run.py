@@ -1,0 +1,316 @@
+"""One run: its parts put together, its loop over epochs and steps, its checkpoints."""
+
+from __future__ import annotations
+
+import signal
+import time
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from logitkd.data import Batch, DeviceLoader, load_images
+from logitkd.engine.checkpoint import Progress, checkpoint_bytes, load_checkpoint, save_checkpoint, student_bytes
+from logitkd.engine.config import ModelConfig, TrainConfig
+from logitkd.engine.display import Display
+from logitkd.engine.frozen import fold_batch_norms, half_weights
+from logitkd.engine.interrupt import Interrupted, StopSignals
+from logitkd.engine.optim import build_optimizer, build_schedule, set_epoch
+from logitkd.engine.record import commit, model_record, versions
+from logitkd.engine.run_folder import RunFolder
+from logitkd.engine.steplog import StepLog
+from logitkd.methods import Method
+from logitkd.models import build_model, parameter_count
+from logitkd.reach import Teacher
+from logitkd.tasks.classification import Learner, Stopped, evaluate_classifier, predict
+
+__all__ = ["Run"]
+
+EVAL_BATCH = 256
+READ_EVERY = {"cpu": 10, "cuda": 50}  # steps between two looks at the losses; on a GPU each look waits for the device
+
+
+class Run:
+    """A run about to begin or to go on.
+
+    Args:
+        config: checked.
+        method: resolved.
+        folder: open and locked.
+        accelerator: for this run alone.
+        display: receives the news.
+        record: the blocks ``run`` and ``method`` of ``config.yaml``.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        method: Method,
+        folder: RunFolder,
+        accelerator: Accelerator,
+        display: Display,
+        record: dict[str, Any],
+    ) -> None:
+        self.config, self.method, self.folder = config, method, folder
+        self.accelerator, self.display = accelerator, display
+        self.device = accelerator.device
+        self.stops = StopSignals()
+
+        self.data = load_images(config.data, seed=config.seed)
+        self.num_classes = len(self.data.classes)
+        torch.manual_seed(config.seed)  # right before the student, so that every method starts from the same weights
+        self.student = self._model(config.student)
+        teacher = None if config.teacher is None else self._model(config.teacher)
+        record = record | self._facts(teacher)
+        for block in ("data", "student", "teacher"):
+            folder.check_same(block, record[block])
+        if folder.config() is None:
+            folder.write_config(record)
+        else:
+            folder.warn_versions(record["versions"])
+
+        self.loader, self.eval_loader = self._loader(train=True), self._loader(train=False)
+        self.teacher_predictions = None if teacher is None else self._predict(teacher)
+        self.teacher = None if teacher is None or method.signal == "none" else self._freeze(teacher)
+        learner = Learner(self.student, scales=method.scales)
+        optimizer = build_optimizer(config.optim, learner)
+        self.schedule = build_schedule(config.schedule, optimizer, config.epochs)
+        self.learner, self.optimizer = accelerator.prepare(learner, optimizer)
+        self.objective = method.objective()
+        folder.check_space(3 * checkpoint_bytes(self.student, slots=1 if config.optim.name == "sgd" else 2))
+
+        torch.manual_seed(config.seed)  # dropout: the same stream whether or not a teacher was built above
+        self.progress = self._resume(optimizer)
+        self.sitting = (time.perf_counter(), self._done())
+
+    def _model(self, config: ModelConfig) -> nn.Module:
+        model = build_model(config.name, self.num_classes, checkpoint=config.checkpoint).to(self.device)
+        return model.to(memory_format=torch.channels_last) if self.config.channels_last else model
+
+    def _loader(self, *, train: bool) -> DeviceLoader:
+        config, data = self.config, self.data
+        common = {"device": self.device, "mean": data.mean, "std": data.std, "channels_last": config.channels_last}
+        if not train:
+            return DeviceLoader(data.eval, batch_size=EVAL_BATCH, **common)
+        return DeviceLoader(
+            data.train,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            shuffle=True,
+            crop_padding=config.data.crop_padding,
+            flip=config.data.flip,
+            **common,
+        )
+
+    def _facts(self, teacher: nn.Module | None) -> dict[str, Any]:
+        data = self.data
+        return {
+            "data": {"fingerprint": data.fingerprint, "train": len(data.train), "eval": len(data.eval)},
+            "student": model_record(self.student, weights=self.config.student.checkpoint is not None),
+            "teacher": {} if teacher is None else model_record(teacher, weights=True),
+            "versions": versions(),
+            "commit": commit(),
+        }
+
+    def _predict(self, teacher: nn.Module) -> torch.Tensor:
+        plain = Teacher(teacher, num_classes=self.num_classes)
+        batches = self.eval_loader.epoch(1)
+        return predict(lambda images: plain(images).logits, batches, len(self.data.eval), self.device)
+
+    def _freeze(self, teacher: nn.Module) -> Teacher:
+        if self.config.precision == "bfloat16":
+            fold_batch_norms(teacher)
+            half_weights(teacher)
+        return Teacher(teacher, num_classes=self.num_classes, scales=self.method.scales)
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> Progress:
+        here = {"threads": torch.get_num_threads(), "device": self.device.type}
+        progress = load_checkpoint(self.folder.checkpoint, self.student, optimizer, self.device)
+        if progress is None:
+            self.folder.truncate_metrics(0)
+            return Progress(**here)
+        self.folder.truncate_metrics(progress.metrics_size)
+        for name, value in here.items():
+            before = getattr(progress, name)
+            if before != value:
+                warnings.warn(
+                    f"{name} was {before} in the earlier sitting and is {value} now: the student will be close to, "
+                    "but not bit-identical with, that of an uninterrupted run.",
+                    stacklevel=4,
+                )
+        return replace(progress, **here)
+
+    def complete(self) -> dict[str, Any]:
+        """Train to the end, write student and result, and return the result."""
+        config, progress = self.config, self.progress
+        if config.trackers:
+            self.accelerator.init_trackers("trackers")
+        title = f"{config.student.name} {self.method.name}"
+        self.display.start(title, config.epochs, len(self.loader), self._done())
+        try:
+            with self.stops:
+                while progress.epoch <= config.epochs:
+                    lr = set_epoch(self.schedule, progress.epoch)
+                    self._train_epoch(lr)
+                    self._end_epoch(lr)
+        finally:
+            self.display.stop()
+        last = progress.last
+        result = {
+            "top1": last["eval"]["top1"],
+            "split": config.data.eval_split,
+            "epoch": config.epochs,
+            "metrics": last["eval"],
+            "train": last["train"],
+            "best": progress.best,
+            "seconds": progress.seconds,
+            "parameters": parameter_count(self.student),
+            "method": self.method.name,
+            "seed": config.seed,
+        }
+        self.folder.write_result(student_bytes(self.student), result)
+        return result
+
+    def _train_epoch(self, lr: float) -> None:
+        progress, config = self.progress, self.config
+        log = StepLog(1 if config.debug else READ_EVERY[self.device.type], progress.sums)
+        begun, before, first = time.perf_counter(), (progress.seconds, progress.epoch_seconds), progress.step
+
+        def settle() -> None:
+            """Bring ``progress`` up to the present step."""
+            log.read()
+            progress.sums = log.sums
+            spent = time.perf_counter() - begun
+            progress.seconds, progress.epoch_seconds = before[0] + spent, before[1] + spent
+
+        self.learner.train()
+        for batch in self.loader.epoch(progress.epoch, start_step=first):
+            due = self._step(batch, log)
+            numbers = {"lr": lr}
+            if due:
+                log.read()
+                speed = (progress.step - first) * config.batch_size / (time.perf_counter() - begun)
+                means = log.means()
+                numbers |= {"loss": means["loss"], "train_top1": means["top1"], "images_per_second": speed}
+                numbers["eta"] = self._eta()
+            self.display.step(progress.epoch, self._done(), numbers)
+            inside = progress.step < len(self.loader)
+            if self.stops.received is not None:
+                settle()
+                self._interrupt()
+            if config.checkpoint_every and inside and progress.step % config.checkpoint_every == 0:
+                settle()
+                self._save()
+        settle()
+
+    def _step(self, batch: Batch, log: StepLog) -> bool:
+        """Take one optimizer step; return whether the log is due to be read."""
+        with self.accelerator.autocast():
+            teacher = None if self.teacher is None else self.teacher(batch.images)
+        student = self.learner(batch.images)
+        try:
+            total, terms = self.objective(student, teacher, batch.labels, self.progress.epoch)
+        except ValueError:
+            # On the CPU the losses look at the logits themselves; the reader should learn where in the run it was.
+            log.read()
+            log.refuse(self.progress.epoch, self.progress.step + 1, student.logits, teacher and teacher.logits)
+            raise
+        self.accelerator.backward(total)
+        if self.config.optim.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self.learner.parameters(), self.config.optim.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum()
+        return log.add(
+            self.progress.epoch,
+            self.progress.step,
+            {"loss": total, **terms},
+            correct,
+            student.logits,
+            None if teacher is None else teacher.logits,
+        )
+
+    def _end_epoch(self, lr: float) -> None:
+        progress, config = self.progress, self.config
+        begun = time.perf_counter()
+        try:
+            metrics = evaluate_classifier(
+                self.student,
+                self.eval_loader.epoch(1),
+                self.num_classes,
+                self.device,
+                teacher_predictions=self.teacher_predictions,
+                stop=lambda: self.stops.received is not None,
+            )
+        except Stopped:
+            self._interrupt()
+        eval_seconds = time.perf_counter() - begun
+        progress.seconds += eval_seconds
+        if not progress.best or metrics["top1"] > progress.best["top1"]:
+            progress.best = {"top1": metrics["top1"], "epoch": progress.epoch, "split": config.data.eval_split}
+        log = StepLog(1, progress.sums)
+        means = log.means()
+        line = {
+            "epoch": progress.epoch,
+            "lr": lr,
+            "loss": means.pop("loss"),
+            "train": {"top1": means.pop("top1")},
+            "terms": means,
+            "split": config.data.eval_split,
+            "eval": metrics,
+            "best": progress.best,
+            "seconds": progress.epoch_seconds,
+            "eval_seconds": eval_seconds,
+            "images_per_second": progress.sums["count"] / progress.epoch_seconds,
+        }
+        progress.metrics_size = self.folder.append_metrics(line)
+        progress.last = line
+        progress.epoch, progress.step, progress.epoch_seconds, progress.sums = progress.epoch + 1, 0, 0.0, {}
+        self._save()
+        self.display.epoch(line | {"eta": self._eta()})
+        if config.trackers:
+            self.accelerator.log(_flat(line), step=line["epoch"])
+        if self.stops.received is not None and progress.epoch <= config.epochs:
+            self._leave()
+
+    def _save(self) -> None:
+        try:
+            save_checkpoint(self.folder.checkpoint, self.student, self.optimizer, self.progress, self.device)
+        except OSError as error:
+            raise OSError(
+                f"the checkpoint at epoch {self.progress.epoch}, step {self.progress.step} could not be written "
+                f"({error}); the one before it is untouched. Free some space and run the same command again."
+            ) from error
+
+    def _interrupt(self) -> None:
+        self._save()
+        self._leave()
+
+    def _leave(self) -> None:
+        number = signal.Signals(self.stops.received or signal.SIGINT)
+        self.display.stop()
+        self.display.note(
+            f"{number.name}: stopped after step {self._done()} of {self.config.epochs * len(self.loader)}; the "
+            f"checkpoint is in {self.folder.path}. Run the same command again to go on."
+        )
+        raise Interrupted(128 + number)
+
+    def _done(self) -> int:
+        return (self.progress.epoch - 1) * len(self.loader) + self.progress.step
+
+    def _eta(self) -> float:
+        begun, done = self.sitting
+        steps = self._done() - done
+        left = self.config.epochs * len(self.loader) - self._done()
+        return left * (time.perf_counter() - begun) / steps if steps else 0.0
+
+
+def _flat(line: dict[str, Any]) -> dict[str, float]:
+    flat = {"lr": line["lr"], "train/loss": line["loss"], "train/top1": line["train"]["top1"]}
+    flat |= {f"train/{name}": value for name, value in line["terms"].items()}
+    flat |= {f"eval/{name}": value for name, value in line["eval"].items()}
+    return flat | {"images_per_second": line["images_per_second"]}

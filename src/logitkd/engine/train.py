@@ -1,0 +1,122 @@
+"""train(): from a configuration to a trained student in its run folder; resumes exactly where it stood."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from logitkd import checks, methods
+from logitkd.engine.accelerator import open_accelerator, resolve_device
+from logitkd.engine.config import TrainConfig, check_config, default_folder
+from logitkd.engine.display import Display, make_display
+from logitkd.engine.run import Run
+from logitkd.engine.run_folder import RunFolder
+from logitkd.methods import Method
+
+__all__ = ["RunResult", "train"]
+
+# What may differ when a run is resumed: how it is shown and where it runs, not what comes out.
+PRESENTATION = ("output", "device", "checkpoint_every", "trackers", "quiet", "debug", "method_options")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run came to.
+
+    Args:
+        folder: the run folder.
+        top1: accuracy of the **last** epoch on the evaluation split, in percent.
+        metrics: the last epoch's evaluation: ``loss``, ``top1``, ``top5``, ``calibration_error``, ``agreement``.
+        best: the best epoch's ``top1``, its ``epoch`` and the ``split`` it was chosen on.
+        seconds: wall-clock seconds, over all sittings of the run.
+        parameters: number of the student's parameters.
+        resumed_finished: whether the folder already held the finished run and nothing was trained.
+    """
+
+    folder: Path
+    top1: float
+    metrics: dict[str, float]
+    best: dict[str, Any]
+    seconds: float
+    parameters: int
+    resumed_finished: bool = False
+
+
+def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
+    """Train a student and return its result; go on where an earlier, interrupted run in the same folder stood.
+
+    Repeating a call after ``kill -9`` at any moment gives, on the CPU with the same number of threads, the very student
+    of an uninterrupted run. A run that is already finished returns its result at once.
+
+    Args:
+        config: what to run.
+        display: receives the run's news; by default a progress bar on a terminal, a line an epoch elsewhere.
+
+    Returns:
+        The result; the student is ``student.safetensors`` in its folder.
+
+    Raises:
+        ValueError: the configuration is wrong (all problems at once), or the folder belongs to another run.
+        OSError: the folder cannot be used, or a checkpoint could not be written.
+        NonFiniteLossError: a term of the loss became NaN or infinite.
+        Interrupted: a ``SystemExit`` with code 130 or 143: SIGINT or SIGTERM came, and a checkpoint is written.
+    """
+    check_config(config)
+    method = methods.get(config.method).replace(**config.method_options)
+    check_method(config, method)
+    resolve_device(config.device)
+    show = display or make_display(config.quiet)
+    path = Path(config.output) if config.output is not None else default_folder(config)
+    record = {"run": asdict(config), "method": {"name": method.name, **method.options}}
+    with RunFolder(path) as folder:
+        folder.check_same("run", record["run"], ignore=PRESENTATION)
+        folder.check_same("method", record["method"])
+        result = folder.result()
+        finished = result is not None
+        if result is None:
+            checks.debug(config.debug)
+            with open_accelerator(config, path) as accelerator:
+                result = Run(config, method, folder, accelerator, show, record).complete()
+        else:
+            show.note(f"{path} holds this run, finished: nothing to train.")
+    return RunResult(
+        folder=path,
+        top1=result["top1"],
+        metrics=result["metrics"],
+        best=result["best"],
+        seconds=result["seconds"],
+        parameters=result["parameters"],
+        resumed_finished=finished,
+    )
+
+
+def check_method(config: TrainConfig, method: Method) -> None:
+    """Refuse a method that cannot be trained as configured; warn about a warm-up that never ends.
+
+    Raises:
+        ValueError: the method reads stepping stones, or needs a teacher that is not given.
+    """
+    if method.signal == "stones":
+        raise ValueError(
+            f"`method` must be one that can be trained here, got `{method.name}`: training with stepping stones is not "
+            "available. `logitkd.losses.BlockKDLoss` can be used in your own loop."
+        )
+    if method.signal != "none":
+        if config.teacher is None:
+            raise ValueError(f"`teacher` must be given, as the method `{method.name}` learns from one, got none.")
+        if config.teacher.checkpoint is None and ":" not in config.teacher.name:
+            raise ValueError(
+                f"`teacher.checkpoint` must be given: without it `{config.teacher.name}` would teach random weights. "
+                "Train one with `method: ce` first and give its run folder."
+            )
+    if method.signal != "none" and method.warmup_epochs >= config.epochs:
+        when = "reaches its full weight only in the last epoch"
+        if method.warmup_epochs > config.epochs:
+            when = "never reaches its full weight"
+        warnings.warn(
+            f"`warmup_epochs` should be below `epochs` ({config.epochs}), got {method.warmup_epochs}: the distillation "
+            f"loss {when}. Set it with `method_options`.",
+            stacklevel=3,
+        )
