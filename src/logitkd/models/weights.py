@@ -1,0 +1,149 @@
+"""Loading weights: safetensors, or a torch file read with ``weights_only=True``; strict, and never half a load."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+__all__ = ["load_weights"]
+
+_WRAPPERS = ("model", "state_dict")  # mdistiller and CRD; timm, Lightning and many more
+_PREFIXES = ("module.", "model.")  # DataParallel; a wrapper that holds the network as `.model`
+_STUDENT = "student.safetensors"  # the file of a run folder
+_SHOWN = 8
+_REFUSALS = ("not an allowed global", "Unsupported", "GLOBAL")  # what torch says when `weights_only` refuses an object
+
+# The public CIFAR checkpoints keep an accuracy as a numpy number beside the weights, which `weights_only` refuses by
+# itself. To rebuild a number runs no code of the file's. Files older than numpy 2 use the old module path.
+_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+_NUMBERS: list[Any] = [
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")},
+]
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load weights into ``model``; all of them, or an error and the model as it was.
+
+    Args:
+        model: The network to fill.
+        path: A ``.safetensors`` file; a file written by ``torch.save`` that holds a state dict, alone or under
+            ``"model"`` or ``"state_dict"``; or a run folder, whose ``student.safetensors`` is read. A ``module.`` or
+            ``model.`` in front of every name is taken off.
+
+    Raises:
+        FileNotFoundError: There is no such file, or the folder holds no ``student.safetensors``.
+        ValueError: The file is damaged, needs unsafe unpickling, holds no state dict, or its names or shapes are not
+            the model's; the message lists which.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / _STUDENT
+        if not path.is_file():
+            raise FileNotFoundError(f"checkpoint folder {path.parent} holds no `{_STUDENT}`: no finished run is there.")
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint file {path} does not exist.")
+    wanted = model.state_dict()
+    state = _without_prefix(_state_dict(_read(path), path), wanted)
+    _check(state, wanted, model, path)
+    model.load_state_dict(state)
+
+
+def _read(path: Path) -> Any:
+    """Return what the file holds, tensors on the CPU."""
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"checkpoint {path} is not a readable safetensors file ({error}).") from error
+    try:
+        with torch.serialization.safe_globals(_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not any(words in str(error) for words in _REFUSALS):
+            raise ValueError(_damaged(path, error)) from error
+        raise ValueError(
+            f"checkpoint {path} holds Python objects beside tensors; loading those could run code, so it is refused. If"
+            " you trust the file, convert it once: `data = torch.load(path, weights_only=False)`, then"
+            " `torch.save({'model': data['model']}, new_path)` (for a whole pickled network: `data.state_dict()`)."
+        ) from error
+    except OSError:
+        raise  # unreadable, which is not the content's fault
+    except Exception as error:  # garbage makes the unpickler fail in any way: KeyError, IndexError, RuntimeError ...
+        raise ValueError(_damaged(path, error)) from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    return f"checkpoint {path} is damaged or no file of torch.save ({reason[:120]})."
+
+
+def _state_dict(data: Any, path: Path) -> dict[str, Tensor]:
+    """Unwrap ``data`` down to a mapping of names to tensors."""
+    if isinstance(data, Mapping):
+        for key in _WRAPPERS:
+            if isinstance(data.get(key), Mapping):
+                return _state_dict(data[key], path)
+        if data and all(isinstance(value, Tensor) for value in data.values()):
+            return dict(data)
+        held = f"a dict with the keys {_shown(map(str, data))}"
+    else:
+        held = type(data).__name__
+    raise ValueError(
+        f"checkpoint {path} must hold a state dict (names to tensors), alone or under `model` or `state_dict`, got {held}."
+    )
+
+
+def _without_prefix(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take off the prefixes that stand before every name, unless the model's own names have them."""
+    while state.keys() != wanted.keys():
+        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)
+        if prefix is None or all(name.startswith(prefix) for name in wanted):
+            break
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
+    """Raise ``ValueError`` unless names and shapes are the model's."""
+    missing = [name for name in wanted if name not in state]
+    unexpected = sorted(name for name in state if name not in wanted)
+    wrong = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
+    if not (missing or unexpected or wrong):
+        return
+    if wrong and not (missing or unexpected):
+        # A row for every class, and nothing else differs: the classifier.
+        rows = {(state[n].shape[:1], wanted[n].shape[:1]) for n in wrong}
+        same_columns = all(state[n].shape[1:] == wanted[n].shape[1:] for n in wrong)
+        if same_columns and len(rows) == 1 and len(wrong) <= 2:
+            theirs, ours = (shape[0] for shape in rows.pop())
+            raise ValueError(
+                f"checkpoint {path} has {theirs} classes (`{wrong[0]}` {tuple(state[wrong[0]].shape)}), the model has"
+                f" {ours}: build it with `num_classes={theirs}`, or give another checkpoint."
+            )
+    faults = []
+    if missing:
+        faults.append(f"{len(missing)} missing: {_shown(missing)}")
+    if unexpected:
+        faults.append(f"{len(unexpected)} unexpected: {_shown(unexpected)}")
+    if wrong:
+        shapes = (f"{n} {tuple(state[n].shape)} instead of {tuple(wanted[n].shape)}" for n in wrong)
+        faults.append(f"{len(wrong)} of another shape: {_shown(shapes)}")
+    raise ValueError(f"checkpoint {path} does not fit {type(model).__name__} (is it another network?). {'; '.join(faults)}.")
+
+
+def _shown(names: Iterable[str]) -> str:
+    """Join the first few names."""
+    listed = list(names)
+    more = f", ... ({len(listed) - _SHOWN} more)" if len(listed) > _SHOWN else ""
+    return (", ".join(listed[:_SHOWN]) or "none") + more

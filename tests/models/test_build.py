@@ -1,0 +1,93 @@
+"""Building networks by name."""
+
+import pytest
+import torch
+from torch import nn
+
+from logitkd.models import build_model, parameter_count
+
+
+def own_network(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))
+
+
+def stubborn_network(num_classes: int) -> nn.Module:
+    model = own_network(10)
+    model.num_classes = 10
+    return model
+
+
+def no_network(num_classes: int) -> int:
+    return num_classes
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """This file as an importable module, as a user's own would be."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "users.networks", sys.modules[__name__])
+    monkeypatch.setitem(sys.modules, "users", sys.modules[__name__])
+    return "users.networks"
+
+
+def test_a_timm_name_and_a_registered_cifar_name():
+    assert build_model("resnet10t", 5).eval()(torch.randn(1, 3, 32, 32)).shape == (1, 5)
+    assert build_model("cifar_resnet8", 5)(torch.randn(1, 3, 32, 32)).shape == (1, 5)
+
+
+def test_a_callable_of_ones_own(here):
+    model = build_model(f"{here}:own_network", 5)
+    assert model(torch.randn(2, 3, 2, 2)).shape == (2, 5)
+
+
+def test_a_checkpoint_is_loaded(tmp_path):
+    source = build_model("cifar_resnet8", 5)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    model = build_model("cifar_resnet8", 5, checkpoint=tmp_path / "weights.pth")
+    torch.testing.assert_close(model.state_dict(), source.state_dict(), rtol=0, atol=0)
+
+
+def test_parameter_count_counts_frozen_parameters_and_shared_ones_once():
+    first = nn.Linear(4, 4)
+    assert parameter_count(nn.Sequential(first, first).requires_grad_(False)) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet8x4", r"unknown model `resnet8x4`\. Nearest: cifar_resnet8x4"),
+        ("cifar_resnt20", "Nearest: cifar_resnet20"),
+        ("zzzzqqq", r"unknown model `zzzzqqq`\. A name is one of timm's"),
+        ("resnet18.a1_in1k", "pretrained weights.* Use `resnet18`"),
+        ("hf-hub:timm/resnet18", "lies on a hub"),
+        ("logitkd.models:build_modle", "has no `build_modle`. Did you mean `build_model`"),
+        ("no_such_package.x:y", "there is no module `no_such_package`"),
+        (":x", "must read `package.module:callable`"),
+    ],
+)
+def test_unknown_names(name, words):
+    with pytest.raises(ValueError, match=words):
+        build_model(name, 10)
+
+
+def test_what_a_callable_must_return(here):
+    with pytest.raises(TypeError, match=r"must return a torch\.nn\.Module, got int"):
+        build_model(f"{here}:no_network", 10)
+    with pytest.raises(TypeError, match="`__name__` must be callable, got str"):
+        build_model(f"{here}:__name__", 10)
+    with pytest.raises(ValueError, match="asked for 5 classes and was built with 10"):
+        build_model(f"{here}:stubborn_network", 5)
+
+
+def test_a_broken_import_inside_the_users_module_is_not_hidden(tmp_path, monkeypatch):
+    (tmp_path / "users_broken.py").write_text("import a_package_that_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
+        build_model("users_broken:network", 10)
+
+
+@pytest.mark.parametrize(("count", "error"), [(1, ValueError), (-3, ValueError), (True, TypeError), (2.0, TypeError)])
+def test_class_counts(count, error):
+    with pytest.raises(error, match=f"`num_classes` must be .*, got {count}"):
+        build_model("cifar_resnet8", count)

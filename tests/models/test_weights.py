@@ -1,0 +1,165 @@
+"""Loading weights: every layout that is about, and every way a file can be wrong."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from logitkd.models import build_model, load_weights
+
+
+class Baggage:
+    """Something that is no tensor."""
+
+
+@pytest.fixture
+def source():
+    torch.manual_seed(1)
+    model = build_model("cifar_resnet8", 10)
+    model(torch.randn(8, 3, 32, 32))  # running statistics that differ from a fresh model's
+    return model
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(2)
+    return build_model("cifar_resnet8", 10)
+
+
+def assert_same(model, source):
+    torch.testing.assert_close(model.state_dict(), source.state_dict(), rtol=0, atol=0)
+
+
+def under(prefix, state):
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+LAYOUTS = {
+    "plain": lambda state: state,
+    # What the public repositories write: weights, epoch, optimizer, an accuracy as a numpy number.
+    "mdistiller": lambda s: {"epoch": 240, "model": s, "optimizer": {"state": {}}, "best_acc": np.float32(72.34)},
+    "crd": lambda state: {"epoch": 240, "model": state, "best_acc": torch.tensor(72.34), "n": np.int64(3)},
+    "state_dict": lambda state: {"state_dict": state},
+    "data parallel": lambda state: {"model": under("module.", state)},
+    "wrapper": lambda state: {"state_dict": under("model.", state)},
+    "both": lambda state: under("module.model.", state),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("modern", [True, False], ids=["zip", "legacy"])
+def test_torch_files(layout, modern, model, source, tmp_path):
+    path = tmp_path / "ckpt_epoch_240.pth"
+    torch.save(LAYOUTS[layout](source.state_dict()), path, _use_new_zipfile_serialization=modern)
+    load_weights(model, path)
+    assert_same(model, source)
+
+
+def test_numpy_numbers_under_their_old_module_path(model, source, tmp_path):
+    """Files written with numpy 1 name `numpy.core`, which numpy 2 renamed."""
+    path = tmp_path / "old.pth"
+    torch.save({"model": source.state_dict(), "best": np.float64(1)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    load_weights(model, path)
+    assert_same(model, source)
+
+
+def test_safetensors_and_a_run_folder(model, source, tmp_path):
+    save_file(source.state_dict(), tmp_path / "student.safetensors")
+    load_weights(model, str(tmp_path / "student.safetensors"))
+    assert_same(model, source)
+    again = build_model("cifar_resnet8", 10)
+    load_weights(again, tmp_path)
+    assert_same(again, source)
+
+
+def test_a_model_whose_own_names_carry_the_prefix(source, tmp_path):
+    wrapped = torch.nn.Sequential()
+    wrapped.add_module("model", source)
+    save_file(wrapped.state_dict(), tmp_path / "w.safetensors")
+    load_weights(wrapped, tmp_path / "w.safetensors")
+
+
+def test_half_precision_weights_widen(model, source, tmp_path):
+    save_file(
+        {k: v.half() if v.is_floating_point() else v for k, v in source.state_dict().items()},
+        tmp_path / "h.safetensors",
+    )
+    load_weights(model, tmp_path / "h.safetensors")
+    assert model.fc.weight.dtype == torch.float32
+    torch.testing.assert_close(model.fc.weight, source.fc.weight, rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_missing_unexpected_or_misshapen_is_listed_and_the_model_stays(model, source, tmp_path):
+    state = source.state_dict()
+    state["extra.weight"] = state.pop("layer1.0.bn1.weight")
+    state["conv1.weight"] = torch.zeros(3, 3)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="does not fit CifarResNet") as error:
+        load_weights(model, tmp_path / "w.safetensors")
+    assert "1 missing: layer1.0.bn1.weight;" in str(error.value)
+    assert "1 unexpected: extra.weight;" in str(error.value)
+    assert "1 of another shape: conv1.weight (3, 3) instead of (16, 3, 3, 3)." in str(error.value)
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_long_lists_are_cut(model, tmp_path):
+    save_file(build_model("cifar_resnet20", 10).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"72 unexpected: layer1\.1\.bn1\.bias, .*\.\.\. \(64 more\)"):
+        load_weights(model, tmp_path / "w.safetensors")
+
+
+def test_another_number_of_classes_is_named(tmp_path, source):
+    torch.save({"model": source.state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"has 10 classes .*the model has 100: build it with `num_classes=10`"):
+        load_weights(build_model("cifar_resnet8", 100), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("modern", [True, False], ids=["zip", "legacy"])
+def test_objects_beside_tensors_are_refused_with_the_way_out(modern, model, source, tmp_path):
+    for data in ({"model": source.state_dict(), "baggage": Baggage()}, source):
+        torch.save(data, tmp_path / "w.pth", _use_new_zipfile_serialization=modern)
+        with pytest.raises(ValueError, match=r"could run code, so it is refused.*weights_only=False"):
+            load_weights(model, tmp_path / "w.pth")
+
+
+def test_a_malicious_file_runs_nothing(model, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"model": Evil()}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="refused"):
+        load_weights(model, tmp_path / "w.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "held"),
+    [({"epoch": 3}, "the keys epoch"), ([1, 2], "got list"), ({}, "the keys none"), ({"model": {}}, "none")],
+)
+def test_files_without_a_state_dict(data, held, model, tmp_path):
+    torch.save(data, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=f"must hold a state dict .*{held}"):
+        load_weights(model, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("damage", ["empty", "text", "cut"])
+def test_damaged_files(name, damage, model, source, tmp_path):
+    path = tmp_path / name
+    (save_file if path.suffix == ".safetensors" else torch.save)(source.state_dict(), path)
+    content = path.read_bytes()
+    path.write_bytes({"empty": b"", "text": b"hello", "cut": content[: len(content) // 2]}[damage])
+    with pytest.raises(ValueError, match=r"(is damaged or no file of torch\.save|is not a readable safetensors file)"):
+        load_weights(model, path)
+
+
+def test_missing_files(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_weights(model, tmp_path / "nothing.pth")
+    with pytest.raises(FileNotFoundError, match=r"holds no `student\.safetensors`"):
+        load_weights(model, tmp_path)
