@@ -1,22 +1,49 @@
 """The engine: runs an objective over data, keeps the run folder, resumes exactly; knows no method's name."""
 
-from logitkd.engine.config import ModelConfig, OptimConfig, ScheduleConfig, TrainConfig, default_folder
-from logitkd.engine.display import Display
-from logitkd.engine.evaluate import evaluate
-from logitkd.engine.interrupt import Interrupted
-from logitkd.engine.steplog import NonFiniteLossError
-from logitkd.engine.train import RunResult, train
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from logitkd.engine.config import ModelConfig, OptimConfig, ScheduleConfig, TrainConfig, check_config, default_folder
+
+if TYPE_CHECKING:
+    from logitkd.engine.display import Display, Lines
+    from logitkd.engine.evaluation import evaluate
+    from logitkd.engine.interrupt import Interrupted
+    from logitkd.engine.steplog import NonFiniteLossError
+    from logitkd.engine.training import RunResult, train
 
 __all__ = [
     "Display",
     "Interrupted",
+    "Lines",
     "ModelConfig",
     "NonFiniteLossError",
     "OptimConfig",
     "RunResult",
     "ScheduleConfig",
     "TrainConfig",
+    "check_config",
     "default_folder",
     "evaluate",
     "train",
 ]
+
+_HOMES = {
+    "Display": "display",
+    "Interrupted": "interrupt",
+    "Lines": "display",
+    "NonFiniteLossError": "steplog",
+    "RunResult": "training",
+    "evaluate": "evaluation",
+    "train": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: the configuration is read by the command line's help, which needs neither accelerate nor timm.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -61,11 +61,13 @@ def open_accelerator(config: TrainConfig, folder: Path) -> Iterator[Accelerator]
                 f"training runs in one process for now, got {accelerator.num_processes}. Start it without a launcher."
             )
         _check_trackers(accelerator, config)
-        yield accelerator
-        accelerator.end_training()
+        try:
+            yield accelerator
+        finally:
+            accelerator.end_training()  # trackers write what they hold
     finally:
-        os.environ.pop("ACCELERATE_TORCH_DEVICE", None) if ours else None
         if ours:  # accelerate fixes precision and device once a process; the next run here may want others
+            os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
             AcceleratorState._reset_state(reset_partial_state=True)
             GradientState._reset_state()
 

@@ -270,10 +270,10 @@ class Run:
         progress.metrics_size = self.folder.append_metrics(line)
         progress.last = line
         progress.epoch, progress.step, progress.epoch_seconds, progress.sums = progress.epoch + 1, 0, 0.0, {}
-        self._save()
-        self.display.epoch(line | {"eta": self._eta()})
         if config.trackers:
             self.accelerator.log(_flat(line), step=line["epoch"])
+        self._save()
+        self.display.epoch(line | {"eta": self._eta()})
         if self.stops.received is not None and progress.epoch <= config.epochs:
             self._leave()
 

@@ -1,0 +1,231 @@
+"""An interrupted run, continued, ends in the very student of an uninterrupted one.
+
+``LOGITKD_KILLS=20 pytest tests/engine/test_resume.py`` repeats the test with real kills twenty times.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from logitkd.engine import Lines, train
+from logitkd.engine.checkpoint import FILE
+
+TRIALS = int(os.environ.get("LOGITKD_KILLS", "3"))
+
+
+def outcome(folder):
+    """What must not depend on interruptions: the student's bytes, and the metrics but for times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    timed = ("seconds", "eval_seconds", "images_per_second")
+    numbers = [{key: value for key, value in line.items() if key not in timed} for line in lines]
+    return (folder / "student.safetensors").read_bytes(), numbers
+
+
+@pytest.fixture
+def long_run(tiny):
+    """A configuration with many checkpoints, most of them inside an epoch."""
+    return tiny(epochs=6, checkpoint_every=2, method="dkd", method_options={"warmup_epochs": 2})
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that start in a moment: they fork from a server that has imported the engine."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["logitkd.engine"])
+    yield context
+    if before is None:
+        del os.environ["OMP_NUM_THREADS"]
+    else:
+        os.environ["OMP_NUM_THREADS"] = before
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_kill_at_any_moment(long_run, tmp_path, processes, trial):
+    whole = replace(long_run, output=str(tmp_path / "whole"))
+    process = processes.Process(target=train, args=(whole,))
+    process.start()
+    wait_for(tmp_path / "whole" / "config.yaml", process)
+    begun = time.perf_counter()
+    process.join()
+    span = time.perf_counter() - begun
+    assert process.exitcode == 0
+
+    chance = random.Random(trial + TRIALS * 1000)
+    kills = 0
+    folder = tmp_path / "killed"
+    for _ in range(4):
+        process = processes.Process(target=train, args=(replace(long_run, output=str(folder)),))
+        process.start()
+        wait_for(folder / "config.yaml", process)
+        process.join(timeout=chance.uniform(0.05, 0.6) * span)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+            kills += 1
+    process = processes.Process(target=train, args=(replace(long_run, output=str(folder)),))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert kills >= 1
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+def wait_for(path, process):
+    while not path.exists() and process.is_alive():
+        time.sleep(0.005)
+
+
+class StopAfter(Lines):
+    """Breaks a run off after a number of steps, as a crash would: without a checkpoint for it."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def step(self, epoch, done, numbers):
+        if done == self.steps:
+            raise RuntimeError("crash")
+
+
+@pytest.fixture
+def crashed(long_run, tmp_path):
+    """A configuration whose folder holds a run that crashed in the middle of its third epoch, and the whole run's."""
+    whole = replace(long_run, output=str(tmp_path / "whole"))
+    train(whole)
+    config = replace(long_run, output=str(tmp_path / "crashed"))
+    with pytest.raises(RuntimeError, match="crash"):
+        train(config, display=StopAfter(2 * 13 + 6))
+    return config, outcome(tmp_path / "whole")
+
+
+def test_every_state_a_crash_can_leave(crashed, tmp_path):
+    """Checkpoint, metrics and student are each caught half-written, or written before the file that follows them."""
+    config, expected = crashed
+    start = Path(config.output)
+    state = (start / "checkpoint" / FILE).read_bytes()
+
+    def torn_checkpoint(folder, share):
+        (folder / "checkpoint" / f"{FILE}.new").write_bytes(state[: int(share * len(state))])
+
+    def torn_metrics(folder):
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"epoch": 3, "lr": 0.0')
+
+    def line_without_checkpoint(folder):
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"epoch": 3}\n')
+
+    def torn_student(folder):
+        (folder / "student.safetensors.new").write_bytes(b"half")
+        (folder / "result.json.new").write_text('{"top1"')
+
+    def torn_first_checkpoint(folder):
+        (folder / "checkpoint" / FILE).unlink()
+        torn_checkpoint(folder, 0.5)
+
+    def torn_config(folder):
+        (folder / "config.yaml").rename(folder / "config.yaml.new")
+        (folder / "metrics.jsonl").unlink()
+        (folder / "checkpoint" / FILE).unlink()
+
+    states = [
+        lambda folder: torn_checkpoint(folder, 0.0),
+        lambda folder: torn_checkpoint(folder, 0.7),
+        lambda folder: torn_checkpoint(folder, 1.0),
+        torn_metrics,
+        line_without_checkpoint,
+        torn_student,
+        torn_first_checkpoint,
+        torn_config,
+    ]
+    for number, damage in enumerate(states):
+        folder = tmp_path / f"state{number}"
+        shutil.copytree(start, folder)
+        damage(folder)
+        train(replace(config, output=str(folder)))
+        assert outcome(folder) == expected
+        assert not list(folder.rglob("*.new"))
+
+
+def test_student_written_but_no_result(tiny):
+    config = tiny(epochs=1)
+    first = train(config)
+    expected = outcome(first.folder)
+    (first.folder / "result.json").unlink()
+    again = train(config)
+    assert not again.resumed_finished
+    assert outcome(first.folder) == expected
+
+
+KILL_INSIDE = """
+import os, signal, sys
+from logitkd.engine import files
+after, count = sys.argv.pop(1) == "after", 0
+rename = os.replace
+def replace(source, target):
+    global count
+    count += str(target).endswith("state.safetensors")
+    if count == 5 and not after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, target)
+    if count == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+files.os.replace = replace
+"""
+
+TRAIN = """
+import pickle, sys, torch
+torch.set_num_threads(1)
+from logitkd.engine import train
+train(pickle.loads(bytes.fromhex(sys.argv[1])))
+"""
+
+
+def command(script, config, *arguments):
+    import pickle
+
+    return [sys.executable, "-c", script, *arguments, pickle.dumps(config).hex()]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_kill_at_the_rename_of_a_checkpoint(crashed, tmp_path, moment):
+    config, expected = crashed
+    config = replace(config, output=str(tmp_path / "renamed"))
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command(KILL_INSIDE + TRAIN, config, moment), env=path, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    train(config)
+    assert outcome(Path(config.output)) == expected
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_writes_a_checkpoint_and_says_how_to_go_on(crashed, tmp_path, number, code):
+    config, expected = crashed
+    folder = tmp_path / "stopped"
+    config = replace(config, output=str(folder), checkpoint_every=None)
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen(command(TRAIN, config), env=path, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(number)
+    said = process.stderr.read()
+    assert process.wait() == code
+    assert f"{number.name}: stopped after step" in said
+    assert "Run the same command again" in said
+    assert not (folder / "result.json").exists()
+    train(config)
+    assert outcome(folder) == expected
