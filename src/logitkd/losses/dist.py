@@ -35,7 +35,8 @@ def dist_terms(
     Raises:
         ValueError: shapes that differ.
 
-    Differs: none. 1e-8 is added to the product of norms, so a constant column (a batch of one) correlates 0.
+    Differs: a row or column that is constant up to rounding correlates 0 with a small gradient; the authors divide what
+    rounding left of it by 1e-8, a gradient of 1e7 that overflows half precision.
 
     Source: section 3 of the paper; GDKD ``mdistiller/distillers/DIST.py``.
 
@@ -53,9 +54,17 @@ def dist_terms(
 
 
 def _pearson(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
-    norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
-    return (a * b).sum(dim) / (norms + 1e-8)
+    a, flat_a = _centre(a, dim)
+    b, flat_b = _centre(b, dim)
+    norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim) + 1e-8
+    return (a * b).sum(dim) / torch.where(flat_a | flat_b, 1.0, norms)
+
+
+def _centre(p: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Return ``p`` less its mean, and where nothing but rounding is left of it: correlation there is noise over noise."""
+    centred = p - p.mean(dim, keepdim=True)
+    resolution = 16 * torch.finfo(p.dtype).eps * p.detach().amax(dim)
+    return centred, centred.detach().abs().amax(dim) <= resolution
 
 
 class DISTLoss(LogitLoss):

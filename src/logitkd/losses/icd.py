@@ -72,9 +72,8 @@ def gram_terms(
     for scale, weight in zip(scales, weights, strict=True):
         cells = slice(start, start + scale * scale)
         start = cells.stop
-        if scale > 1:
-            kl = group_kl(_gram(student[:, cells]) / temperature, _gram(teacher[:, cells]) / temperature).kl
-            gram = gram + weight * kl.sum(-1)
+        kl = group_kl(_gram(student[:, cells]) / temperature, _gram(teacher[:, cells]) / temperature).kl
+        gram = gram + weight * kl.sum(-1)
     return {"gram": gram}
 
 

@@ -1,0 +1,280 @@
+"""What every method promises, over the table: a new row is tested by being there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from logitkd import checks, methods
+from logitkd.losses import LogitLoss
+
+ROWS = [name for name in methods.names() if methods.get(name).parts]
+NOT_SHIFT_INVARIANT = {"gram"}  # cosines of raw logits: the definition is not
+
+
+def loss_for(name: str, num_classes: int = 10) -> LogitLoss:
+    """Build a row's loss with options that fit ``num_classes``."""
+    method = methods.get(name)
+    options: dict[str, Any] = {}
+    if "top_k" in method.options:
+        options["top_k"] = min(method.options["top_k"], num_classes - 1)
+    if "depth" in method.options:
+        options["depth"] = min(method.options["depth"], num_classes)
+    loss = method.replace(**options).build()
+    assert loss is not None
+    return loss
+
+
+class Inputs:
+    """Random inputs of the shape a loss reads, and the calls that feed them."""
+
+    def __init__(self, loss: LogitLoss, n: int = 4, c: int = 10, dtype: torch.dtype = torch.float64, seed: int = 0) -> None:
+        self.loss, generator = loss, torch.Generator().manual_seed(seed)
+        regions = () if loss.reads != "regions" else (sum(m * m for m in loss.scales),)
+        draw = lambda *lead: 3 * torch.randn(*lead, n, *regions, c, generator=generator, dtype=torch.float64)  # noqa: E731
+        self.student, self.teacher = draw().to(dtype), draw().to(dtype)
+        self.stones = draw(2).to(dtype)
+        self.labels = torch.randint(c, (n,), generator=generator)
+
+    def options(self, rows: slice = slice(None)) -> dict[str, Any]:
+        return {"stones": self.stones[:, rows]} if self.loss.reads == "stones" else {}
+
+    def value(self, **options: Any) -> Tensor:
+        return self.loss(self.student, self.teacher, self.labels, **self.options(), **options)
+
+    def terms(self) -> dict[str, Tensor]:
+        return self.loss.terms(self.student, self.teacher, self.labels, **self.options())
+
+    def leaves(self) -> list[Tensor]:
+        return [self.student, self.stones] if self.loss.reads == "stones" else [self.student]
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        for leaf in self.leaves():
+            leaf.requires_grad_()
+        return torch.autograd.grad(self.value(), self.leaves())
+
+
+rows = pytest.mark.parametrize("name", ROWS)
+
+
+@rows
+def test_terms_are_named_and_per_example(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    terms = inputs.terms()
+    assert set(terms) == set(inputs.loss.term_weights)
+    assert all(value.shape == (4,) for value in terms.values())
+    expected = sum(inputs.loss.term_weights[n] * v.mean() for n, v in terms.items())
+    torch.testing.assert_close(inputs.value(), expected)
+
+
+@rows
+def test_every_term_has_a_gradient(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    for leaf in inputs.leaves():
+        leaf.requires_grad_()
+    for term, value in inputs.terms().items():
+        (gradient,) = torch.autograd.grad(value.sum(), inputs.student, retain_graph=True)
+        assert gradient.abs().max() > 0, term
+
+
+EXTREMES = {
+    "gap up": lambda i: (1e4 * one_hot(i.student), -1e4 * one_hot(i.student)),
+    "gap down": lambda i: (-1e4 * one_hot(i.student), 1e4 * one_hot(i.teacher)),
+    "one-hot teacher": lambda i: (i.student, 1e4 * one_hot(i.teacher)),
+    "one-hot student": lambda i: (1e4 * one_hot(i.student), i.teacher),
+    "ties": lambda i: (torch.zeros_like(i.student), torch.zeros_like(i.teacher)),
+    "ties apart": lambda i: (torch.full_like(i.student, 1e4), torch.full_like(i.teacher, -1e4)),
+    "random signs": lambda i: (1e4 * i.student.sign(), 1e4 * i.teacher.sign()),
+}
+
+
+def one_hot(logits: Tensor) -> Tensor:
+    return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+
+
+@rows
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("n", "c"), [(4, 10), (1, 10), (3, 2)], ids=["batch", "single example", "two classes"])
+def test_finite_at_the_extremes(name: str, dtype: torch.dtype, n: int, c: int) -> None:
+    if c == 2 and "gdkd3" in name:
+        pytest.skip("GDKD3 has three groups")
+    for case, make in EXTREMES.items():
+        inputs = Inputs(loss_for(name, c), n, c, dtype)
+        inputs.student, inputs.teacher = make(inputs)
+        inputs.stones = 1e4 * inputs.stones.sign()
+        value, gradients = inputs.value(), inputs.gradients()
+        assert value.dtype == torch.float32
+        assert value.isfinite(), (case, value)
+        assert all(g.isfinite().all() for g in gradients), case
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if {"top_k", "depth"} & set(methods.get(n).options)])
+@pytest.mark.parametrize("edge", ["first", "last"])
+def test_finite_at_the_edges_of_the_group_size(name: str, edge: str) -> None:
+    low = 2 if "gdkd3" in name or "ldrld" in name else 1
+    size = low if edge == "first" else 9
+    option = "depth" if "depth" in methods.get(name).options else "top_k"
+    loss = methods.get(name).replace(**{option: size}).build()
+    for make in EXTREMES.values():
+        inputs = Inputs(loss, dtype=torch.float16)
+        inputs.student, inputs.teacher = make(inputs)
+        assert inputs.value().isfinite()
+        assert inputs.gradients()[0].isfinite().all()
+
+
+@rows
+def test_a_constant_added_to_a_row_changes_nothing(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    before = inputs.terms()
+    inputs.student, inputs.teacher = inputs.student + 7, inputs.teacher - 3
+    inputs.stones = inputs.stones + 5
+    for term, value in inputs.terms().items():
+        if term not in NOT_SHIFT_INVARIANT:
+            torch.testing.assert_close(value, before[term], rtol=1e-9, atol=1e-9)
+
+
+@rows
+def test_the_order_of_classes_does_not_matter(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    before, order = inputs.value(), torch.randperm(10, generator=torch.Generator().manual_seed(1))
+    inputs.student, inputs.teacher = inputs.student[..., order], inputs.teacher[..., order]
+    inputs.stones = inputs.stones[..., order]
+    inputs.labels = order.argsort()[inputs.labels]
+    torch.testing.assert_close(inputs.value(), before, rtol=1e-9, atol=1e-9)
+
+
+@rows
+def test_no_gradient_reaches_the_teacher(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    inputs.student.requires_grad_(), inputs.teacher.requires_grad_()
+    inputs.value().backward()
+    assert inputs.student.grad is not None
+    assert inputs.teacher.grad is None
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
+def test_a_batch_is_the_mean_of_its_examples(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    singles = [
+        inputs.loss(inputs.student[i : i + 1], inputs.teacher[i : i + 1], inputs.labels[i : i + 1], **inputs.options(slice(i, i + 1)))
+        for i in range(4)
+    ]
+    torch.testing.assert_close(inputs.value(), torch.stack(singles).mean())
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if not loss_for(n).per_example])
+def test_batch_coupled_losses_say_so(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    single = inputs.loss(inputs.student[:1], inputs.teacher[:1], inputs.labels[:1])
+    assert not torch.allclose(single, inputs.loss.weigh(inputs.terms())[0])
+    with pytest.raises(ValueError, match=r"`weights` must be None .* Select the examples first"):
+        inputs.value(weights=torch.ones(4))
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
+def test_weights_mask_examples(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    losses = inputs.loss.weigh(inputs.terms())
+    weights = torch.tensor([1.0, 0.0, 2.0, 0.0])
+    torch.testing.assert_close(inputs.value(weights=weights), (losses[0] + 2 * losses[2]) / 3)
+    torch.testing.assert_close(inputs.value(weights=torch.ones(4)), inputs.value())
+    assert inputs.value(weights=torch.zeros(4)) == 0
+    assert inputs.value(weights=weights) != inputs.value()
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if methods.get(n).signal == "logits"])
+def test_leading_dimensions_are_flattened(name: str) -> None:
+    inputs = Inputs(loss_for(name), n=6)
+    shaped = inputs.loss(inputs.student.view(2, 3, 10), inputs.teacher.view(2, 3, 10), inputs.labels.view(2, 3))
+    torch.testing.assert_close(shaped, inputs.value())
+
+
+@rows
+def test_gradcheck(name: str) -> None:
+    inputs = Inputs(loss_for(name, 5), n=2, c=5)  # of the student: Block-KD holds its stones' ensemble constant
+    assert torch.autograd.gradcheck(lambda _: inputs.value(), inputs.student.requires_grad_(), fast_mode=True)
+
+
+@rows
+def test_one_graph_under_compile(name: str) -> None:
+    """A host synchronisation (``.item()``, boolean indexing, a branch on a value) would break the graph."""
+    torch._dynamo.reset()
+    inputs = Inputs(loss_for(name), dtype=torch.float32)
+    expected, expected_gradients = inputs.value(), inputs.gradients()
+    inputs.loss.compile(fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(inputs.value(), expected)
+    torch.testing.assert_close(inputs.gradients(), expected_gradients)
+
+
+@rows
+def test_half_precision_is_widened(name: str) -> None:
+    inputs = Inputs(loss_for(name), dtype=torch.float16)
+    expected = Inputs(loss_for(name), dtype=torch.float16)
+    expected.student, expected.teacher = expected.student.double(), expected.teacher.double()
+    expected.stones = expected.stones.double()
+    torch.testing.assert_close(inputs.value().double(), expected.value(), rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(inputs.value().double(), expected.value(), rtol=1e-5, atol=1e-5)
+
+
+@rows
+def test_bad_input_is_named(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    student, teacher, labels, options = inputs.student, inputs.teacher, inputs.labels, inputs.options()
+    with pytest.raises(ValueError, match=r"same number of classes, got 10 and 9"):
+        inputs.loss(student, teacher[..., :9], labels, **options)
+    with pytest.raises(ValueError, match=r"same shape"):
+        inputs.loss(student, teacher[:2], labels, **options)
+    with pytest.raises(TypeError, match=r"`student_logits` must be floating point, got torch.int64"):
+        inputs.loss(student.long(), teacher, labels, **options)
+    with pytest.raises(ValueError, match=r"`student_logits` must be finite, got NaN or infinity in 1 of \d+ rows"):
+        bad = student.clone()
+        bad[0, ..., 0].view(-1)[0] = torch.nan
+        inputs.loss(bad, teacher, labels, **options)
+    if inputs.loss.needs_labels:
+        with pytest.raises(ValueError, match=r"needs `labels`"):
+            inputs.loss(student, teacher, **options)
+        with pytest.raises(TypeError, match=r"`labels` must be integer class indices, got torch.float32"):
+            inputs.loss(student, teacher, labels.float(), **options)
+        with pytest.raises(ValueError, match=r"`labels` must be in \[0, 9\] \(num_classes - 1\), got 10"):
+            inputs.loss(student, teacher, torch.full_like(labels, 10), **options)
+        with pytest.raises(ValueError, match=r"`labels` must have shape"):
+            inputs.loss(student, teacher, labels[:-1], **options)
+    else:
+        inputs.loss(student, teacher, **options)
+
+
+@rows
+def test_unknown_option_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown option `temprature`. Did you mean `temperature`\?|unknown option"):
+        methods.get(name).replace(temprature=2.0)
+    with pytest.raises(TypeError):
+        methods.get(name).build().__class__(no_such_option=1)
+
+
+def test_values_are_read_on_the_cpu_only_unless_in_debug() -> None:
+    """On other devices a check that reads a value would wait for it; shapes are checked everywhere."""
+    meta = torch.zeros(2, 3, device="meta")
+    assert not checks._reads_values(meta)
+    assert checks._reads_values(torch.zeros(2, 3))
+    checks.debug(True)
+    try:
+        assert checks._reads_values(meta)
+    finally:
+        checks.debug(False)
+
+
+@pytest.mark.parametrize("module", ["logitkd", "logitkd.losses"])
+def test_import_is_light(module: str) -> None:
+    code = (
+        f"import torch, sys; before = set(sys.modules); import {module}\n"
+        "new = {m.split('.')[0] for m in set(sys.modules) - before}\n"
+        "heavy = new - {'logitkd'} - set(sys.stdlib_module_names)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
