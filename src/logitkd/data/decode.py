@@ -2,64 +2,92 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 from torch import Tensor
 
+from logitkd.data.cache import cached
+
 __all__ = ["decode_images", "decode_labels"]
 
 
-def decode_images(values: Sequence[Any], place: Callable[[int], str], size: tuple[int, int] | None = None) -> Tensor:
-    """Decode images of one size.
+# Fewer images than this decode in less time than anybody notices.
+CACHE_FROM = 5000
+
+
+def decode_images(values: Sequence[Any], place: Callable[[int], str]) -> Tensor:
+    """Decode images of one size, or take them from the cache.
 
     Args:
-        values: one a row: bytes of an image file, or ``{"bytes": ..., "path": ...}``; anything Pillow opens.
+        values: at least one; one a row: bytes of an image file, or ``{"bytes": ..., "path": ...}``; anything Pillow
+            opens that has at most 8 bits a channel. Gray and palette images become RGB, an alpha channel is dropped.
         place: row -> where it is kept, for messages.
-        size: (height, width) every image must have; by default the first image's.
 
     Returns:
         ``(N, 3, H, W)`` uint8, RGB, contiguous.
 
     Raises:
-        ValueError: an image that is missing, cannot be decoded, or has another size.
+        ValueError: an image that is missing, cannot be decoded, or has another size than the first.
     """
-    images: np.ndarray | None = None
-    for row, value in enumerate(values):
-        pixels = _decode(value, row, place)
-        if size is None:
-            size = pixels.shape[:2]
-        if pixels.shape[:2] != size:
+    encoded = [_encoded(value, row, place) for row, value in enumerate(values)]
+    if len(encoded) < CACHE_FROM:
+        return _decode_all(encoded, place)
+    digest = hashlib.sha256(f"Pillow {PIL.__version__}, {len(encoded)} images".encode())
+    for content in encoded:
+        digest.update(len(content).to_bytes(8))
+        digest.update(content)
+    return cached(digest.hexdigest()[:32], lambda: _decode_all(encoded, place))
+
+
+def _encoded(value: Any, row: int, place: Callable[[int], str]) -> bytes:
+    path = None
+    if isinstance(value, dict):
+        value, path = value.get("bytes"), value.get("path")
+    if value is not None:
+        return value
+    if path is None:
+        raise ValueError(f"the image is missing (null) in {place(row)}.")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read the image in {place(row)}: {error}.") from error
+
+
+def _decode_all(encoded: Sequence[bytes], place: Callable[[int], str]) -> Tensor:
+    # One thread: these images are so small that two threads wait for the interpreter lock as long as they work.
+    first = _decode(encoded[0], 0, place)
+    images = np.empty((len(encoded), *first.shape), dtype=np.uint8)
+    for row, content in enumerate(encoded):
+        pixels = _decode(content, row, place)
+        if pixels.shape != first.shape:
             raise ValueError(
-                f"images must all have one size, {_words(size)} as the first one has, got {_words(pixels.shape)} "
-                f"in {place(row)}. Resize the data set first."
+                f"images must all have one size (height x width), {_size(first)} as in {place(0)}, "
+                f"got {_size(pixels)} in {place(row)}. Resize the data set first."
             )
-        if images is None:
-            images = np.empty((len(values), *size, 3), dtype=np.uint8)
         images[row] = pixels
-    assert images is not None, "the caller refuses empty splits"
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
-def _words(size: tuple[int, ...]) -> str:
-    return f"{size[0]}x{size[1]} (height x width)"
-
-
-def _decode(value: Any, row: int, place: Callable[[int], str]) -> np.ndarray:
-    encoded = value
-    if isinstance(value, dict):
-        encoded = value.get("bytes") if value.get("bytes") is not None else value.get("path")
-    if encoded is None:
-        raise ValueError(f"the image is missing (null) in {place(row)}.")
+def _decode(content: bytes, row: int, place: Callable[[int], str]) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.mode.startswith(("I", "F")):  # convert() would clip them at 255 without a word
+                raise ValueError(f"pixels must have at most 8 bits a channel, got Pillow mode {image.mode}")
             return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's formats raise on bad input
-        raise ValueError(f"cannot decode the image in {place(row)}: {error}") from error
+    except Exception as error:  # Pillow's formats raise whatever they stumble over: OSError, SyntaxError, struct.error...
+        raise ValueError(f"cannot decode the image in {place(row)}: {error}.") from error
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[0]}x{pixels.shape[1]}"
 
 
 def decode_labels(values: Sequence[Any], place: Callable[[int], str], classes: Sequence[str]) -> Tensor:
@@ -86,8 +114,6 @@ def decode_labels(values: Sequence[Any], place: Callable[[int], str], classes: S
                 raise ValueError(f"label {value!r} in {place(row)} is none of the {len(classes)} classes of training.")
             value = numbers[value]
         if not 0 <= value < len(classes):
-            raise ValueError(
-                f"label {value} in {place(row)} must be in [0, {len(classes) - 1}] ({len(classes)} classes)."
-            )
+            raise ValueError(f"label {value} in {place(row)} must be in [0, {len(classes) - 1}] ({len(classes)} classes).")
         labels.append(value)
     return torch.tensor(labels, dtype=torch.int64)

@@ -168,7 +168,7 @@ def _hub_frames(source: str, splits: Sequence[str]) -> list[Frame]:
     except (OSError, ValueError) as error:  # ConnectionError and "not found" are OSErrors
         raise ConnectionError(
             f"`data.source` {source!r} is no folder here, and cannot be loaded from the Hugging Face hub: "
-            f"{error} Check the spelling and the network, or download it once and give the local folder."
+            f"{str(error).rstrip('.')}. Check the spelling and the network, or download it once and give the local folder."
         ) from error
     assert isinstance(loaded, DatasetDict)
     for split in splits:

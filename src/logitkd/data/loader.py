@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_positive, check_range
+from logitkd.checks import check_int, check_positive
 from logitkd.data.images import ImageSplit
 from logitkd.data.rng import Stream, permutation, random_below, random_bits
 
@@ -102,17 +102,13 @@ class DeviceLoader:
         Raises:
             ValueError: ``epoch`` or ``start_step`` out of range.
         """
-        check_range("epoch", epoch, 1, None)
-        check_range("start_step", start_step, 0, len(self), "the steps of an epoch")
+        check_int("epoch", epoch, 1, None)
+        check_int("start_step", start_step, 0, len(self), "the steps of an epoch")
         return self._batches(epoch, start_step)
 
     def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
         count = len(self._labels)
-        order = (
-            permutation(count, self.seed, epoch, self.device)
-            if self.shuffle
-            else torch.arange(count, device=self.device)
-        )
+        order = permutation(count, self.seed, epoch, self.device) if self.shuffle else torch.arange(count, device=self.device)
         # Hashing the whole epoch at once costs as much as hashing a few batches: small kernels are all overhead.
         bits = random_bits(self.seed, epoch, order, Stream.VIEW)
         for start in range(start_step * self.batch_size, count, self.batch_size):
@@ -142,9 +138,7 @@ def _crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
     choices = 2 * padding + 1
     # Every window there is, as a view: [example, top, left] -> (channels, height, width). Nothing is copied until
     # the indexing, which copies whole windows (indexing pixels takes 2 to 4 times as long).
-    windows = padded.as_strided(
-        (count, choices, choices, channels, height, width), (image, row, column, plane, row, column)
-    )
+    windows = padded.as_strided((count, choices, choices, channels, height, width), (image, row, column, plane, row, column))
     return windows[torch.arange(count, device=images.device), top, left]
 
 
@@ -153,9 +147,9 @@ def _check(
 ) -> None:
     if len(split) == 0:
         raise ValueError("`split` is empty: there is nothing to iterate over.")
-    check_range("batch_size", batch_size, 1, None)
-    check_range("seed", seed, 0, 2**63 - 1)
-    check_range("crop_padding", crop_padding, 0, min(split.images.shape[2:]), "0 to the image size")
+    check_int("batch_size", batch_size, 1, None)
+    check_int("seed", seed, 0, 2**63 - 1)
+    check_int("crop_padding", crop_padding, 0, min(split.images.shape[2:]), "0 to the image size")
     channels = split.images.shape[1]
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:

@@ -37,7 +37,7 @@ def _signed(value: int) -> int:
 
 
 def _mix_int(x: int) -> int:
-    """splitmix64's finaliser on one Python int: a bijection of 64 bits; each input bit flips about half of the output."""
+    """splitmix64's finaliser on one Python int: a bijection of 64 bits, each input bit flips half of the output's."""
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
         x = ((x ^ (x >> shift)) * multiplier) & _MASK
     return x

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from logitkd.checks import check_range
+from logitkd.checks import check_int
 from logitkd.data.config import DataConfig
 from logitkd.data.images import ImageData, ImageSplit, channel_statistics, fingerprint
 from logitkd.data.rng import Stream, first_per_class
@@ -36,7 +36,7 @@ def load_images(config: DataConfig, seed: int = 0) -> ImageData:
             label out of range, too few images of a class. The message names file and row.
     """
     if config.train_per_class is not None:
-        check_range("data.train_per_class", config.train_per_class, 1, None)
+        check_int("data.train_per_class", config.train_per_class, 1, None)
     if config.source == "digits":
         train, evaluation, classes = _digits(config)
     else:
@@ -72,13 +72,16 @@ def _frames(config: DataConfig) -> tuple[ImageSplit, ImageSplit, tuple[str, ...]
         label_column(frame, label_name)
     labels = [_read(frame, label_name) for frame in frames]
     classes = class_names(frames, label_name, labels[0])
-    size = None
     splits = []
     for frame, values in zip(frames, labels, strict=True):
-        numbers = decode_labels(values, frame.place, classes)
-        images = decode_images(_read(frame, image_name), frame.place, size)
-        size = (images.shape[2], images.shape[3])
-        splits.append(ImageSplit(images, numbers))
+        numbers = decode_labels(values, frame.place, classes)  # before the images: it is quick and may fail
+        splits.append(ImageSplit(decode_images(_read(frame, image_name), frame.place), numbers))
+    sizes = [tuple(split.images.shape[2:]) for split in splits]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"both splits must have images of one size (height x width), got {sizes[0][0]}x{sizes[0][1]} in "
+            f"{frames[0].where} and {sizes[1][0]}x{sizes[1][1]} in {frames[1].where}. Resize the data set first."
+        )
     return splits[0], splits[1], classes
 
 

@@ -1,0 +1,74 @@
+import pytest
+from datasets import ClassLabel, Image, Value
+
+from logitkd.data.columns import class_names, image_column, label_column
+from logitkd.data.frames import Frame
+
+
+def frame(where="the split", **features):
+    return Frame(where, features, read=lambda _: [], place=str)
+
+
+CIFAR = frame(img=Image(), fine=ClassLabel(names=["a", "b", "c"]), coarse=ClassLabel(names=["x", "y"]))
+PLAIN = frame(picture=Value("binary"), y=Value("int64"), name=Value("string"), score=Value("float32"))
+
+
+def test_the_only_column_of_the_type_is_taken():
+    one = frame(x=Image(), y=ClassLabel(names=["a"]), other=Value("int64"))
+    assert image_column(one, None) == "x"
+    assert label_column(one, None) == "y"
+
+
+def test_named_columns_are_taken():
+    assert label_column(CIFAR, "coarse") == "coarse"
+    assert image_column(PLAIN, "picture") == "picture"
+    assert label_column(PLAIN, "y") == "y"
+    assert label_column(PLAIN, "name") == "name"
+    struct = {"bytes": Value("binary"), "path": Value("string")}
+    assert image_column(frame(x=struct), "x") == "x"
+
+
+def test_several_candidates_are_listed():
+    with pytest.raises(ValueError, match=r"several label columns: fine, coarse. Name one with `data.label_column`"):
+        label_column(CIFAR, None)
+
+
+def test_no_candidate_lists_the_columns():
+    with pytest.raises(ValueError, match=r"no image column by its type. .*Columns there: picture \(binary\), y \(int64\)"):
+        image_column(PLAIN, None)
+
+
+def test_a_missing_column_lists_the_columns():
+    message = (
+        r"`data.label_column` names `fine_label`, which the split does not have. Columns there: "
+        r"img \(Image\), fine \(ClassLabel of 3\), coarse \(ClassLabel of 2\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        label_column(CIFAR, "fine_label")
+    with pytest.raises(ValueError, match=r"`data.image_column` names `imgs`, .* Did you mean `img`\?"):
+        image_column(CIFAR, "imgs")
+
+
+def test_columns_of_another_type_are_refused():
+    with pytest.raises(ValueError, match=r"column `y` of the split must hold images \(encoded bytes\), got int64"):
+        image_column(PLAIN, "y")
+    with pytest.raises(ValueError, match=r"column `score` of the split must hold integers or names.*got float32"):
+        label_column(PLAIN, "score")
+
+
+def test_class_names_by_type_of_label():
+    assert class_names([CIFAR, CIFAR], "fine", [0, 0]) == ("a", "b", "c")
+    assert class_names([PLAIN], "y", [1, 0, 2, 1]) == ("0", "1", "2")
+    assert class_names([PLAIN], "name", ["cow", "ape", "cow"]) == ("ape", "cow")
+
+
+@pytest.mark.parametrize(("labels", "absent"), [([1, 2, 3], 0), ([0, 1, 3], 2), ([-1, 0, 1], 2)])
+def test_integer_labels_with_a_gap_are_refused(labels, absent):
+    with pytest.raises(ValueError, match=rf"must be 0, 1, ... without a gap, got {labels[0]} to {labels[-1]} .*no {absent}"):
+        class_names([PLAIN], "y", labels)
+
+
+def test_splits_must_number_their_classes_alike():
+    other = frame("the other split", fine=ClassLabel(names=["b", "a", "c"]))
+    with pytest.raises(ValueError, match=r"column `fine` must be the same in every split.*one number would mean two"):
+        class_names([CIFAR, other], "fine", [0])

@@ -1,0 +1,171 @@
+import datasets
+import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image, Value
+
+from image_files import SHAPES, pixels, png, write_parquet
+from logitkd.data.frames import _hub_frame, read_frames
+
+
+def write_image_folder(folder, names):
+    for row, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(pixels(row)))
+    return folder
+
+
+SIX = ["train/ant/1.png", "train/ant/2.png", "train/bee/1.png", "test/bee/7.png", "test/ant/9.png"]
+
+
+def test_parquet_files_in_order_of_their_names(parquet_folder):
+    train, test = read_frames(str(parquet_folder), ("train", "test"))
+    assert [value["bytes"] for value in train.read("img")] == [png(pixels(row)) for row in range(12)]
+    assert train.read("kind") == [row % 3 for row in range(12)]
+    assert test.read("kind") == [row % 3 for row in range(100, 106)]
+    assert isinstance(train.features["img"], Image)
+    assert train.features["kind"] == ClassLabel(names=SHAPES)
+
+
+def test_parquet_rows_are_named_by_file(parquet_folder):
+    train, _ = read_frames(str(parquet_folder), ("train", "test"))
+    first, second = (parquet_folder / f"train-0000{k}-of-00002.parquet" for k in range(2))
+    expected = {0: f"{first}, row 0", 6: f"{first}, row 6", 7: f"{second}, row 0", 11: f"{second}, row 4"}
+    assert {row: train.place(row) for row in expected} == expected
+
+
+def test_rows_after_an_empty_file_are_named_right(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", range(2))
+    write_parquet(tmp_path / "train-1.parquet", [])
+    write_parquet(tmp_path / "train-2.parquet", range(2))
+    (train,) = read_frames(str(tmp_path), ("train",))
+    assert train.place(2) == f"{tmp_path / 'train-2.parquet'}, row 0"
+
+
+@pytest.mark.parametrize("name", ["train", "train-0", "train-00000-of-00001", "train-00000-of-00001-9f3c01"])
+def test_names_of_a_single_file(tmp_path, name):
+    write_parquet(tmp_path / f"{name}.parquet", range(3))
+    (train,) = read_frames(str(tmp_path), ("train",))
+    assert len(train.read("kind")) == 3
+
+
+def test_a_split_is_not_taken_for_another(tmp_path):
+    write_parquet(tmp_path / "train-clean-00000-of-00001.parquet", range(3))
+    with pytest.raises(ValueError, match=r"there is no split `train` in .*Splits there: train-clean"):
+        read_frames(str(tmp_path), ("train",))
+
+
+def test_a_missing_split_lists_the_others(parquet_folder):
+    with pytest.raises(ValueError, match=r"no split `valid` in .*shapes. Splits there: test, train. Name them with"):
+        read_frames(str(parquet_folder), ("train", "valid"))
+
+
+def test_a_missing_file_of_a_set_is_noticed(parquet_folder):
+    (parquet_folder / "train-00001-of-00002.parquet").unlink()
+    with pytest.raises(ValueError, match=r"split `train` .* not one whole set: train-00000-of-00002.parquet"):
+        read_frames(str(parquet_folder), ("train", "test"))
+
+
+def test_files_of_two_sets_are_noticed(parquet_folder):
+    write_parquet(parquet_folder / "train-00000-of-00001.parquet", range(3))
+    with pytest.raises(ValueError, match=r"not one whole set"):
+        read_frames(str(parquet_folder), ("train", "test"))
+
+
+def test_a_file_that_is_no_parquet_is_named(parquet_folder):
+    (parquet_folder / "test.parquet").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"shapes/test.parquet is not a readable parquet file: "):
+        read_frames(str(parquet_folder), ("train", "test"))
+
+
+def test_a_damaged_parquet_file_is_named(parquet_folder):
+    path = parquet_folder / "test.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:200] = bytes(196)  # the pages; the footer, read first, is whole
+    path.write_bytes(content)
+    (test,) = read_frames(str(parquet_folder), ("test",))
+    with pytest.raises(ValueError, match=r"cannot read column `img` of .*shapes/test.parquet: "):
+        test.read("img")
+
+
+def test_files_with_other_columns_are_named(parquet_folder):
+    write_parquet(parquet_folder / "train-00001-of-00002.parquet", range(3), label_type=Value("int64"))
+    with pytest.raises(ValueError, match=r"train-00001-of-00002.parquet has other columns than .*train-00000"):
+        read_frames(str(parquet_folder), ("train",))
+
+
+def test_plain_parquet_without_the_features_of_datasets(tmp_path):
+    pq.write_table(pa.table({"picture": [png(pixels(0))], "y": [3]}), tmp_path / "train.parquet")
+    (train,) = read_frames(str(tmp_path), ("train",))
+    assert train.read("picture") == [png(pixels(0))]
+    assert train.features["y"] == Value("int64")
+
+
+@pytest.mark.parametrize("name", ["plain", "with [brackets] and *"])
+def test_image_folder(tmp_path, name):
+    folder = write_image_folder(tmp_path / name, SIX)
+    (folder / "train" / "ant" / "notes.txt").write_text("not an image")
+    train, test = read_frames(str(folder), ("train", "test"))
+    assert train.features["label"].names == test.features["label"].names == ["ant", "bee"]
+    assert train.read("label") == [0, 0, 1]
+    assert test.read("label") == [0, 1]
+    assert test.place(1) == str(folder / "test" / "bee" / "7.png")
+    assert train.read("image")[2]["path"] == str(folder / "train" / "bee" / "1.png")
+
+
+def test_image_folder_split_called_val_stays_val(tmp_path):
+    folder = write_image_folder(tmp_path, ["train/ant/1.png", "val/ant/2.png"])
+    _, val = read_frames(str(folder), ("train", "val"))
+    assert val.place(0) == str(folder / "val" / "ant" / "2.png")
+
+
+def test_image_folder_missing_split(tmp_path):
+    write_image_folder(tmp_path, SIX)
+    with pytest.raises(ValueError, match=r"no split `dev` in .* Splits there: test, train\."):
+        read_frames(str(tmp_path), ("train", "dev"))
+
+
+@pytest.mark.parametrize("name", ["train/3.png", "train/ant/more/3.png"])
+def test_images_outside_class_folders_are_named(tmp_path, name):
+    write_image_folder(tmp_path, [*SIX, name])
+    with pytest.raises(ValueError, match=f"{name} is not in a class folder"):
+        read_frames(str(tmp_path), ("train", "test"))
+
+
+def test_an_empty_image_folder_split(tmp_path):
+    write_image_folder(tmp_path, SIX)
+    (tmp_path / "empty" / "ant").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"split `empty` of .* is empty"):
+        read_frames(str(tmp_path), ("train", "empty"))
+
+
+@pytest.mark.parametrize("source", ["no-such-folder", "./no/such/folder", "/no/such"])
+def test_a_source_that_is_nothing(source):
+    with pytest.raises(FileNotFoundError, match=r"`data.source` must be `digits`, an existing folder, or a hub id"):
+        read_frames(source, ("train",))
+
+
+def test_a_file_is_no_source(parquet_folder):
+    with pytest.raises(ValueError, match=r"must be a folder, got the file .*Give the folder it is in"):
+        read_frames(str(parquet_folder / "test.parquet"), ("test",))
+
+
+def test_the_hub_offline_names_the_id_and_the_fix(monkeypatch):
+    # What the environment variable HF_HUB_OFFLINE=1 sets when the libraries are imported.
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match=r"'some-owner/no-such-set' is no folder here.*give the local folder"):
+        read_frames("some-owner/no-such-set", ("train",))
+
+
+def test_rows_of_the_hub_are_not_decoded():
+    broken = [{"bytes": b"not an image", "path": None}, {"bytes": png(pixels(1)), "path": None}]
+    rows = Dataset.from_dict(
+        {"img": broken, "label": [1, 0]}, features=Features({"img": Image(), "label": ClassLabel(names=["a", "b"])})
+    )
+    frame = _hub_frame("owner/name", "train", rows)
+    assert [value["bytes"] for value in frame.read("img")] == [b"not an image", png(pixels(1))]
+    assert frame.read("label") == [1, 0]
+    assert frame.place(1) == "the hub's owner/name, split `train`, row 1"

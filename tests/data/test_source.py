@@ -1,0 +1,164 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from datasets import Value
+
+from image_files import SHAPES, pixels, png, write_parquet
+from logitkd.data import DataConfig, load_images
+
+
+def config(folder, **options):
+    return DataConfig(source=str(folder), **options)
+
+
+def test_parquet_to_tensors(parquet_folder):
+    data = load_images(config(parquet_folder))
+    assert data.classes == tuple(SHAPES)
+    assert data.train.images.shape == (12, 3, 6, 5)
+    assert data.eval.images.shape == (6, 3, 6, 5)
+    assert data.train.labels.tolist() == [row % 3 for row in range(12)]
+    for row in range(12):
+        np.testing.assert_array_equal(data.train.images[row].permute(1, 2, 0).numpy(), pixels(row))
+    values = data.train.images.double().transpose(0, 1).flatten(1) / 255
+    torch.testing.assert_close(torch.tensor(data.mean).double(), values.mean(1), rtol=1e-6, atol=0)
+
+
+def test_image_folder_equals_parquet(parquet_folder, tmp_path):
+    for split, rows in (("train", range(12)), ("test", range(100, 106))):
+        for row in rows:
+            path = tmp_path / "images" / split / SHAPES[row % 3] / f"{row:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(pixels(row)))
+    first, second = load_images(config(parquet_folder)), load_images(config(tmp_path / "images"))
+    assert second.classes == first.classes
+    assert (second.mean, second.std) == (first.mean, first.std)
+    order = first.train.labels.argsort(stable=True)  # a folder goes class by class
+    assert torch.equal(second.train.images, first.train.images[order])
+    assert torch.equal(second.train.labels, first.train.labels[order])
+
+
+def test_the_same_data_have_the_same_fingerprint(parquet_folder, tmp_path):
+    base = load_images(config(parquet_folder)).fingerprint
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    write_parquet(whole / "train.parquet", range(12))
+    write_parquet(whole / "test.parquet", range(100, 106))
+    assert load_images(config(whole)).fingerprint == base
+    write_parquet(whole / "train.parquet", range(1, 13))
+    assert load_images(config(whole)).fingerprint != base
+
+
+def test_string_and_integer_labels(tmp_path):
+    write_parquet(tmp_path / "train.parquet", range(3), labels=["b", "c", "a"], label_type=Value("string"))
+    write_parquet(tmp_path / "test.parquet", range(3), labels=["a", "a", "c"], label_type=Value("string"))
+    data = load_images(config(tmp_path, label_column="kind"))
+    assert (data.classes, data.train.labels.tolist()) == (("a", "b", "c"), [1, 2, 0])
+    assert data.eval.labels.tolist() == [0, 0, 2]
+    write_parquet(tmp_path / "train.parquet", range(3), labels=[1, 0, 1], label_type=Value("int32"))
+    write_parquet(tmp_path / "test.parquet", range(3), labels=[0, 0, 2], label_type=Value("int32"))
+    with pytest.raises(ValueError, match=r"label 2 in .*test.parquet, row 2 must be in \[0, 1\]"):
+        load_images(config(tmp_path, label_column="kind"))
+
+
+def test_budget_keeps_that_many_of_each_class(parquet_folder):
+    whole = load_images(config(parquet_folder))
+    data = load_images(config(parquet_folder, train_per_class=2), seed=4)
+    assert torch.bincount(data.train.labels).tolist() == [2, 2, 2]
+    assert torch.equal(data.eval.images, whole.eval.images)
+    assert (data.mean, data.std) == (whole.mean, whole.std)
+    assert data.fingerprint != whole.fingerprint
+    rows = [int((whole.train.images == image).flatten(1).all(1).nonzero()) for image in data.train.images]
+    assert rows == sorted(rows)
+    assert torch.equal(whole.train.labels[rows], data.train.labels)
+
+
+def test_budget_is_decided_by_the_seed():
+    config = DataConfig(train_per_class=5)
+    prints = [load_images(config, seed=seed).fingerprint for seed in (0, 0, 1)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_budget_beyond_the_data_is_refused(parquet_folder):
+    with pytest.raises(ValueError, match=r"`data.train_per_class` must be at most 4, .* class `circle`, got 5"):
+        load_images(config(parquet_folder, train_per_class=5))
+    with pytest.raises(ValueError, match=r"`data.train_per_class` must be .*1, got 0"):
+        load_images(config(parquet_folder, train_per_class=0))
+
+
+def test_a_corrupt_image_names_file_and_row(parquet_folder):
+    images = [{"bytes": png(pixels(row)), "path": None} for row in range(5)]
+    images[3]["bytes"] = images[3]["bytes"][:60]
+    write_parquet(parquet_folder / "train-00001-of-00002.parquet", range(5), images=images)
+    with pytest.raises(ValueError, match=r"cannot decode the image in .*/train-00001-of-00002.parquet, row 3: "):
+        load_images(config(parquet_folder))
+
+
+def test_a_corrupt_image_file_is_named(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "ant").mkdir(parents=True)
+        (tmp_path / split / "ant" / "1.png").write_bytes(png(pixels(0)))
+    (tmp_path / "test" / "ant" / "2.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"cannot decode the image in .*/test/ant/2.png: "):
+        load_images(config(tmp_path))
+
+
+@pytest.mark.parametrize(("label", "message"), [(3, r"label 3 in .*test.parquet, row 1 must be in"), (None, "null")])
+def test_a_bad_label_names_file_and_row(parquet_folder, label, message):
+    # ClassLabel refuses to write a 3: integers under its name, as a broken export leaves them.
+    write_parquet(parquet_folder / "train.parquet", range(12), label_type=Value("int64"))
+    for path in parquet_folder.glob("train-*"):
+        path.unlink()
+    write_parquet(parquet_folder / "test.parquet", range(2), labels=[0, label], label_type=Value("int64"))
+    with pytest.raises(ValueError, match=message):
+        load_images(config(parquet_folder, label_column="kind"))
+
+
+def test_a_missing_column_lists_the_columns(parquet_folder):
+    with pytest.raises(ValueError, match=r"`data.label_column` names `class`.*Columns there: img \(Image\), kind \(Class"):
+        load_images(config(parquet_folder, label_column="class"))
+
+
+def test_an_empty_split_is_named(parquet_folder):
+    write_parquet(parquet_folder / "test.parquet", [])
+    with pytest.raises(ValueError, match=r"split `test` is empty: it has no rows"):
+        load_images(config(parquet_folder))
+
+
+def test_splits_of_two_sizes_are_refused(parquet_folder):
+    image = {"bytes": png(pixels(0, 4, 4)), "path": None}
+    write_parquet(parquet_folder / "test.parquet", range(1), images=[image])
+    with pytest.raises(ValueError, match=r"got 6x5 in .*split `train` and 4x4 in .*split `test`"):
+        load_images(config(parquet_folder))
+
+
+def test_digits_need_nothing():
+    data = load_images(DataConfig())
+    assert (len(data.train), len(data.eval)) == (1297, 500)
+    assert data.classes == tuple("0123456789")
+    assert data.fingerprint == "9cf38480325ba39c08574184783d9c94"  # the demo's data: if this changes, so do its numbers
+    with pytest.raises(ValueError, match=r"no split `valid` in the digits. Splits there: test, train"):
+        load_images(DataConfig(eval_split="valid"))
+
+
+def test_configuration_and_digits_import_no_datasets():
+    code = (
+        "import sys; from logitkd.data import DataConfig; assert 'sklearn' not in sys.modules;"
+        "from logitkd.data import load_images; load_images(DataConfig()); assert 'datasets' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_cifar100(cifar100_slice):
+    data = load_images(config(cifar100_slice, label_column="fine_label"))
+    assert data.train.images.shape == (1200, 3, 32, 32)
+    assert data.eval.images.shape == (600, 3, 32, 32)
+    assert len(data.classes) == 100
+    assert data.classes[:2] == ("apple", "aquarium_fish")
+    # Near the whole split's (0.5071, 0.4865, 0.4409) and (0.2673, 0.2564, 0.2762).
+    torch.testing.assert_close(torch.tensor(data.mean), torch.tensor((0.5071, 0.4865, 0.4409)), atol=0.02, rtol=0)
+    torch.testing.assert_close(torch.tensor(data.std), torch.tensor((0.2673, 0.2564, 0.2762)), atol=0.02, rtol=0)
+    with pytest.raises(ValueError, match=r"several label columns: fine_label, coarse_label"):
+        load_images(config(cifar100_slice))
