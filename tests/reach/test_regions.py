@@ -196,7 +196,7 @@ def test_training_leaves_the_model_as_a_plain_training_step_does(made):
 
 @pytest.mark.parametrize("key", ["resnet18", "convnext", "vit", "norm in the head", "cifar_resnet8", "cifar_mobilenetv2"])
 def test_bfloat16_autocast_and_channels_last(key):
-    """The very first step too: the check before it must not leave weights without gradient in autocast's cache."""
+    """The very first step too, which the check precedes under the same autocast."""
     name, options, side = MODELS[key]
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=7, **options).to(memory_format=torch.channels_last)

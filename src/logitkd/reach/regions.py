@@ -137,7 +137,7 @@ class RegionModel(nn.Module):
         images = images[:2]
         modes = [(module, module.training) for module in model.modules()]
         device = images.device.type
-        # Under autocast, a weight cast here, without gradient, must not stay in the cache for the training step.
+        # Older torch would keep a weight that autocast casts here, without gradient, for the training step that follows.
         autocast = torch.autocast(
             device,
             dtype=torch.get_autocast_dtype(device),
