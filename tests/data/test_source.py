@@ -134,6 +134,22 @@ def test_splits_of_two_sizes_are_refused(parquet_folder):
         load_images(config(parquet_folder))
 
 
+@pytest.mark.parametrize("labels", [[0, 2, 2, 0], [0, 2, 0]])
+def test_a_class_to_evaluate_but_not_to_learn_is_named(parquet_folder, labels):
+    for path in parquet_folder.glob("train-*"):
+        path.unlink()
+    write_parquet(parquet_folder / "train.parquet", range(len(labels)), labels=labels)
+    with pytest.raises(ValueError, match=r"must have training images, got none of square\. Is a class named"):
+        load_images(config(parquet_folder))
+    write_parquet(parquet_folder / "test.parquet", range(2), labels=[0, 2])
+    assert load_images(config(parquet_folder, train_per_class=1)).train.labels.sort().values.tolist() == [0, 2]
+
+
+def test_home_is_expanded(parquet_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(parquet_folder.parent))
+    assert len(load_images(config("~/shapes")).train) == 12
+
+
 def test_digits_need_nothing():
     data = load_images(DataConfig())
     assert (len(data.train), len(data.eval)) == (1297, 500)

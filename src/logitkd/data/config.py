@@ -17,8 +17,10 @@ class DataConfig:
         train_split: name of the split to train on.
         eval_split: name of the split every reported accuracy is measured on.
         image_column: column that holds the images; by default the only image column.
-        label_column: column that holds the class; by default the only class column.
-        train_per_class: keep only this many training images of each class, chosen by ``seed`` of the run.
+        label_column: column that holds the class; by default the only class column. A column of plain integers
+            (0, 1, ...) or of names has to be named here.
+        train_per_class: keep only this many training images of each class, chosen by the run's ``seed``; a larger number
+            keeps those that a smaller one keeps.
         crop_padding: pixels of zero padding on each side before a random crop of the original size; 0 turns it off.
         flip: mirror half of the training images left to right.
     """

@@ -52,7 +52,7 @@ def read_frames(source: str, splits: Sequence[str]) -> list[Frame]:
         ValueError: no such split (the message lists those there are), or a file that cannot be read.
         ConnectionError: a hub id that cannot be reached.
     """
-    folder = Path(source)
+    folder = Path(source).expanduser()  # a shell expands ~, a recipe does not
     if folder.is_dir():
         if any(folder.glob("*.parquet")):
             return [_parquet_frame(folder, split) for split in splits]

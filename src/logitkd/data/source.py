@@ -33,7 +33,7 @@ def load_images(config: DataConfig, seed: int = 0) -> ImageData:
         FileNotFoundError: no such source.
         ConnectionError: a hub id that cannot be reached.
         ValueError: a missing split or column, an empty split, an image that cannot be decoded or has another size, a
-            label out of range, too few images of a class. The message names file and row.
+            label out of range, too few images of a class or none. The message names file and row.
     """
     if config.train_per_class is not None:
         check_int("data.train_per_class", config.train_per_class, 1, None)
@@ -82,7 +82,19 @@ def _frames(config: DataConfig) -> tuple[ImageSplit, ImageSplit, tuple[str, ...]
             f"both splits must have images of one size (height x width), got {sizes[0][0]}x{sizes[0][1]} in "
             f"{frames[0].where} and {sizes[1][0]}x{sizes[1][1]} in {frames[1].where}. Resize the data set first."
         )
+    _check_learnable(splits[0], splits[1], classes)
     return splits[0], splits[1], classes
+
+
+def _check_learnable(train: ImageSplit, evaluation: ImageSplit, classes: Sequence[str]) -> None:
+    """A class folder spelt differently in the two splits must not pass as a class that is always missed."""
+    taught = set(train.labels.unique().tolist())
+    untaught = [classes[label] for label in evaluation.labels.unique().tolist() if label not in taught]
+    if untaught:
+        raise ValueError(
+            f"every class of the evaluation split must have training images, got none of {', '.join(untaught[:5])}"
+            f"{' and others' if len(untaught) > 5 else ''}. Is a class named differently in the two splits?"
+        )
 
 
 def _read(frame: Frame, column: str) -> Sequence[Any]:
@@ -93,12 +105,12 @@ def _read(frame: Frame, column: str) -> Sequence[Any]:
 
 
 def _keep(split: ImageSplit, count: int, seed: int, classes: Sequence[str]) -> ImageSplit:
-    sizes = torch.bincount(split.labels, minlength=len(classes))
+    present, sizes = torch.unique(split.labels, return_counts=True)
     scarcest = int(sizes.argmin())
     if sizes[scarcest] < count:
         raise ValueError(
             f"`data.train_per_class` must be at most {int(sizes[scarcest])}, "
-            f"the images there are of class `{classes[scarcest]}`, got {count}."
+            f"the images there are of class `{classes[int(present[scarcest])]}`, got {count}."
         )
     chosen = first_per_class(split.labels, count, seed, Stream.BUDGET)
     return ImageSplit(split.images[chosen], split.labels[chosen])
