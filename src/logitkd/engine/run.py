@@ -16,16 +16,16 @@ from logitkd.data import Batch, DeviceLoader, load_images
 from logitkd.engine.checkpoint import Progress, checkpoint_bytes, load_checkpoint, save_checkpoint, student_bytes
 from logitkd.engine.config import ModelConfig, TrainConfig
 from logitkd.engine.display import Display
-from logitkd.engine.frozen import fold_batch_norms, half_weights
 from logitkd.engine.interrupt import Interrupted, StopSignals
-from logitkd.engine.optim import build_optimizer, build_schedule, set_epoch
+from logitkd.engine.optim import build_schedule, set_epoch
 from logitkd.engine.record import commit, model_record, versions
 from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.steplog import StepLog
+from logitkd.engine.stepper import StepError, Stepper
 from logitkd.methods import Method
 from logitkd.models import build_model, parameter_count
 from logitkd.reach import Teacher
-from logitkd.tasks.classification import Learner, Stopped, evaluate_classifier, predict
+from logitkd.tasks.classification import Stopped, evaluate_classifier, predict
 
 __all__ = ["Run"]
 
@@ -74,16 +74,12 @@ class Run:
 
         self.loader, self.eval_loader = self._loader(train=True), self._loader(train=False)
         self.teacher_predictions = None if teacher is None else self._predict(teacher)
-        self.teacher = None if teacher is None or method.signal == "none" else self._freeze(teacher)
-        learner = Learner(self.student, scales=method.scales)
-        optimizer = build_optimizer(config.optim, learner)
-        self.schedule = build_schedule(config.schedule, optimizer, config.epochs)
-        self.learner, self.optimizer = accelerator.prepare(learner, optimizer)
-        self.objective = method.objective()
+        self.stepper = Stepper(config, method, self.student, teacher, self.num_classes, accelerator)
+        self.schedule = build_schedule(config.schedule, self.stepper.plain_optimizer, config.epochs)
         folder.check_space(3 * checkpoint_bytes(self.student, slots=1 if config.optim.name == "sgd" else 2))
 
         torch.manual_seed(config.seed)  # dropout: the same stream whether or not a teacher was built above
-        self.progress = self._resume(optimizer)
+        self.progress = self._resume()
         self.sitting = (time.perf_counter(), self._done())
 
     def _model(self, config: ModelConfig) -> nn.Module:
@@ -120,15 +116,9 @@ class Run:
         batches = self.eval_loader.epoch(1)
         return predict(lambda images: plain(images).logits, batches, len(self.data.eval), self.device)
 
-    def _freeze(self, teacher: nn.Module) -> Teacher:
-        if self.config.precision == "bfloat16":
-            fold_batch_norms(teacher)
-            half_weights(teacher)
-        return Teacher(teacher, num_classes=self.num_classes, scales=self.method.scales)
-
-    def _resume(self, optimizer: torch.optim.Optimizer) -> Progress:
+    def _resume(self) -> Progress:
         here = {"threads": torch.get_num_threads(), "device": self.device.type}
-        progress = load_checkpoint(self.folder.checkpoint, self.student, optimizer, self.device)
+        progress = load_checkpoint(self.folder.checkpoint, self.student, self.stepper.plain_optimizer, self.device)
         if progress is None:
             self.folder.truncate_metrics(0)
             return Progress(**here)
@@ -186,7 +176,7 @@ class Run:
             spent = time.perf_counter() - begun
             progress.seconds, progress.epoch_seconds = before[0] + spent, before[1] + spent
 
-        self.learner.train()
+        self.stepper.learner.train()
         for batch in self.loader.epoch(progress.epoch, start_step=first):
             due = self._step(batch, log)
             numbers = {"lr": lr}
@@ -208,31 +198,17 @@ class Run:
 
     def _step(self, batch: Batch, log: StepLog) -> bool:
         """Take one optimizer step; return whether the log is due to be read."""
-        with self.accelerator.autocast():
-            teacher = None if self.teacher is None else self.teacher(batch.images)
-        student = self.learner(batch.images)
+        epoch, step = self.progress.epoch, self.progress.step + 1
         try:
-            total, terms = self.objective(student, teacher, batch.labels, self.progress.epoch)
-        except ValueError:
+            out = self.stepper(batch, epoch)
+        except StepError as error:
             # On the CPU the losses look at the logits themselves; the reader should learn where in the run it was.
             log.read()
-            log.refuse(self.progress.epoch, self.progress.step + 1, student.logits, teacher and teacher.logits)
+            log.refuse(epoch, step, error.student_logits, error.teacher_logits)
             raise
-        self.accelerator.backward(total)
-        if self.config.optim.clip_grad is not None:
-            self.accelerator.clip_grad_norm_(self.learner.parameters(), self.config.optim.clip_grad)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.progress.step += 1
-        correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum()
-        return log.add(
-            self.progress.epoch,
-            self.progress.step,
-            {"loss": total, **terms},
-            correct,
-            student.logits,
-            None if teacher is None else teacher.logits,
-        )
+        self.progress.step = step
+        correct = (out.student_logits.argmax(dim=1) == batch.labels).sum()
+        return log.add(epoch, step, out.terms, correct, out.student_logits, out.teacher_logits)
 
     def _end_epoch(self, lr: float) -> None:
         progress, config = self.progress, self.config
@@ -279,7 +255,7 @@ class Run:
 
     def _save(self) -> None:
         try:
-            save_checkpoint(self.folder.checkpoint, self.student, self.optimizer, self.progress, self.device)
+            save_checkpoint(self.folder.checkpoint, self.student, self.stepper.plain_optimizer, self.progress, self.device)
         except OSError as error:
             raise OSError(
                 f"the checkpoint at epoch {self.progress.epoch}, step {self.progress.step} could not be written "

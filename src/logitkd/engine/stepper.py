@@ -1,0 +1,108 @@
+"""One training step: teacher, student, objective, gradient, optimizer. Nothing here waits for the device."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from logitkd.data import Batch
+from logitkd.engine.config import TrainConfig
+from logitkd.engine.frozen import fold_batch_norms, half_weights
+from logitkd.engine.optim import build_optimizer
+from logitkd.methods import Method
+from logitkd.reach import Teacher, check_not_shared
+from logitkd.tasks.classification import Learner
+
+__all__ = ["StepError", "StepOutput", "Stepper"]
+
+
+class StepOutput(NamedTuple):
+    """What a step yields, still on the device.
+
+    Args:
+        terms: the total as ``loss`` and each named term: scalars, means over the batch.
+        student_logits: ``(N, C)``, detached.
+        teacher_logits: ``(N, C)``, or none.
+    """
+
+    terms: dict[str, Tensor]
+    student_logits: Tensor
+    teacher_logits: Tensor | None
+
+
+class StepError(ValueError):
+    """The objective refused the step; the logits it refused are in ``student_logits`` and ``teacher_logits``."""
+
+    def __init__(self, message: str, student_logits: Tensor, teacher_logits: Tensor | None) -> None:
+        super().__init__(message)
+        self.student_logits, self.teacher_logits = student_logits, teacher_logits
+
+
+class Stepper:
+    """Trains ``student`` in place, a batch a call.
+
+    In bfloat16 the frozen teacher, changed in place, runs with folded batch norms and bfloat16 weights; the student
+    keeps float32 weights and computes under autocast. In float32 nothing is approximated.
+
+    Args:
+        config: its optimizer, precision and memory format are used.
+        method: what to train the student on.
+        student: on the accelerator's device.
+        teacher: likewise, or none.
+        num_classes: C.
+        accelerator: as configured for the run.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        method: Method,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        num_classes: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self.accelerator = accelerator
+        self.clip_grad = config.optim.clip_grad
+        self.objective = method.objective()
+        self.teacher: Teacher | None = None
+        if teacher is not None and method.signal != "none":
+            check_not_shared(student, teacher)
+            if config.precision == "bfloat16":
+                fold_batch_norms(teacher)
+                half_weights(teacher)
+            self.teacher = Teacher(teacher, num_classes=num_classes, scales=method.scales)
+        if config.channels_last:
+            for model in (student, teacher):
+                if model is not None:
+                    model.to(memory_format=torch.channels_last)
+        learner = Learner(student, scales=method.scales)
+        self.plain_optimizer = build_optimizer(config.optim, learner)
+        self.learner, self.optimizer = accelerator.prepare(learner, self.plain_optimizer)
+
+    def __call__(self, batch: Batch, epoch: int) -> StepOutput:
+        """Take one optimizer step on ``batch``; ``epoch`` (from 1) decides the loss's warm-up.
+
+        Raises:
+            StepError: the objective refused the logits or labels.
+        """
+        teacher = None
+        if self.teacher is not None:
+            with self.accelerator.autocast():
+                teacher = self.teacher(batch.images)
+        student = self.learner(batch.images)
+        student_logits = student.logits.detach()
+        teacher_logits = None if teacher is None else teacher.logits
+        try:
+            total, terms = self.objective(student, teacher, batch.labels, epoch)
+        except ValueError as error:
+            raise StepError(str(error), student_logits, teacher_logits) from error
+        self.accelerator.backward(total)
+        if self.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self.learner.parameters(), self.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return StepOutput({"loss": total.detach(), **terms}, student_logits, teacher_logits)

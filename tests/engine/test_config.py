@@ -1,0 +1,50 @@
+from dataclasses import replace
+
+import pytest
+
+from logitkd.engine import ModelConfig, OptimConfig, ScheduleConfig, TrainConfig, check_config, default_folder
+
+GOOD = TrainConfig(ModelConfig("cifar_resnet8"))
+
+
+def test_a_good_one_passes():
+    check_config(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epochs": 0}, "`epochs` must be"),
+        ({"epochs": 1.5}, "`epochs` must be an integer, got 1.5"),
+        ({"batch_size": 0}, "`batch_size` must be"),
+        ({"seed": -1}, "`seed` must be"),
+        ({"precision": "float16"}, "`precision` must be one of 'float32', 'bfloat16'"),
+        ({"checkpoint_every": 0}, "`checkpoint_every` must be"),
+        ({"optim": OptimConfig(name="sdg")}, "Did you mean `sgd`"),
+        ({"optim": OptimConfig(lr=0)}, "`optim.lr` must be above 0, got 0"),
+        ({"optim": OptimConfig(lr=float("nan"))}, "`optim.lr` must be"),
+        ({"optim": OptimConfig(momentum=1.1)}, "`optim.momentum` must be"),
+        ({"optim": OptimConfig(weight_decay=-1)}, "`optim.weight_decay` must be"),
+        ({"optim": OptimConfig(clip_grad=0)}, "`optim.clip_grad` must be"),
+        ({"schedule": ScheduleConfig(name="step")}, "`schedule.name` must be"),
+        ({"schedule": ScheduleConfig(decay=2)}, "`schedule.decay` must be"),
+        ({"schedule": ScheduleConfig(milestones=(150, 180))}, "fractions of `epochs`"),
+        ({"student": ModelConfig("a", "nowhere")}, "`student.checkpoint` must be a file or a run folder"),
+        ({"teacher": ModelConfig("a", "nowhere")}, "`teacher.checkpoint` must be a file or a run folder"),
+    ],
+)
+def test_what_is_refused(change, words):
+    with pytest.raises(ValueError, match="must") as error:
+        check_config(replace(GOOD, **change))
+    assert words in str(error.value)
+
+
+def test_all_problems_at_once():
+    with pytest.raises(ValueError, match="epochs") as error:
+        check_config(replace(GOOD, epochs=0, batch_size=0, optim=OptimConfig(lr=-1)))
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_default_folders_are_usable_paths():
+    config = replace(GOOD, student=ModelConfig("my.nets:small"), teacher=ModelConfig("resnet50"), method="dkd", seed=3)
+    assert default_folder(config).parts == ("runs", "resnet50-my.nets_small", "dkd-seed3")
