@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["GroupKL", "KLType", "group_kl", "pick", "standardize", "temper", "top_classes", "widen"]
+__all__ = ["GroupKL", "KLType", "group_kl", "remove_", "standardize", "temper", "top_classes", "widen"]
 
 KLType = Literal["forward", "reverse", "both"]
 
@@ -29,21 +29,17 @@ def temper(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -
     return student.to(dtype) / temperature, teacher.to(dtype) / temperature
 
 
-def pick(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Split each row's classes in two groups: those named, and the rest.
+def remove_(logits: Tensor, classes: Tensor) -> Tensor:
+    """Take classes out of each row, in place: their probability becomes exactly 0, and they stay finite.
+
+    Differences and products of two such entries are then 0 where infinities would give NaN.
 
     Args:
         logits: ``(N, C)``.
         classes: class indices ``(N, k)``, or a mask ``(N, C)`` of bools where the number differs between rows.
-
-    Returns:
-        Logits of the named classes, ``(N, k)`` or ``(N, C)``, and of the rest, ``(N, C)``. A class outside its group holds a
-        value so low that its probability is exactly 0, yet finite: differences of two such entries are 0, not NaN.
     """
     absent = torch.finfo(logits.dtype).min / 4
-    if classes.dtype == torch.bool:
-        return logits.masked_fill(~classes, absent), logits.masked_fill(classes, absent)
-    return logits.gather(-1, classes), logits.scatter(-1, classes, absent)
+    return logits.masked_fill_(classes, absent) if classes.dtype == torch.bool else logits.scatter_(-1, classes, absent)
 
 
 def top_classes(logits: Tensor, k: int, *, largest: bool = True) -> Tensor:
@@ -59,19 +55,29 @@ class GroupKL(NamedTuple):
     teacher_mass: Tensor
 
 
-def group_kl(student: Tensor, teacher: Tensor, kl_type: KLType = "forward") -> GroupKL:
-    """KL divergence between two softmaxes over one group of classes, and the group's unnormalised log mass.
+def group_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 1.0,
+    *,
+    without: Tensor | None = None,
+    kl_type: KLType = "forward",
+) -> GroupKL:
+    """KL divergence between two softened softmaxes over one group of classes, and the group's unnormalised log mass.
 
-    ``kl = sum_c a_c (log a_c - log b_c)`` in nats with ``a = softmax(teacher)``, ``b = softmax(student)``; ``reverse`` swaps
-    them; ``both`` is the mean of the two. ``mass = logsumexp(logits)``: the masses of all groups, put side by side, are the
-    logits of the distribution over groups, so the chain rule ``KL = KL(groups) + sum_G b_G KL(within G)`` is two calls.
+    ``kl = sum_c a_c (log a_c - log b_c)`` in nats with ``a`` the teacher's and ``b`` the student's ``softmax(z /
+    temperature)`` over the group; ``reverse`` swaps them; ``both`` is the mean of the two. ``mass = logsumexp(z /
+    temperature)``: the masses of all groups, side by side, are the logits of the distribution over groups, so the chain
+    rule ``KL = KL(groups) + sum_G b_G KL(within G)`` is a few calls of this function.
 
-    The gradient is written out: with the group's softmaxes saved it is one multiply-add, where automatic differentiation
-    needs three more tensors of that size. It reaches the student only.
+    Softening, removal, both softmaxes and the gradient are one step, written out: three tensors of the logits' size at the
+    peak, and a backward pass of one multiply-add. The gradient reaches the student only.
 
     Args:
-        student: tempered student logits of the group, ``(..., G)``.
-        teacher: tempered teacher logits of the group, ``(..., G)``; receives no gradient.
+        student_logits: ``(..., C)``.
+        teacher_logits: ``(..., C)``; receives no gradient.
+        temperature: softening of both, above 0.
+        without: classes that are not in the group, see :func:`remove_`; None for a group of all.
         kl_type: direction of the divergence.
 
     >>> import math
@@ -81,24 +87,37 @@ def group_kl(student: Tensor, teacher: Tensor, kl_type: KLType = "forward") -> G
     >>> round(float(group_kl(sure, uniform).student_mass.exp()), 4)
     4.0
     """
-    return GroupKL(*_GroupKL.apply(student, teacher, kl_type))
+    return GroupKL(*_GroupKL.apply(student_logits, teacher_logits, temperature, without, kl_type))
 
 
 class _GroupKL(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, student: Tensor, teacher: Tensor, kl_type: KLType
+        ctx: torch.autograd.function.FunctionCtx,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        temperature: float,
+        without: Tensor | None,
+        kl_type: KLType,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        log_b, log_a = F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
-        # The largest class gives the normaliser without a second pass of exponentials and without cancellation.
-        student_mass = student.amax(-1) - log_b.amax(-1)
-        teacher_mass = teacher.amax(-1) - log_a.amax(-1)
-        b = log_b.exp()
+        dtype = torch.promote_types(widen(student_logits).dtype, widen(teacher_logits).dtype)
+
+        def soften(logits: Tensor) -> tuple[Tensor, Tensor]:
+            z = logits.to(dtype) / temperature
+            z = z if without is None else remove_(z, without)
+            log_p = F.log_softmax(z, dim=-1)
+            # The largest class gives the normaliser without another pass of exponentials, and without cancellation.
+            return log_p, z.amax(-1) - log_p.amax(-1)
+
+        log_b, student_mass = soften(student_logits)
+        log_a, teacher_mass = soften(teacher_logits)
         if kl_type == "forward":
             a = log_a.exp()
             kl = log_a.sub_(log_b).mul_(a).sum(-1)
+            b = log_b.exp_()
             slope = a.neg_().add_(b)
         else:
+            b = log_b.exp()
             gap = log_b - log_a
             kl = (b * gap).sum(-1)
             slope = (gap - kl.unsqueeze(-1)).mul_(b)
@@ -108,15 +127,17 @@ class _GroupKL(torch.autograd.Function):
                 slope = (slope + b - a) / 2
         ctx.save_for_backward(b, slope)
         ctx.mark_non_differentiable(teacher_mass)
+        ctx.temperature, ctx.dtype = temperature, student_logits.dtype  # type: ignore[attr-defined]
         return kl, student_mass, teacher_mass
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
         ctx: torch.autograd.function.FunctionCtx, grad_kl: Tensor, grad_mass: Tensor, _: Tensor
-    ) -> tuple[Tensor, None, None]:
+    ) -> tuple[Tensor | None, ...]:
         b, slope = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (slope * grad_kl.unsqueeze(-1)).addcmul_(b, grad_mass.unsqueeze(-1)), None, None
+        grad_kl, grad_mass = (g.unsqueeze(-1) / ctx.temperature for g in (grad_kl, grad_mass))  # type: ignore[attr-defined]
+        return (slope * grad_kl).addcmul_(b, grad_mass).to(ctx.dtype), None, None, None, None  # type: ignore[attr-defined]
 
 
 def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:

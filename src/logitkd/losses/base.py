@@ -45,9 +45,7 @@ class LogitLoss(nn.Module):
 
     def weigh(self, terms: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of ``terms``."""
-        parts = [
-            value if self.term_weights[name] == 1 else self.term_weights[name] * value for name, value in terms.items()
-        ]
+        parts = [value if self.term_weights[name] == 1 else self.term_weights[name] * value for name, value in terms.items()]
         total = parts[0]
         for part in parts[1:]:
             total = total + part
@@ -86,9 +84,7 @@ class LogitLoss(nn.Module):
                 "masked example would still count. Select the examples first: loss(student[keep], teacher[keep])."
             )
         if weights.numel() != losses.numel():
-            raise ValueError(
-                f"`weights` must hold one weight an example ({losses.numel()}), got shape {tuple(weights.shape)}."
-            )
+            raise ValueError(f"`weights` must hold one weight an example ({losses.numel()}), got shape {tuple(weights.shape)}.")
         weights = weights.detach().reshape(-1).to(losses.dtype)
         # A weight of 0 must also silence an example whose loss overflowed: 0 * inf is NaN.
         weighted = torch.where(weights == 0, 0.0, losses) * weights

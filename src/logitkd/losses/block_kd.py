@@ -126,9 +126,7 @@ class BlockKDLoss(LogitLoss):
     ) -> dict[str, Tensor]:
         """See :func:`block_kd_terms`."""
         task = self.term_weights["task"] > 0
-        return block_kd_terms(
-            student_logits, teacher_logits, labels, stones=stones, d=self.d, decay=self.decay, task=task
-        )
+        return block_kd_terms(student_logits, teacher_logits, labels, stones=stones, d=self.d, decay=self.decay, task=task)
 
     def forward(  # type: ignore[override]
         self,

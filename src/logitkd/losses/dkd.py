@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from logitkd.checks import check_choice, check_labels, check_logits, check_positive, check_range
-from logitkd.logits import KLType, group_kl, pick, temper, top_classes
+from logitkd.logits import KLType, group_kl, temper, top_classes
 from logitkd.losses.base import LogitLoss
 
 __all__ = ["DKDLoss", "dkd_terms"]
@@ -66,12 +66,11 @@ def dkd_terms(
         classes = labels.unsqueeze(-1)  # type: ignore[union-attr]
     else:
         classes = top_classes(teacher_logits, 1)
-    student, teacher = temper(student_logits, teacher_logits, temperature)
-    (student_top, student_rest), (teacher_top, teacher_rest) = pick(student, classes), pick(teacher, classes)
-    rest = group_kl(student_rest, teacher_rest, kl_type)
+    student, teacher = temper(student_logits.gather(-1, classes), teacher_logits.gather(-1, classes), temperature)
+    rest = group_kl(student_logits, teacher_logits, temperature, without=classes, kl_type=kl_type)
     binary = group_kl(
-        torch.cat([student_top, rest.student_mass.unsqueeze(-1)], -1),
-        torch.cat([teacher_top, rest.teacher_mass.unsqueeze(-1)], -1),
+        torch.cat([student, rest.student_mass.unsqueeze(-1)], -1),
+        torch.cat([teacher, rest.teacher_mass.unsqueeze(-1)], -1),
     )
     return {"tckd": temperature**2 * binary.kl.flatten(), "nckd": temperature**2 * rest.kl.flatten()}
 

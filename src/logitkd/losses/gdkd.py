@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from logitkd.checks import check_choice, check_int, check_logits, check_positive, check_range
-from logitkd.logits import KLType, group_kl, pick, temper, top_classes
+from logitkd.logits import KLType, group_kl, temper, top_classes, widen
 from logitkd.losses.base import LogitLoss
 
 __all__ = ["GDKD3Loss", "GDKDLoss", "gdkd3_terms", "gdkd_terms"]
@@ -74,14 +74,15 @@ def gdkd_terms(
     0.0
     """
     check_logits(student_logits, teacher_logits)
-    student, teacher = temper(student_logits, teacher_logits, temperature)
     if top_mass is None:
-        check_int("top_k", top_k, 1, student.shape[-1] - 1, "num_classes - 1")
-        classes = top_classes(teacher, top_k, largest=strategy == "best")
+        check_int("top_k", top_k, 1, student_logits.shape[-1] - 1, "num_classes - 1")
+        classes = top_classes(teacher_logits, top_k, largest=strategy == "best")
+        student, teacher = student_logits.gather(-1, classes), teacher_logits.gather(-1, classes)
+        top = group_kl(student, teacher, temperature, kl_type=kl_type)
     else:
-        classes = _nucleus(teacher, top_mass)
-    (student_top, student_rest), (teacher_top, teacher_rest) = pick(student, classes), pick(teacher, classes)
-    top, rest = group_kl(student_top, teacher_top, kl_type), group_kl(student_rest, teacher_rest, kl_type)
+        classes = _nucleus(widen(teacher_logits.detach()) / temperature, top_mass)
+        top = group_kl(student_logits, teacher_logits, temperature, without=~classes, kl_type=kl_type)
+    rest = group_kl(student_logits, teacher_logits, temperature, without=classes, kl_type=kl_type)
     teacher_masses = torch.stack([top.teacher_mass, rest.teacher_mass], -1)
     group = group_kl(torch.stack([top.student_mass, rest.student_mass], -1), teacher_masses)
     terms = {"group": group.kl, "top": top.kl, "rest": rest.kl}
@@ -143,14 +144,13 @@ def gdkd3_terms(
     if num_classes < 3:
         raise ValueError(f"GDKD3 needs at least 3 classes (its three groups), got {num_classes}. Use GDKD.")
     check_int("top_k", top_k, 2, num_classes - 1, "num_classes - 1; the second group holds ranks 2 to top_k")
-    student, teacher = temper(student_logits, teacher_logits, temperature)
-    classes = top_classes(teacher, top_k)
-    (student_top, student_rest), (teacher_top, teacher_rest) = pick(student, classes), pick(teacher, classes)
-    top = group_kl(student_top[..., 1:], teacher_top[..., 1:])
-    rest = group_kl(student_rest, teacher_rest)
+    classes = top_classes(teacher_logits, top_k)
+    student, teacher = temper(student_logits.gather(-1, classes), teacher_logits.gather(-1, classes), temperature)
+    top = group_kl(student[..., 1:], teacher[..., 1:])
+    rest = group_kl(student_logits, teacher_logits, temperature, without=classes)
     group = group_kl(
-        torch.stack([student_top[..., 0], top.student_mass, rest.student_mass], -1),
-        torch.stack([teacher_top[..., 0], top.teacher_mass, rest.teacher_mass], -1),
+        torch.stack([student[..., 0], top.student_mass, rest.student_mass], -1),
+        torch.stack([teacher[..., 0], top.teacher_mass, rest.teacher_mass], -1),
     )
     terms = {"group": group.kl, "top": top.kl, "rest": rest.kl}
     return {name: temperature**2 * value.flatten() for name, value in terms.items()}
@@ -198,9 +198,7 @@ class GDKDLoss(LogitLoss):
         if top_mass is not None:
             check_range("top_mass", top_mass, 0, 1, "a probability")
             if strategy == "worst":
-                raise ValueError(
-                    "`top_mass` chooses among the best classes, got strategy='worst'. Leave one of them out."
-                )
+                raise ValueError("`top_mass` chooses among the best classes, got strategy='worst'. Leave one of them out.")
         super().__init__({"group": w_group, "top": w_top, "rest": w_rest})
         self.top_k, self.temperature, self.strategy, self.kl_type = top_k, temperature, strategy, kl_type
         self.top_mass, self.teacher_mass = top_mass, teacher_mass

@@ -72,7 +72,7 @@ def gram_terms(
     for scale, weight in zip(scales, weights, strict=True):
         cells = slice(start, start + scale * scale)
         start = cells.stop
-        kl = group_kl(_gram(student[:, cells]) / temperature, _gram(teacher[:, cells]) / temperature).kl
+        kl = group_kl(_gram(student[:, cells]), _gram(teacher[:, cells]), temperature).kl
         gram = gram + weight * kl.sum(-1)
     return {"gram": gram}
 
@@ -124,9 +124,7 @@ class ICDLoss(LogitLoss):
         skip_trivial: bool = False,
     ) -> None:
         if loss.reads == "stones" or isinstance(loss, ICDLoss):
-            raise ValueError(
-                f"`loss` must read logits or regions and have no Gram term yet, got {type(loss).__name__}."
-            )
+            raise ValueError(f"`loss` must read logits or regions and have no Gram term yet, got {type(loss).__name__}.")
         own = getattr(loss, "scales", None)
         self_scales = check_scales(scales or own or (1, 2, 4))
         if own not in (None, self_scales):

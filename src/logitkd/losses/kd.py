@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from logitkd.checks import check_logits, check_positive
-from logitkd.logits import group_kl, temper
+from logitkd.logits import group_kl
 from logitkd.losses.base import LogitLoss
 
 __all__ = ["KDLoss", "kd_terms"]
@@ -40,8 +40,7 @@ def kd_terms(
     tensor([0.1308])
     """
     check_logits(student_logits, teacher_logits)
-    student, teacher = temper(student_logits, teacher_logits, temperature)
-    return {"kd": temperature**2 * group_kl(student, teacher).kl.flatten()}
+    return {"kd": temperature**2 * group_kl(student_logits, teacher_logits, temperature).kl.flatten()}
 
 
 class KDLoss(LogitLoss):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from logitkd.checks import check_choice, check_int, check_logits, check_positive, check_range
-from logitkd.logits import group_kl, pick, temper, top_classes
+from logitkd.logits import group_kl, temper, top_classes
 from logitkd.losses.base import LogitLoss
 
 __all__ = ["LDRLDLoss", "ldrld_terms"]
@@ -71,17 +71,19 @@ def ldrld_terms(
     check_logits(student_logits, teacher_logits)
     num_classes = student_logits.shape[-1]
     check_int("depth", depth, 2, num_classes, "num_classes")
-    student, teacher = temper(student_logits, teacher_logits, temperature)
-    classes = top_classes(student if rank_by == "student" else teacher, depth)
-    (student_top, student_rest), (teacher_top, teacher_rest) = pick(student, classes), pick(teacher, classes)
+    classes = top_classes(student_logits if rank_by == "student" else teacher_logits, depth)
+    student, teacher = temper(student_logits.gather(-1, classes), teacher_logits.gather(-1, classes), temperature)
 
     ranks = torch.arange(1, depth + 1, device=student.device, dtype=student.dtype)
     distance = ranks - ranks.unsqueeze(-1)  # (d, d), j - i
     weight = delta * torch.exp(-decay * (ranks + ranks.unsqueeze(-1))) / (distance.abs() + rank_eps)
-    pairs = (weight.triu(1) * _pair_kl(student_top, teacher_top)).sum((-2, -1))
+    pairs = (weight.triu(1) * _pair_kl(student, teacher)).sum((-2, -1))
 
-    llki = group_kl(student_top, teacher_top).kl
-    rntk = group_kl(student_rest, teacher_rest).kl if depth < num_classes else torch.zeros_like(llki)
+    llki = group_kl(student, teacher).kl
+    if depth < num_classes:
+        rntk = group_kl(student_logits, teacher_logits, temperature, without=classes).kl
+    else:
+        rntk = torch.zeros_like(llki)
     terms = {"pairs": pairs, "llki": llki, "rntk": rntk}
     return {name: temperature**2 * value.flatten() for name, value in terms.items()}
 

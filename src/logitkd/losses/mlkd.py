@@ -73,10 +73,9 @@ def mlkd_terms(
     example_mask, class_mask = _confidence_masks(teacher, masking, confidence, class_confidence)
     kd = bc = cc = student.new_zeros(num_examples)
     for temperature in temperatures:
-        s, t = student / temperature, teacher / temperature
-        ps, pt = F.softmax(s, dim=-1), F.softmax(t, dim=-1)
-        kd = kd + temperature**2 * group_kl(s, t).kl * example_mask
-        with torch.autocast(s.device.type, enabled=False):
+        ps, pt = F.softmax(student / temperature, dim=-1), F.softmax(teacher / temperature, dim=-1)
+        kd = kd + temperature**2 * group_kl(student, teacher, temperature).kl * example_mask
+        with torch.autocast(ps.device.type, enabled=False):
             examples = (pt @ pt.T - ps @ ps.T).square().sum(-1)
             classes = (pt.T @ pt - ps.T @ ps).square().sum(-1)
         bc = bc + examples * example_mask
@@ -84,9 +83,7 @@ def mlkd_terms(
     return {"kd": kd, "bc": bc, "cc": cc}
 
 
-def _confidence_masks(
-    teacher: Tensor, masking: Masking, confidence: float, class_confidence: float
-) -> tuple[Tensor, Tensor]:
+def _confidence_masks(teacher: Tensor, masking: Masking, confidence: float, class_confidence: float) -> tuple[Tensor, Tensor]:
     """Return what each example ``(N,)`` and each class ``(C,)`` counts for."""
     probabilities = F.softmax(teacher, dim=-1)
     by_example, by_class = probabilities.amax(-1), probabilities.sum(0)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from logitkd.checks import check_labels, check_logits, check_positive, check_range
-from logitkd.logits import pick, temper
+from logitkd.logits import remove_, temper
 from logitkd.losses.base import LogitLoss
 
 __all__ = ["NKDLoss", "nkd_terms"]
@@ -61,7 +61,7 @@ def nkd_terms(
     log_likelihood = F.log_softmax(student, dim=-1).gather(-1, target).flatten()
     student, teacher = student / temperature, teacher / temperature
     if exclude_target:
-        student, teacher = pick(student, target)[1], pick(teacher, target)[1]
+        student, teacher = remove_(student, target), remove_(teacher, target)
     others = (F.softmax(teacher, dim=-1) * F.log_softmax(student, dim=-1)).sum(-1).flatten()
     return {"target": -confidence * log_likelihood, "nontarget": -(temperature**2) * others}
 

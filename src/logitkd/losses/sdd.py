@@ -68,9 +68,7 @@ class SDDLoss(LogitLoss):
 
     def __init__(self, loss: LogitLoss, scales: Sequence[int] = (1, 2, 4), disagreement: float = 2.0) -> None:
         if loss.reads != "logits" or not loss.per_example:
-            why = (
-                f"reads {loss.reads}" if loss.reads != "logits" else "compares the examples of a batch with each other"
-            )
+            why = f"reads {loss.reads}" if loss.reads != "logits" else "compares the examples of a batch with each other"
             raise ValueError(f"`loss` must be a per-example loss on logits, got {type(loss).__name__}, which {why}.")
         check_range("disagreement", disagreement, 0, None)
         super().__init__(loss.term_weights)
