@@ -73,20 +73,41 @@ class Lines:
         """Print nothing."""
 
 
-class _Field(ProgressColumn):
-    """A number of the run, empty until it is known."""
+# key, label, format, in the order shown; the rank says what stays when the terminal is narrow
+_FIELDS = (
+    ("epoch", "epoch", "", 0),
+    ("loss", "loss", ".3f", 4),
+    ("train_top1", "train", ".1f", 6),
+    ("eval_top1", "eval", ".2f", 2),
+    ("best", "best", ".2f", 3),
+    ("lr", "lr", ".4g", 7),
+    ("images_per_second", "img/s", ".0f", 5),
+    ("eta", "ETA", "", 1),
+)
+
+
+class _Numbers(ProgressColumn):
+    """The run's numbers, as many as fit into ``width`` columns, the most important first."""
 
     max_refresh = 0.2
 
-    def __init__(self, label: str, key: str, form: str) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.label, self.key, self.form = label, key, form
+        self.width = width
 
     def render(self, task: Task) -> Text:
-        value = task.fields.get(self.key)
-        if value is None:
-            return Text("")
-        return Text.assemble((f"{self.label} ", "dim"), value if isinstance(value, str) else format(value, self.form))
+        parts = {
+            key: f"{label} {format(task.fields[key], form)}"
+            for key, label, form, _ in _FIELDS
+            if task.fields.get(key) is not None
+        }
+        room, chosen = self.width, set()
+        for key, _, _, _ in sorted(_FIELDS, key=lambda item: item[3]):
+            room -= len(parts.get(key, "")) + 2
+            if room < 0:
+                break
+            chosen.add(key)
+        return Text("  ".join(text for key, text in parts.items() if key in chosen), no_wrap=True)
 
 
 class Bar:
@@ -98,17 +119,11 @@ class Bar:
     def start(self, title: str, epochs: int, steps: int, done: int) -> None:
         """Show the bar."""
         self.epochs = epochs
+        bar = 16 if self.console.width >= 120 else 6
         self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            _Field("epoch", "epoch", ""),
-            _Field("loss", "loss", ".3f"),
-            _Field("train", "train_top1", ".1f"),
-            _Field("eval", "eval_top1", ".2f"),
-            _Field("best", "best", ".2f"),
-            _Field("lr", "lr", ".4g"),
-            _Field("img/s", "images_per_second", ".0f"),
-            _Field("ETA", "eta", ""),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=bar),
+            _Numbers(self.console.width - len(title) - bar - 2),
             console=self.console,
             refresh_per_second=4,
         )

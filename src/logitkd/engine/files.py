@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["ASIDE", "sync_folder", "write_atomic"]
+__all__ = ["ASIDE", "sync_folder", "write_atomic", "writing"]
 
 ASIDE = ".new"  # what a file is called while it is being written; whoever finds one may delete it
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file it was, and what to do, where writing ``path`` fails."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path} could not be written ({error.strerror}). Free some space and run the same command again",
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -26,13 +40,14 @@ def write_atomic(path: Path, content: bytes) -> None:
         OSError: the disk is full or the folder cannot be written; ``path`` is then as it was.
     """
     aside = path.with_name(path.name + ASIDE)
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # before the rename: else a power cut may leave the new name on old or no bytes
-        os.replace(aside, path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with writing(path):
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # before the rename: else a power cut may leave the new name on no bytes
+            os.replace(aside, path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)

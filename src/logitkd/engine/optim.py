@@ -17,9 +17,13 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
     """Return the optimizer over every trainable parameter, with weight decay on all of them (norms and biases too)."""
     # timm's "sgd" is Nesterov's; its "momentum" is the classical one that the papers use.
     name = "momentum" if config.name == "sgd" else config.name
-    momentum = {"momentum": config.momentum} if config.name == "sgd" else {}
     return create_optimizer_v2(
-        model, opt=name, lr=config.lr, weight_decay=config.weight_decay, filter_bias_and_bn=False, **momentum
+        model,
+        opt=name,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,  # not passed on to AdamW, which has none
+        filter_bias_and_bn=False,
     )
 
 

@@ -254,13 +254,12 @@ class Run:
             self._leave()
 
     def _save(self) -> None:
+        progress = self.progress
         try:
-            save_checkpoint(self.folder.checkpoint, self.student, self.stepper.plain_optimizer, self.progress, self.device)
+            save_checkpoint(self.folder.checkpoint, self.student, self.stepper.plain_optimizer, progress, self.device)
         except OSError as error:
-            raise OSError(
-                f"the checkpoint at epoch {self.progress.epoch}, step {self.progress.step} could not be written "
-                f"({error}); the one before it is untouched. Free some space and run the same command again."
-            ) from error
+            where = f"epoch {progress.epoch}, step {progress.step}"
+            raise OSError(error.errno, f"no checkpoint at {where}: {error.strerror}; the one before it is untouched") from error
 
     def _interrupt(self) -> None:
         self._save()

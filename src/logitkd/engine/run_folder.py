@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from logitkd.engine.checkpoint import clean_leftovers
-from logitkd.engine.files import ASIDE, write_atomic
+from logitkd.engine.files import ASIDE, write_atomic, writing
 
 __all__ = ["RunFolder"]
 
@@ -183,7 +183,7 @@ class RunFolder:
 
     def append_metrics(self, line: dict[str, Any]) -> int:
         """Append a line, force it to the disk, and return the file's size in bytes."""
-        with self.metrics.open("ab") as file:
+        with writing(self.metrics), self.metrics.open("ab") as file:
             file.write((json.dumps(line) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())

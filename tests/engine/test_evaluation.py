@@ -1,0 +1,43 @@
+import pytest
+
+from logitkd.data import DataConfig
+from logitkd.engine import ModelConfig, evaluate, train
+from logitkd.models import build_model
+
+DIGITS = DataConfig(crop_padding=1, flip=False)
+
+
+def test_a_run_folder_gives_the_runs_own_numbers(tiny, teacher_folder):
+    """Also for a run in bfloat16: every accuracy is measured in float32."""
+    result = train(tiny(epochs=2, precision="bfloat16", channels_last=True))
+    found = evaluate(result.folder, teacher=teacher_folder)
+    assert found.pop("images") == 500
+    assert found.pop("split") == "test"
+    assert found.pop("parameters") == result.parameters
+    assert found == pytest.approx(result.metrics, rel=1e-4)
+
+
+def test_module_configuration_and_folder_agree(teacher_folder):
+    checkpoint = str(teacher_folder / "student.safetensors")
+    ways = [
+        str(teacher_folder),
+        ModelConfig("cifar_resnet8", checkpoint),
+        build_model("cifar_resnet8", 10, checkpoint=checkpoint),
+    ]
+    found = [evaluate(way, DIGITS, batch_size=100) for way in ways]
+    assert found[0] == found[1] == found[2]
+    assert found[0]["top1"] > 50
+
+
+def test_agreement_with_itself(teacher_folder):
+    assert evaluate(teacher_folder, teacher=teacher_folder)["agreement"] == 100
+
+
+def test_not_a_run_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"must be a run folder, but there is no .*config\.yaml"):
+        evaluate(tmp_path)
+
+
+def test_data_must_be_given():
+    with pytest.raises(ValueError, match="`data` must be given"):
+        evaluate(build_model("cifar_resnet8", 10))
