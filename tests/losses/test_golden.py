@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import golden_cases
 import pytest
 import torch
 from torch import Tensor
 
+import golden_cases
 from logitkd import losses, methods
 from logitkd.objective import Objective
 from logitkd.reach import Signals
@@ -101,9 +101,7 @@ REGIONS: dict[str, Callable[[dict[str, Any], int], Callable[..., LossCase]]] = {
     "cluster": cluster,
     "sdd_kd": lambda h, s: named(losses.SDDLoss(losses.KDLoss(h["T"]), scales(s)), {}),
     "multi_dkd": lambda h, s: named(losses.SDDLoss(dkd(h), scales(s)), {}),
-    "multi_nkd": lambda h, s: named(
-        losses.SDDLoss(losses.NKDLoss(h["gamma"], h["temp"], exclude_target=False), scales(s)), {}
-    ),
+    "multi_nkd": lambda h, s: named(losses.SDDLoss(losses.NKDLoss(h["gamma"], h["temp"], exclude_target=False), scales(s)), {}),
 }
 
 
@@ -174,9 +172,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["
 
 
 def of(*names: str) -> Any:
-    return pytest.mark.parametrize(
-        "case", [pytest.param(c, id=c["id"]) for c in golden_cases.cases() if c["method"] in names]
-    )
+    return pytest.mark.parametrize("case", [pytest.param(c, id=c["id"]) for c in golden_cases.cases() if c["method"] in names])
 
 
 @DTYPES
@@ -243,9 +239,7 @@ def test_region_objective(case: dict[str, Any], dtype: torch.dtype) -> None:
     method = sdd_method(case["method"], h)
     if h["M"] == "[1]":  # the authors' SDD with one scale is the plain loss on plain logits
         student_regions, teacher_regions = student.unsqueeze(1), teacher.unsqueeze(1)
-    total, report = method.objective()(
-        Signals(student, student_regions), Signals(teacher, teacher_regions), labels, h["epoch"]
-    )
+    total, report = method.objective()(Signals(student, student_regions), Signals(teacher, teacher_regions), labels, h["epoch"])
     close(total, case["expected"]["loss"], dtype)
     if "gram" in report:
         close(h["cluster_gamma"] * report["gram"], case["expected"]["components"]["loss_cluster"], dtype)
