@@ -1,0 +1,7 @@
+"""``python -m logitkd`` is ``logitkd``."""
+
+import sys
+
+from logitkd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,264 @@
+"""What each command does with its arguments: hand them to the part that knows, and print what comes back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from docstring_parser import parse
+
+from logitkd import methods, pages, recipes, tables
+from logitkd.checks import unknown
+from logitkd.data.config import DataConfig
+from logitkd.engine.config import ModelConfig
+from logitkd.flags import Setting, UsageError, convert, nest, settings_of, split
+from logitkd.settings import TRAIN_FLAGS, resolve
+
+__all__ = ["page", "run"]
+
+
+@dataclass(frozen=True)
+class EvalFlags:
+    """What ``logitkd eval`` can be told.
+
+    Args:
+        model: the network of a checkpoint file, a timm name or package.module:callable; a run folder knows its own.
+        batch_size: images at a time; changes memory and speed only.
+        device: auto, cpu, cuda or cuda:N.
+        data: what to evaluate on; by default the run folder's.
+        teacher: the network to measure agreement with; by default the run folder's.
+    """
+
+    model: str | None = None
+    batch_size: int = 256
+    device: str = "auto"
+    data: DataConfig | None = None
+    teacher: ModelConfig | None = None
+
+
+@dataclass(frozen=True)
+class DemoFlags:
+    """What ``logitkd demo`` can be told.
+
+    Args:
+        seed: of every run: initial weights, which five scans, their order and crops.
+        epochs: at most so many in every run, for a quick look; by default 20 for the teacher, 100 for a student.
+        output: the folder of the run folders; by default runs/demo-seed<seed>.
+        quiet: a line a run instead of progress bars.
+    """
+
+    seed: int = 0
+    epochs: int | None = None
+    output: str | None = None
+    quiet: bool = False
+
+
+UNREAD = ("data.train_per_class", "data.crop_padding", "data.flip")  # they only shape training
+EVAL_FLAGS = {key: setting for key, setting in settings_of(EvalFlags).items() if key not in UNREAD}
+DEMO_FLAGS = settings_of(DemoFlags)
+
+
+def page(name: str) -> str:
+    """Return the help page of a command."""
+    text, flags = {
+        "train": (pages.TRAIN, TRAIN_FLAGS),
+        "eval": (pages.EVAL, EVAL_FLAGS),
+        "demo": (pages.DEMO, DEMO_FLAGS),
+        "list": (pages.LIST, {}),
+    }[name]
+    return text + ("\n" + pages.flags_page(flags) if flags else "")
+
+
+def run(name: str, arguments: list[str]) -> None:
+    """Run a command.
+
+    Raises:
+        UsageError: the arguments are wrong; nothing was done.
+    """
+    {"train": _train, "eval": _evaluate, "demo": _demo, "list": _list}[name](arguments)
+
+
+def _train(arguments: list[str]) -> None:
+    config = resolve(arguments)
+    from logitkd.engine import train  # with timm, accelerate and torchmetrics: not for `--help`
+
+    if config.teacher is not None:
+        print(f"teacher: {config.teacher.name}{_whence(config.teacher)}", file=sys.stderr)
+    result = train(config)
+    rows = [["last epoch", *_numbers(result.metrics)]]
+    print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {config.epochs} epochs")
+    tables.show(["", *(title for title, _, _ in METRICS)], rows, right=[title for title, _, _ in METRICS])
+    best = result.best
+    print(f"best epoch: {best['epoch']}, top-1 {best['top1']:.2f} (chosen on `{best['split']}`, so it flatters)")
+    print(f"the student, {result.parameters:,} parameters: {result.folder / 'student.safetensors'}")
+
+
+def _whence(teacher: ModelConfig) -> str:
+    """Say where a teacher's weights come from and, if a run made them, how good it was and on what."""
+    if teacher.checkpoint is None:
+        return ""
+    folder = Path(teacher.checkpoint)
+    if not (folder / "result.json").exists():
+        return f" from {folder}"
+    result = json.loads((folder / "result.json").read_text())
+    source = yaml.safe_load((folder / "config.yaml").read_text())["run"]["data"]["source"]
+    return f" from {folder}, top-1 {result['top1']:.2f} on {source}"
+
+
+METRICS = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
+
+
+def _numbers(metrics: dict[str, Any]) -> list[str]:
+    return [f"{scale * metrics[key]:.2f}" if key in metrics else "-" for _, key, scale in METRICS]
+
+
+def _read_flags(known: Mapping[str, Setting], arguments: list[str], problems: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return positional arguments and flags in their types; ``problems`` receives what is wrong."""
+    positional, flags = split(arguments, known, problems)
+    values = {}
+    for key, text in flags.items():
+        try:
+            values[key] = convert(known[key], text, f"--{key.removesuffix('.name')}")
+        except ValueError as error:
+            problems.append(str(error))
+    return positional, values
+
+
+def _evaluate(arguments: list[str]) -> None:
+    problems: list[str] = []
+    targets, values = _read_flags(EVAL_FLAGS, arguments, problems)
+    if not targets:
+        problems.append("a run folder or a checkpoint must be given: `logitkd eval RUN`.")
+    plans = [_plan(target, values, problems) for target in targets]
+    if problems:
+        raise UsageError(list(dict.fromkeys(problems)))
+    from logitkd.engine import evaluate
+
+    rows = []
+    for target, (model, data, teacher) in zip(targets, plans, strict=True):
+        options = {key: values[key] for key in ("batch_size", "device") if key in values}
+        found = evaluate(model, data, teacher=teacher, **options)
+        on = f"{data.source} {found['split']} ({found['images']:,})"
+        rows.append([target, on, *_numbers(found), f"{found['parameters']:,}"])
+    titles = [title for title, _, _ in METRICS]
+    tables.show(["student", "data", *titles, "parameters"], rows, right=[*titles, "parameters"])
+
+
+def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[ModelConfig, DataConfig, ModelConfig | None]:
+    """Return the network, data and teacher that a target and the flags mean."""
+    path = Path(target)
+    flags = nest(EvalFlags, {"teacher.name": "", **values})
+    teacher = flags.teacher if flags.teacher.name or flags.teacher.checkpoint else None
+    changed = {key.removeprefix("data."): value for key, value in values.items() if key.startswith("data.")}
+    if (path / "config.yaml").exists():
+        was = yaml.safe_load((path / "config.yaml").read_text())["run"]
+        data = replace(DataConfig(**was["data"]), **changed)
+        model = ModelConfig(flags.model or was["student"]["name"], target)
+        if teacher is None and was["teacher"] is not None:
+            teacher = ModelConfig(**was["teacher"])
+    else:
+        data, model = DataConfig(**changed), ModelConfig(flags.model or "", target)
+        if not path.exists():
+            problems.append(f"`{target}` is neither a run folder nor a checkpoint: there is no such file.")
+        if flags.model is None:
+            problems.append(f"`--model NAME` must be given, as {target} is no run folder that would know its network.")
+        if "source" not in changed:
+            problems.append(f"`--data.source` must be given, as {target} is no run folder that would know its data.")
+    if teacher is not None and not teacher.name:
+        record = Path(teacher.checkpoint or "") / "config.yaml"
+        if record.exists():
+            teacher = replace(teacher, name=yaml.safe_load(record.read_text())["run"]["student"]["name"])
+        else:
+            problems.append("`--teacher NAME` must be given: its checkpoint is no run folder that would know its network.")
+    if teacher is not None and teacher.checkpoint is not None and not Path(teacher.checkpoint).exists():
+        problems.append(f"the teacher's checkpoint {teacher.checkpoint} is not there. Give it with `--teacher.checkpoint`.")
+    return model, data, teacher
+
+
+def _demo(arguments: list[str]) -> None:
+    problems: list[str] = []
+    extras, values = _read_flags(DEMO_FLAGS, arguments, problems)
+    problems += [f"`{extra}` is not expected here." for extra in extras]
+    if problems:
+        raise UsageError(problems)
+    flags = DemoFlags(**values)
+    from logitkd.demo import run_demo
+
+    short = "" if flags.epochs is None else f"-epochs{flags.epochs}"
+    folder = Path(flags.output or f"runs/demo-seed{flags.seed}{short}")
+    print("Digits: a teacher first, then students with 5 labelled scans of each digit. Ctrl-C stops; the same command goes on.")
+    demo = run_demo(folder, seed=flags.seed, epochs=flags.epochs, quiet=flags.quiet)
+    titles = ["accuracy", "agreement", "parameters", "seconds"]
+    print()
+    tables.show(["network", *titles], demo.rows(), right=titles)
+    print(f"\n{demo.note()}\nRun folders: {folder}/teacher, {folder}/ce, {folder}/kd, ...\n")
+    print(
+        "Next, your own images: `logitkd train --student NAME --method ce --data.source FOLDER` trains a teacher;"
+        " `logitkd --help` shows how to go on."
+    )
+
+
+def _list(arguments: list[str]) -> None:
+    match arguments:
+        case []:
+            _list_methods()
+        case ["recipes"]:
+            rows = [[name, recipes.command(recipes.find(name))] for name in recipes.names()]
+            tables.show(["recipe", "command"], rows)
+        case ["models", *part] if len(part) < 2:
+            _list_models(*part)
+        case [name] if name in methods.names():
+            _list_method(methods.get(name))
+        case [name]:
+            raise UsageError([unknown("method or list", name, [*methods.names(), "recipes", "models"])])
+        case _:
+            raise UsageError([f"one thing at a time: got {' '.join(arguments)}."])
+
+
+def _list_methods() -> None:
+    rows = []
+    for method in map(methods.get, methods.names()):
+        needs = [] if method.signal == "none" else ["teacher"]
+        needs += ["labels"] if method.needs_labels else []
+        needs += {"regions": ["regions"], "stones": ["stones (not in `train` yet)"]}.get(method.signal, [])
+        weights = f"{method.ce_weight:g}, {method.kd_weight:g}, {method.warmup_epochs}"
+        if method.signal == "none":
+            weights = f"{method.ce_weight:g}"
+        rows.append([method.name, method.summary, ", ".join(needs), weights, method.paper])
+    tables.show(["method", "what it matches", "needs", "CE, KD, warm-up", "paper"], rows)
+
+
+def _list_method(method: methods.Method) -> None:
+    print(f"{method.name}: {method.summary}. {method.paper}".rstrip() + "\n")
+    meanings: dict[str, str] = {}
+    for part in (methods.Method, *method.parts):
+        meanings |= {param.arg_name: param.description or "" for param in parse(part.__doc__ or "").params}
+    rows = []
+    for name, value in method.options.items():
+        meaning = " ".join(meanings.get(name, "").replace("``", "").split())
+        rows.append([f"--method.{name}", str(value), meaning])
+    tables.show(["option", "default", "meaning"], rows)
+
+
+def _list_models(part: str = "cifar_") -> None:
+    import timm
+    import torch
+
+    from logitkd.models import build_model, parameter_count
+
+    names = timm.list_models(f"*{part}*")
+    if part != "cifar_":
+        if not names:
+            raise UsageError([f"no network has `{part}` in its name; `logitkd list models resnet` lists some."])
+        print("\n".join(names))
+        return
+    with torch.device("meta"):  # shapes without weights
+        rows = [[name, f"{parameter_count(build_model(name, 100)):,}"] for name in names]
+    tables.show(["network", "parameters (100 classes)"], rows, right=["parameters (100 classes)"])
+    others = len(timm.list_models()) - len(names)
+    print(f"\nAnd {others} more of timm: logitkd list models PART. Or your own: package.module:callable.")

@@ -1,0 +1,174 @@
+"""``logitkd demo``: the whole library on the digits that ship with it, in about a minute, offline.
+
+One teacher, then one student a method: same weights at the start, same five scans of each digit, same order and crops. The
+settings are the recipe ``digits``; nothing is chosen by its result, and one seed is what it is, so the noise is printed too.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from logitkd import methods as table
+from logitkd.data import load_images
+from logitkd.engine import RunResult, TrainConfig, train
+from logitkd.settings import resolve
+
+__all__ = ["METHODS", "Demo", "run_demo"]
+
+METHODS = ("ce", "kd", "dkd", "gdkd", "ldrld", "sdd-kd", "icd-kd")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a demo came to: the teacher's and each student's result, in order, and the table's numbers about the data."""
+
+    folder: Path
+    teacher: RunResult
+    students: dict[str, RunResult]
+    train_per_class: int | None
+    test_images: int
+
+    @property
+    def standard_error(self) -> float:
+        """Percent points that the accuracy of the median student moves by the choice of the test images alone."""
+        shares = sorted(result.top1 / 100 for result in self.students.values())
+        share = shares[len(shares) // 2]
+        return 100 * math.sqrt(share * (1 - share) / self.test_images)
+
+    def note(self) -> str:
+        """Say how far the table can be trusted."""
+        error = self.standard_error
+        return (
+            f"Accuracy in percent on {self.test_images} test scans; agreement: the share answered as the teacher does.\n"
+            f"One run each: the choice of test scans alone moves an accuracy by about {error:.1f} (one standard error), and"
+            f" another --seed moves it too,\nso differences below about {2 * math.sqrt(2) * error:.0f} points say nothing"
+            " about which method is better."
+        )
+
+    def rows(self) -> list[list[str]]:
+        """Return the table: who, accuracy, agreement with the teacher, parameters, seconds."""
+        named = {"teacher": self.teacher, **self.students}
+        return [
+            [
+                "student alone (ce)" if name == "ce" else name,
+                f"{result.top1:.1f}",
+                f"{result.metrics['agreement']:.1f}" if "agreement" in result.metrics else "-",
+                f"{result.parameters:,}",
+                f"{result.seconds:.1f}",
+            ]
+            for name, result in named.items()
+        ]
+
+
+def run_demo(
+    output: Path, *, seed: int = 0, epochs: int | None = None, methods: Sequence[str] = METHODS, quiet: bool = False
+) -> Demo:
+    """Train the teacher and the students in folders under ``output``; what is there already is not trained again.
+
+    Args:
+        output: holds a run folder each.
+        seed: of every run.
+        epochs: at most so many in every run, for a quick look; by default the recipe's.
+        methods: the students to train.
+        quiet: a line a run instead of progress bars.
+    """
+    home = output / "teacher"
+    common = ["digits", "--seed", str(seed), "--device", "cpu"]
+    teaching = _shorten(resolve([*common, "--role", "teacher", "--output", str(home)]), epochs)
+    students: dict[str, RunResult] = {}
+    with _one_thread(), _Board(["teacher", *methods], quiet) as board:
+        teacher = train(teaching, display=board.row("teacher"))
+        board.finish("teacher", teacher)
+        for method in methods:
+            flags = ["--method", method, "--teacher.checkpoint", str(home), "--output", str(output / method)]
+            learning = _shorten(resolve([*common, *flags]), epochs)
+            students[method] = train(learning, display=board.row(method))
+            board.finish(method, students[method])
+    return Demo(output, teacher, students, learning.data.train_per_class, len(load_images(teaching.data).eval))
+
+
+def _shorten(config: TrainConfig, epochs: int | None) -> TrainConfig:
+    """Return the run cut down to ``epochs``, the warm-up of its loss by the same factor."""
+    if epochs is None or epochs >= config.epochs:
+        return config
+    warmup = table.get(config.method).replace(**config.method_options).warmup_epochs * epochs // config.epochs
+    return replace(config, epochs=epochs, method_options={**config.method_options, "warmup_epochs": warmup})
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Images of 8x8 pixels give a second thread nothing to do, and results then do not depend on the number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Board:
+    """One progress bar a run on a terminal, one line a finished run elsewhere."""
+
+    def __init__(self, names: Sequence[str], quiet: bool) -> None:
+        console = Console(stderr=True)
+        self.bars = Progress(
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[said]:<24}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self.tasks = {name: self.bars.add_task(name, total=None, start=False, said="") for name in names}
+
+    def __enter__(self) -> _Board:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bars.stop()
+
+    def row(self, name: str) -> _Row:
+        return _Row(self.bars, self.tasks[name])
+
+    def finish(self, name: str, result: RunResult) -> None:
+        said = f"accuracy {result.top1:.1f}"
+        task = self.bars.tasks[self.tasks[name]]
+        total = task.total or 1
+        self.bars.update(self.tasks[name], total=total, completed=total, said=said)
+        if self.bars.disable:
+            earlier = ", trained earlier" if result.resumed_finished else ""
+            print(f"{name}: {said}, {result.seconds:.1f} s{earlier}", file=sys.stderr, flush=True)
+
+
+class _Row:
+    """The engine's news about one run, shown in its bar."""
+
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self.bars, self.task = bars, task
+
+    def start(self, title: str, epochs: int, steps: int, done: int) -> None:
+        self.bars.start_task(self.task)
+        self.bars.update(self.task, total=epochs * steps, completed=done)
+
+    def step(self, epoch: int, done: int, numbers: dict[str, float]) -> None:
+        self.bars.update(self.task, completed=done)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        self.bars.update(self.task, said=f"accuracy {line['eval']['top1']:.1f}")
+
+    def note(self, message: str) -> None:
+        self.bars.console.print(message, markup=False, highlight=False)
+
+    def stop(self) -> None:
+        self.bars.stop_task(self.task)

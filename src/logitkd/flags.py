@@ -1,0 +1,256 @@
+"""From dataclasses to strict settings: keys, types and help come from signatures and docstrings (jsonargparse does both).
+
+jsonargparse stops at the first mistake; a person with three mistakes should hear of three. So the values are read one
+setting at a time, and whatever is wrong is collected: an unknown key with the nearest valid one, a value of the wrong type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse
+from jsonargparse import ArgumentError, ArgumentParser
+
+from logitkd.checks import suggest
+
+__all__ = [
+    "Setting",
+    "UsageError",
+    "canonical",
+    "convert",
+    "flatten",
+    "nest",
+    "read_value",
+    "settings_of",
+    "split",
+    "unknown_key",
+]
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be run; ``problems`` says all that is wrong with it, one message each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value that a recipe or a flag can set.
+
+    Args:
+        key: dotted: ``optim.lr`` is the recipe's key ``lr`` under ``optim`` and the flag ``--optim.lr``.
+        type: its type hint.
+        default: its value when nobody sets it; None where ``required``.
+        help: one line from the docstring.
+        section: the line of the docstring that introduces its group; empty at the top level.
+    """
+
+    key: str
+    type: Any
+    default: Any
+    help: str
+    section: str = ""
+    required: bool = False
+
+
+def settings_of(record: type, skip: Iterable[str] = ()) -> dict[str, Setting]:
+    """Return the settings of a dataclass, those of the dataclasses in it under dotted keys.
+
+    >>> from logitkd.data.config import DataConfig
+    >>> list(settings_of(DataConfig))[:2]
+    ['source', 'train_split']
+    """
+    found: dict[str, Setting] = {}
+    hints, texts = get_type_hints(record), {p.arg_name: p.description or "" for p in parse(record.__doc__ or "").params}
+    for field in dataclasses.fields(record):
+        if field.name in skip:
+            continue
+        hint, text = hints[field.name], texts.get(field.name, "").replace("``", "").replace("\n", " ")
+        inner = _record_in(hint)
+        if inner is None:
+            required = field.default is dataclasses.MISSING
+            found[field.name] = Setting(field.name, hint, None if required else field.default, text, "", required)
+            continue
+        for name, setting in settings_of(inner).items():
+            key = f"{field.name}.{name}"
+            found[key] = dataclasses.replace(setting, key=key, section=setting.section or text)
+    return found
+
+
+def _record_in(hint: Any) -> type | None:
+    """Return the dataclass that a type hint is, or is optionally."""
+    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None)
+
+
+def unknown_key(key: str, known: Iterable[str], kind: str = "key", dashes: str = "") -> str:
+    """Return the message for an unknown key; one that is only misplaced is shown its place.
+
+    >>> unknown_key("lr", ["optim.lr", "seed"])
+    'unknown key `lr`. Did you mean `optim.lr`?'
+    >>> unknown_key("batch-size", ["batch_size", "seed"], "option", dashes="--")
+    'unknown option `--batch-size`. Did you mean `--batch_size`?'
+    """
+    known = list(known)
+    last = key.rpartition(".")[2]
+    ends = [k for k in known if k.rpartition(".")[2] == last]
+    hint = f" Did you mean `{'` or `'.join(ends)}`?" if ends else suggest(key, known) or suggest(last, known)
+    return f"unknown {kind} `{dashes}{key}`.{hint.replace(' `', f' `{dashes}')}"
+
+
+def canonical(key: str, known: Iterable[str]) -> str:
+    """Return the key meant: a section that has a ``name`` may be set by it, ``optim: adamw`` is ``optim.name: adamw``.
+
+    >>> canonical("optim", ["optim.name", "optim.lr"])
+    'optim.name'
+    """
+    return f"{key}.name" if f"{key}.name" in known else key
+
+
+def split(
+    arguments: Sequence[str], known: Mapping[str, Setting], problems: list[str], free: str = ""
+) -> tuple[list[str], dict[str, str]]:
+    """Split a command's arguments into its positional ones and ``{key: text}`` of its flags.
+
+    ``--key value`` and ``--key=value`` are the same; a flag of type ``bool`` may stand alone. The last of a repeated flag
+    counts, as in every shell.
+
+    Args:
+        arguments: what follows the command.
+        known: the settings that may be given.
+        problems: receives a message for each unknown flag or missing value.
+        free: keys with this prefix are passed on unread.
+    """
+    positional: list[str] = []
+    flags: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--") or token == "--":
+            positional.append(token)
+            continue
+        key, equals, text = token[2:].partition("=")
+        name = canonical(key, known)
+        valid = name in known or bool(free and key.startswith(free))
+        if not valid:
+            problems.append(unknown_key(key, known, "option", "--"))
+        is_switch = name in known and known[name].type is bool
+        if not equals:
+            follows = bool(rest) and not rest[0].startswith("--")
+            if is_switch and not (follows and _reads(bool, rest[0])):
+                text = "true"
+            elif follows:
+                text = rest.pop(0)
+            elif valid:
+                problems.append(f"`--{key}` needs a value.")
+                continue
+        if valid:
+            flags[name] = text
+    return positional, flags
+
+
+def flatten(
+    record: Mapping[Any, Any],
+    known: Mapping[str, Setting],
+    problems: list[str],
+    prefix: str = "",
+    others: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Return nested recipe keys joined by dots, each one of ``known``; ``problems`` receives a message for every other.
+
+    ``others`` are keys that are read elsewhere: not found here, but proposed for a key that is close.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        key = canonical(f"{prefix}{name}", known)
+        section = any(k.startswith(f"{prefix}{name}.") for k in known)
+        if section and isinstance(value, Mapping):
+            flat |= flatten(value, known, problems, f"{prefix}{name}.", others)
+        elif key in known:
+            flat[key] = value
+        elif section:
+            inside = ", ".join(k.rpartition(".")[2] for k in known if k.startswith(f"{prefix}{name}."))
+            problems.append(f"`{prefix}{name}` must be a section with some of {inside}, got {value!r}.")
+        else:
+            problems.append(unknown_key(f"{prefix}{name}", [*known, *others]))
+    return flat
+
+
+def nest(record: type, values: Mapping[str, Any]) -> Any:
+    """Build the dataclass ``record`` from dotted values; what is not given keeps its default.
+
+    An optional section of which nothing is given is its default, too.
+    """
+    arguments: dict[str, Any] = {}
+    hints = get_type_hints(record)
+    for field in dataclasses.fields(record):
+        inner = _record_in(hints[field.name])
+        own = {k.removeprefix(f"{field.name}."): v for k, v in values.items() if k.startswith(f"{field.name}.")}
+        if inner is not None and own:
+            arguments[field.name] = nest(inner, own)
+        elif field.name in values:
+            arguments[field.name] = values[field.name]
+    return record(**arguments)
+
+
+def convert(setting: Setting, value: Any, written: str = "") -> Any:
+    """Return ``value``, text from a flag or a value from YAML, as the setting's type.
+
+    Raises:
+        ValueError: it is none; names the setting as ``written`` (by default its key).
+
+    >>> convert(Setting("epochs", int, 240, ""), "abc")
+    Traceback (most recent call last):
+        ...
+    ValueError: `epochs` must be a whole number, got 'abc'.
+    """
+    missing = value is None and type(None) not in get_args(setting.type)
+    try:
+        if not missing:
+            return _parse(setting.type, value)
+    except ArgumentError:
+        pass
+    hint = ""
+    if get_origin(setting.type) is Literal and isinstance(value, str):
+        hint = suggest(value, get_args(setting.type))
+    raise ValueError(f"`{written or setting.key}` must be {_words(setting.type)}, got {value!r}.{hint}")
+
+
+def read_value(text: Any) -> Any:
+    """Return text as the YAML value it spells, for options whose class checks its own types.
+
+    >>> read_value("3"), read_value("1e-3"), read_value("[1, 2]"), read_value("best")
+    (3, 0.001, (1, 2), 'best')
+    """
+    value = _parse(Any, text)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parse(kind: Any, value: Any) -> Any:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=kind)
+    return parser.parse_object({"value": value})["value"]
+
+
+def _reads(kind: Any, text: str) -> bool:
+    try:
+        _parse(kind, text)
+    except ArgumentError:
+        return False
+    return True
+
+
+def _words(kind: Any) -> str:
+    """Say a type in words."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join("null" if part is type(None) else _words(part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return "a list such as " + ("[0.5, 0.75]" if get_args(kind)[0] is float else "[a, b]")
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))

@@ -1,0 +1,74 @@
+"""The shipped recipes: one YAML file for each teacher-student pair, holding the hyper-parameters of every method for it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from logitkd.checks import suggest
+
+__all__ = ["command", "find", "names", "read"]
+
+FOLDER = Path(__file__).parent
+SUFFIXES = (".yaml", ".yml")
+
+
+def names() -> list[str]:
+    """Return the names of all shipped recipes, ``cifar100/resnet32x4-resnet8x4`` and so on."""
+    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
+
+
+def find(recipe: str) -> Path:
+    """Return the file of a shipped recipe's name, or the path of one's own.
+
+    Raises:
+        FileNotFoundError: there is no such recipe; names the nearest.
+    """
+    if recipe in names():
+        return FOLDER / f"{recipe}.yaml"
+    path = Path(recipe)
+    if path.suffix in SUFFIXES and path.is_file():
+        return path
+    if path.suffix in SUFFIXES:
+        raise FileNotFoundError(f"there is no recipe file {recipe}.{suggest(str(path.with_suffix('')), names())}")
+    near = suggest(recipe, names()) or suggest(recipe, [name.rpartition("/")[2] for name in names()])
+    raise FileNotFoundError(
+        f"unknown recipe `{recipe}`.{near} `logitkd list recipes` shows those there are; your own is a path ending in .yaml."
+    )
+
+
+def read(path: Path) -> dict[Any, Any]:
+    """Return what a recipe file holds.
+
+    Raises:
+        ValueError: it is no YAML mapping, or gives a key twice.
+    """
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold `key: value` lines, got {type(found).__name__}.")
+    return found
+
+
+def command(path: Path) -> str:
+    """Return the command in a recipe's first comment line; empty where it has none."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML itself would let the last of two equal keys win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key `{key}` is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

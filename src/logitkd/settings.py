@@ -1,0 +1,293 @@
+"""From a recipe and flags to a ``TrainConfig``: strict, all problems at once, before any data or model is touched.
+
+What wins, last to first: flags, the recipe's ``teacher_training`` (with ``--role teacher``), the recipe, the defaults.
+A method's hyper-parameters: ``--method.OPTION``, the recipe's ``method``, its ``methods``, the method table.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from logitkd import methods, recipes
+from logitkd.checks import unknown
+from logitkd.engine.config import ModelConfig, TrainConfig, check_config
+from logitkd.flags import Setting, UsageError, convert, flatten, nest, read_value, settings_of, split, unknown_key
+from logitkd.methods import Method
+
+__all__ = ["TRAIN_FLAGS", "resolve"]
+
+ROLE = "what to train: the recipe's student, or with cross-entropy its teacher, which the student's runs then find."
+RUN = settings_of(TrainConfig, skip={"method", "method_options"})
+METHOD = Setting("method", str, "kd", "a name from `logitkd list`; --method.OPTION VALUE sets its hyper-parameters.")
+TRAIN_FLAGS = {**RUN, "method": METHOD, "role": Setting("role", Literal["student", "teacher"], "student", ROLE)}
+RECIPE_KEYS = ("method", "methods", "teacher_training")  # read apart
+
+
+def resolve(arguments: list[str]) -> TrainConfig:
+    """Return the run that the arguments of ``logitkd train`` ask for.
+
+    Raises:
+        UsageError: with every problem there is.
+    """
+    problems: list[str] = []
+    positional, flags = split(arguments, TRAIN_FLAGS, problems, free="method.")
+    problems += [f"one recipe at a time: `{extra}` is one too many." for extra in positional[1:]]
+    recipe = Recipe(positional[0] if positional else None, problems)
+    given = _convert(flags, "--", problems)
+    teaching = given.pop("role", "student") == "teacher"
+
+    values = {**recipe.run, **(recipe.teacher_training if teaching else {}), **given}
+    if teaching:
+        _become_teacher(values, given, recipe, problems)
+    method = _method(values.pop("method", None), flags, recipe, teaching, problems)
+    if "student.name" not in values:
+        if not recipe.broken:
+            problems.append("`--student NAME` must be given, or a recipe: `logitkd list recipes`.")
+        values["student.name"] = "cifar_resnet8"  # so that the rest can be checked as well
+    config: TrainConfig = replace(
+        nest(TrainConfig, {"teacher.name": "", **values}),
+        method=method.name,
+        method_options={k: v for k, v in method.options.items() if v != methods.get(method.name).options[k]},
+    )
+    config = _with_teacher(config, method, flags, recipe, problems)
+    if config.output is None and recipe.name is not None:
+        config = replace(config, output=str(_folder(config, recipe, given, teaching)))
+    problems += _check_values(config)
+    if problems:
+        raise UsageError(problems)
+    return config
+
+
+class Recipe:
+    """A recipe read and checked: ``run`` and ``teacher_training`` hold dotted keys, ``methods`` patterns and options.
+
+    Without a name it is empty. Problems go to the list and the recipe holds what is left.
+    """
+
+    def __init__(self, name: str | None, problems: list[str]) -> None:
+        self.name, self.broken = name, False
+        self.run: dict[str, Any] = {}
+        self.teacher_training: dict[str, Any] = {}
+        self.method: str | None = None
+        self.method_options: dict[str, Any] = {}
+        self.methods: dict[str, dict[str, Any]] = {}
+        if name is None:
+            return
+        try:
+            record = recipes.read(recipes.find(name))
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+            self.broken = True
+            return
+        found: list[str] = []
+        self._read_methods(record.pop("methods", None) or {}, found)
+        self._read_method(record.pop("method", None), found)
+        special = record.pop("teacher_training", None)
+        if isinstance(special, Mapping):
+            allowed = {k: s for k, s in RUN.items() if not k.startswith(("student.", "teacher."))}
+            flat = flatten(special, allowed, found)
+            self.teacher_training = _convert(flat, "teacher_training.", found)
+        elif special is not None:
+            found.append(f"`teacher_training` must be a section, got {special!r}.")
+        if record.get("teacher", ...) is None:  # `teacher: null`: none
+            del record["teacher"]
+        self.run = _convert(flatten(record, RUN, found, others=RECIPE_KEYS), "", found)
+        problems += [f"recipe {name}: {problem}" for problem in found]
+
+    def _read_method(self, value: Any, problems: list[str]) -> None:
+        if isinstance(value, Mapping):
+            options = dict(value)
+            value = options.pop("name", None)
+            self.method_options = options
+        if value is not None and value not in methods.names():
+            problems.append(unknown("method", str(value), methods.names()))
+            value = None
+        if value is None and self.method_options:
+            problems.append("`method` must hold a `name` beside its options.")
+        elif value is not None:
+            self.method = value
+            self.method_options = _options(value, self.method_options, "method.", problems)
+
+    def _read_methods(self, value: Any, problems: list[str]) -> None:
+        if not isinstance(value, Mapping):
+            problems.append(f"`methods` must be a section of `method: {{option: value}}` lines, got {value!r}.")
+            return
+        for pattern, options in value.items():
+            matched = fnmatch.filter(methods.names(), str(pattern))
+            if not matched:
+                problems.append(f"`methods`: {unknown('method', str(pattern), methods.names())}")
+            elif not isinstance(options, Mapping):
+                problems.append(f"`methods.{pattern}` must be options, {{option: value}}, got {options!r}.")
+            else:
+                found: list[str] = []
+                for name in matched:
+                    self.methods.setdefault(name, {}).update(_options(name, options, f"methods.{pattern}.", found))
+                problems += dict.fromkeys(found)
+
+
+def _convert(values: Mapping[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
+    """Return the values in their settings' types; one that does not fit is left out."""
+    converted = {}
+    for key, value in values.items():
+        if key.startswith("method."):
+            continue  # options: their class checks them
+        try:
+            converted[key] = convert(TRAIN_FLAGS[key], value, prefix + key.removesuffix(".name"))
+        except ValueError as error:
+            problems.append(str(error))
+    return converted
+
+
+def _options(name: str, options: Mapping[str, Any], written: str, problems: list[str]) -> dict[str, Any]:
+    """Return the options of a method, each checked by the class that uses it; a bad one is left out."""
+    method, good = methods.get(name), {}
+    for option, text in options.items():
+        value = read_value(text)
+        if option not in method.options:
+            problems.append(f"method `{name}`: {unknown_key(option, method.options, 'option', written)}{_has(method)}")
+            continue
+        try:
+            method.replace(**{option: value})
+            good[option] = value
+        except (TypeError, ValueError) as error:
+            problems.append(f"method `{name}`, `{written}{option}`: {error}")
+    return good
+
+
+def _has(method: Method) -> str:
+    return f" It has {', '.join(method.options)}."
+
+
+def _method(given: str | None, flags: Mapping[str, str], recipe: Recipe, teaching: bool, problems: list[str]) -> Method:
+    """Return the method to train with, its hyper-parameters resolved."""
+    name = given or recipe.method or TrainConfig.method
+    if teaching:
+        if given not in (None, "ce"):
+            problems.append(f"`--role teacher` trains with the labels alone (`ce`), got `--method {given}`. Leave one out.")
+        name = "ce"
+    if name not in methods.names():
+        problems.append(unknown("method", name, methods.names()))
+        return methods.get("ce")
+    if methods.get(name).signal == "stones":
+        problems.append(f"method `{name}` reads stepping stones, which training cannot build yet; its loss can be used alone.")
+    options = dict(recipe.methods.get(name, {}))
+    if recipe.method == name:
+        options |= recipe.method_options
+    typed = {key.removeprefix("method."): text for key, text in flags.items() if key.startswith("method.")}
+    options |= _options(name, typed, "--method.", problems)
+    try:
+        return methods.get(name).replace(**options)
+    except (TypeError, ValueError) as error:  # each option is good alone: they do not go together
+        problems.append(f"method `{name}`: {error}")
+        return methods.get(name)
+
+
+def _become_teacher(values: dict[str, Any], given: dict[str, Any], recipe: Recipe, problems: list[str]) -> None:
+    """Put the teacher in the student's place."""
+    if "teacher.name" not in values:
+        problems.append("`--role teacher` needs a teacher to train: a recipe that names one, or `--teacher NAME`.")
+        return
+    values["student.name"] = values.pop("teacher.name")
+    for key in ("teacher.checkpoint", "student.checkpoint"):
+        values.pop(key, None)
+        if key in given:
+            problems.append(f"`--{key}` does not go with `--role teacher`, which trains the teacher from random weights.")
+    if "output" not in given and "output" not in recipe.teacher_training:
+        values.pop("output", None)  # the recipe's is its student's
+
+
+def _with_teacher(
+    config: TrainConfig, method: Method, flags: Mapping[str, str], recipe: Recipe, problems: list[str]
+) -> TrainConfig:
+    """Settle the teacher: none where nothing reads it, else with the weights given or those of its default run."""
+    teacher = config.teacher
+    assert teacher is not None
+    if method.signal == "none" and teacher.checkpoint is None:
+        return replace(config, teacher=None)
+    if not teacher.name:
+        if not recipe.broken:
+            why = f"`{method.name}` learns from one" if method.signal != "none" else "its checkpoint is"
+            problems.append(f"`--teacher NAME` must be given, as {why}, or a recipe that names it.")
+        return replace(config, teacher=None)
+    if teacher.checkpoint is not None or ":" in teacher.name:  # one's own callable may load its weights itself
+        return config
+    folder = _teacher_folder(teacher.name, recipe)
+    if (folder / "student.safetensors").exists():
+        return replace(config, teacher=ModelConfig(teacher.name, str(folder)))
+    words = ["logitkd", "train"]
+    words += [recipe.name, "--role", "teacher"] if recipe.name else ["--student", teacher.name, "--method", "ce"]
+    for key, text in flags.items():
+        if key.startswith("data.") or key == "device" or (key == "teacher.name" and recipe.name):
+            words += [f"--{key.removesuffix('.name')}", text]
+    problems.append(
+        f"the teacher `{teacher.name}` has no weights, and no finished run of it is in {folder}. Train it with\n"
+        f"    {shlex.join(words)}\nor give its checkpoint with `--teacher.checkpoint PATH`."
+    )
+    return config
+
+
+def _file_name(model: str) -> str:
+    return re.sub(r"[^\w.]+", "_", model)
+
+
+def _group(recipe: Recipe) -> Path:
+    """Return the folder that the runs of a recipe's neighbours share: ``runs/cifar100``, or ``runs/NAME`` of a lone one."""
+    assert recipe.name is not None
+    return Path("runs") / (Path(recipe.name).parent if _shares(recipe) else Path(recipe.name).stem)
+
+
+def _shares(recipe: Recipe) -> bool:
+    """Whether the recipe is shipped in a folder with others that may have the same teacher."""
+    return recipe.name in recipes.names() and "/" in recipe.name
+
+
+def _teacher_folder(name: str, recipe: Recipe) -> Path:
+    return (Path("runs") if recipe.name is None else _group(recipe)) / _file_name(name) / "ce-seed0"
+
+
+def _folder(config: TrainConfig, recipe: Recipe, given: Mapping[str, Any], teaching: bool) -> Path:
+    """Return the run folder of a recipe's run: its pair's, or its teacher's, which other pairs with that teacher share."""
+    networks = [config.student] if config.teacher is None else [config.teacher, config.student]
+    pair = Path(recipe.name or "").stem if _shares(recipe) else ""
+    if teaching or "student.name" in given or "teacher.name" in given:
+        pair = "-".join(_file_name(network.name) for network in networks)
+    return _group(recipe) / pair / f"{config.method}-seed{config.seed}"
+
+
+def _check_values(config: TrainConfig) -> list[str]:
+    """Return what the engine and the networks' builder would refuse."""
+    from logitkd.engine.accelerator import resolve_device  # accelerate and timm cost seconds: not for `--help`
+
+    problems: list[str] = []
+    try:
+        check_config(config)
+    except ValueError as error:
+        problems += str(error).splitlines()
+    try:
+        resolve_device(config.device)
+    except ValueError as error:
+        problems.append(str(error))
+    networks = [config.student.name] + ([] if config.teacher is None else [config.teacher.name])
+    problems += [problem for name in networks if ":" not in name and (problem := _check_network(name))]
+    return problems
+
+
+@functools.cache
+def _check_network(name: str) -> str | None:
+    from logitkd.models import build_model
+
+    try:
+        with torch.device("meta"):  # the name's check without the weights
+            build_model(name, 2)
+    except ValueError as error:
+        return str(error)
+    return None
