@@ -7,6 +7,7 @@ setting at a time, and whatever is wrong is collected: an unknown key with the n
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -227,14 +228,19 @@ def read_value(text: Any) -> Any:
     >>> read_value("3"), read_value("1e-3"), read_value("[1, 2]"), read_value("best")
     (3, 0.001, (1, 2), 'best')
     """
-    value = _parse(Any, text)
+    value = _parse(Any, text) if isinstance(text, str) else text
     return tuple(value) if isinstance(value, list) else value
 
 
-def _parse(kind: Any, value: Any) -> Any:
+@functools.cache
+def _parser(kind: Any) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=kind)
-    return parser.parse_object({"value": value})["value"]
+    return parser
+
+
+def _parse(kind: Any, value: Any) -> Any:
+    return _parser(kind).parse_object({"value": value})["value"]
 
 
 def _reads(kind: Any, text: str) -> bool:

@@ -94,8 +94,9 @@ class Recipe:
         special = record.pop("teacher_training", None)
         if isinstance(special, Mapping):
             allowed = {k: s for k, s in RUN.items() if not k.startswith(("student.", "teacher."))}
-            flat = flatten(special, allowed, found)
-            self.teacher_training = _convert(flat, "teacher_training.", found)
+            inside: list[str] = []
+            self.teacher_training = _convert(flatten(special, allowed, inside), "", inside)
+            found += [f"`teacher_training`: {problem}" for problem in inside]
         elif special is not None:
             found.append(f"`teacher_training` must be a section, got {special!r}.")
         if record.get("teacher", ...) is None:  # `teacher: null`: none

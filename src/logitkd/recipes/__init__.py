@@ -34,9 +34,9 @@ def find(recipe: str) -> Path:
         return path
     if path.suffix in SUFFIXES:
         raise FileNotFoundError(f"there is no recipe file {recipe}.{suggest(str(path.with_suffix('')), names())}")
-    near = suggest(recipe, names()) or suggest(recipe, [name.rpartition("/")[2] for name in names()])
     raise FileNotFoundError(
-        f"unknown recipe `{recipe}`.{near} `logitkd list recipes` shows those there are; your own is a path ending in .yaml."
+        f"unknown recipe `{recipe}`.{suggest(recipe, names())} `logitkd list recipes` shows those there are; one of your own"
+        " is a path ending in .yaml."
     )
 
 

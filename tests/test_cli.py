@@ -1,0 +1,175 @@
+"""The command line as a person meets it: pages, listings, exit codes, and one real run of it from teacher to evaluation."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from logitkd import __version__, methods
+from logitkd.cli import main
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def logitkd(*arguments, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "logitkd", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["help"]])
+def test_the_main_page_names_every_command(words, capsys):
+    assert main(words) == 0
+    page = capsys.readouterr().out
+    assert all(f"\n  {name} " in page for name in ("demo", "train", "eval", "list"))
+
+
+def test_help_and_version_come_without_torch():
+    code = "import sys; from logitkd.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    for words in (["--help"], ["--version"]):
+        assert subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60).returncode == 0
+
+
+def test_help_of_a_command_comes_without_the_heavy_packages():
+    code = (
+        "import sys; from logitkd.cli import main; main(['train', '--help']);"
+        "sys.exit(any(name in sys.modules for name in ('timm', 'datasets', 'accelerate', 'torchmetrics', 'sklearn')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"logitkd {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("train", ["--method.OPTION VALUE", "--optim.lr", "--role {student,teacher}", "examples a step", "default: 240"]),
+        ("eval", ["--model", "--data.source", "--teacher.checkpoint"]),
+        ("demo", ["--seed", "--epochs"]),
+        ("list", ["logitkd list METHOD", "logitkd list recipes"]),
+    ],
+)
+def test_pages_of_the_commands(command, parts, capsys):
+    assert main([command, "--help"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert all(part in page for part in parts)
+
+
+def test_list_shows_every_method_on_a_line_of_its_own(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["method", *methods.names()]
+    (dkd,) = [line for line in lines if line.startswith("dkd ")]
+    assert "teacher, labels" in dkd
+    assert "2203.08679" in dkd
+    assert "regions" in next(line for line in lines if line.startswith("icd-kd "))
+
+
+def test_list_of_one_method_explains_every_option(capsys):
+    for name in methods.names():
+        assert main(["list", name]) == 0
+        options = capsys.readouterr().out.split("meaning\n")[1].splitlines()
+        assert [line.split()[0] for line in options] == [f"--method.{option}" for option in methods.get(name).options]
+        assert all(len(line.split()) > 3 for line in options), f"an option of {name} has no meaning"
+
+
+def test_list_recipes_and_models(capsys):
+    assert main(["list", "recipes"]) == 0
+    assert "logitkd train cifar100/vgg13-vgg8 --method dkd" in capsys.readouterr().out
+    assert main(["list", "models"]) == 0
+    assert "cifar_resnet8x4" in capsys.readouterr().out
+    assert main(["list", "models", "convnext_atto"]) == 0
+    assert "convnext_atto" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "unknown command `trian`. Did you mean `train`?"),
+        (["list", "gdk"], "Did you mean `gdkd`?"),
+        (["list", "models", "zzzz"], "no network has `zzzz`"),
+        (["list", "kd", "dkd"], "one thing at a time"),
+        (["demo", "--epochs", "x"], "`--epochs` must be a whole number or null, got 'x'."),
+        (["demo", "digits"], "`digits` is not expected here."),
+        (["eval"], "a run folder or a checkpoint must be given"),
+        (["eval", "gone"], "`gone` is neither a run folder nor a checkpoint"),
+        (["eval", "gone", "--batch", "3"], "unknown option `--batch`. Did you mean `--batch_size`?"),
+        (["train"], "`--student NAME` must be given"),
+    ],
+)
+def test_usage_errors_leave_with_2(words, message, capsys):
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_run_errors_leave_with_1_and_a_traceback_only_when_asked(capsys, monkeypatch):
+    words = ["train", "--student", "cifar_resnet8", "--method", "ce", "--data.source", "gone"]
+    assert main(words) == 1
+    assert "logitkd train: `data.source` must be" in capsys.readouterr().err
+    monkeypatch.setenv("LOGITKD_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        main(words)
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "logitkd", "list"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_teacher_student_and_evaluation(empty_folder, capsys):
+    """What the README tells a reader to do, at its smallest."""
+    assert main(["train", "digits", "--method", "dkd"]) == 2
+    (command,) = [line.split() for line in capsys.readouterr().err.splitlines() if line.startswith("    ")]
+    assert main([*command[1:], "--epochs", "1", "--data.train_per_class", "10"]) == 0
+    learnt = logitkd("train", "digits", "--method", "dkd", "--method.warmup_epochs", "1", "--epochs", "2")
+    assert learnt.returncode == 0, learnt.stderr
+    assert "teacher: cifar_resnet20 from runs/digits/cifar_resnet20/ce-seed0, top-1 " in learnt.stderr
+    folder = empty_folder / "runs/digits/dkd-seed0"
+    assert (folder / "student.safetensors").exists()
+    run = yaml.safe_load((folder / "config.yaml").read_text())
+    assert run["method"]["beta"] == 2
+    assert run["method"]["warmup_epochs"] == 1
+
+    capsys.readouterr()
+    assert main(["eval", str(folder), "runs/digits/cifar_resnet20/ce-seed0"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    top1 = next(line.split()[2] for line in learnt.stdout.splitlines() if line.startswith("last epoch"))
+    assert table[0].split() == ["student", "data", "top-1", "top-5", "agreement", "ECE", "parameters"]
+    assert table[1].split()[4] == top1
+    assert table[1].split()[-1] == "78,042"
+    weights = ["eval", str(folder / "student.safetensors"), "--model", "cifar_resnet8", "--data.source", "digits"]
+    assert main([*weights, "--teacher.checkpoint", "runs/digits/cifar_resnet20/ce-seed0"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[1:] == table[1].split()[1:]
+
+
+def test_a_stopped_run_says_how_to_go_on(empty_folder):
+    command = [sys.executable, "-m", "logitkd", "train", "digits", "--method", "ce", "--epochs", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    metrics = empty_folder / "runs/digits/ce-seed0/metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Run the same command again to go on." in errors
+    assert "Traceback" not in errors

@@ -1,0 +1,156 @@
+"""Every shipped recipe, read strictly, with every method; and what a recipe of one's own is told."""
+
+import shlex
+
+import pytest
+
+from logitkd import methods, recipes
+from logitkd.flags import UsageError
+from logitkd.settings import resolve
+
+# METHODS.md: learning rate, DKD beta, GDKD w_top and w_rest, LS-KD temperature and weight, LS-DKD the same and beta.
+PAIRS = {
+    "resnet32x4-resnet8x4": (0.05, 8, (2, 8), (2, 9), (2, 9, 8)),
+    "resnet56-resnet20": (0.05, 2, (1, 1), (2, 9), (3, 18, 2)),
+    "resnet110-resnet32": (0.05, 2, (1, 1), (2, 9), (2, 15, 2)),
+    "wrn_40_2-wrn_16_2": (0.05, 6, (2, 6), (2, 9), (2, 12, 2)),
+    "wrn_40_2-wrn_40_1": (0.05, 6, (2, 6), (2, 9), (2, 12, 2)),
+    "vgg13-vgg8": (0.05, 6, (1, 6), (3, 9), (2, 15, 2)),
+    "resnet32x4-shufflenetv1": (0.01, 8, (1, 8), None, None),
+    "resnet32x4-shufflenetv2": (0.01, 8, (1, 8), (2, 9), (2, 9, 8)),
+    "wrn_40_2-shufflenetv1": (0.01, 8, (2, 6), None, None),
+    "resnet50-mobilenetv2": (0.01, 8, (1, 8), (3, 1), (2, 15, 2)),
+    "vgg13-mobilenetv2": (0.01, 6, (1, 6), (3, 9), (3, 9, 2)),
+}
+TRAINABLE = [name for name in methods.names() if methods.get(name).signal != "stones"]
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    path.touch()
+    return ["--teacher.checkpoint", str(path)]
+
+
+def options(name, method, teacher):
+    config = resolve([name, "--method", method, *teacher])
+    return config, methods.get(method).replace(**config.method_options).options
+
+
+def test_the_eleven_pairs_and_the_digits_are_shipped():
+    assert recipes.names() == sorted([*(f"cifar100/{pair}" for pair in PAIRS), "digits"])
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_method_resolves_with_every_recipe(name, teacher):
+    for method in TRAINABLE:
+        config, _ = options(name, method, teacher)
+        assert config.method == method
+    assert resolve([name, "--role", "teacher"]).method == "ce"
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_first_line_is_the_command_that_runs_it(name, teacher):
+    words = shlex.split(recipes.command(recipes.find(name)))
+    assert words[:3] == ["logitkd", "train", name]
+    resolve([*words[2:], *teacher])
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_pairs_hold_the_papers_numbers(pair, teacher):
+    lr, beta, gdkd, ls_kd, ls_dkd = PAIRS[pair]
+    name = f"cifar100/{pair}"
+    config, found = options(name, "dkd", teacher)
+    teacher_name, student_name = pair.split("-")
+    assert (config.teacher.name, config.student.name) == (f"cifar_{teacher_name}", f"cifar_{student_name}")
+    assert (config.optim.name, config.optim.lr, config.optim.momentum, config.optim.weight_decay) == ("sgd", lr, 0.9, 5e-4)
+    assert (config.epochs, config.batch_size, config.data.crop_padding, config.data.flip) == (240, 64, 4, True)
+    assert [config.epochs * share for share in config.schedule.milestones] == [150, 180, 210]
+    assert found["beta"] == beta
+    for method in ("gdkd", "ls-gdkd"):
+        _, found = options(name, method, teacher)
+        assert (found["w_top"], found["w_rest"]) == gdkd
+    if ls_kd:
+        _, found = options(name, "ls-kd", teacher)
+        assert (found["temperature"], found["kd_weight"]) == ls_kd
+        _, found = options(name, "ls-dkd", teacher)
+        assert (found["temperature"], found["kd_weight"], found["beta"]) == ls_dkd
+    for method in ("sdd-kd", "icd-dkd"):
+        assert options(name, method, teacher)[1]["scales"] == ((1, 2) if lr == 0.05 else (1, 2, 4))
+    assert resolve([name, "--role", "teacher"]).optim.lr == 0.05
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def problems(arguments):
+    with pytest.raises(UsageError) as caught:
+        resolve(arguments)
+    return caught.value.problems
+
+
+def test_own_recipe_and_what_overrides_it(tmp_path):
+    path = write(
+        tmp_path,
+        "student: {name: cifar_resnet8}\nmethod: {name: ce, ce_weight: 2}\noptim: {name: adamw, lr: 1e-3}\ndata: {flip: no}\n",
+    )
+    config = resolve([path, "--optim.lr", "0.5"])
+    assert (config.optim.name, config.optim.lr, config.data.flip) == ("adamw", 0.5, False)
+    assert config.method_options == {"ce_weight": 2}
+    assert config.output == "runs/mine/ce-seed0"
+    assert resolve([path, "--method.ce_weight", "3"]).method_options == {"ce_weight": 3}
+
+
+def test_options_of_the_recipes_method_do_not_leak_into_another(tmp_path, teacher):
+    path = write(tmp_path, "student: cifar_resnet8\nteacher: cifar_resnet20\nmethod: {name: gdkd, top_k: 3}\n")
+    assert resolve([path, *teacher]).method_options == {"top_k": 3}
+    assert resolve([path, "--method", "dkd", *teacher]).method_options == {}
+
+
+def test_all_problems_of_a_recipe_come_at_once(tmp_path):
+    path = write(
+        tmp_path,
+        "student: {name: cifar_resnet8, chekpoint: x}\nlr: 0.1\nepochs: many\noptim: {lrr: 1, name: sdg}\ndata: digits\n"
+        "methods: {gdk: {top_k: 3}, '*gdkd': {topk: 2, w_top: -1}}\nmethod: {name: dkd, betta: 2}\nteacher_training: 3\n",
+    )
+    found = "\n".join(problems([path]))
+    for part in (
+        "unknown key `student.chekpoint`. Did you mean `student.checkpoint`?",
+        "unknown key `lr`. Did you mean `optim.lr`?",
+        "`epochs` must be a whole number, got 'many'.",
+        "unknown key `optim.lrr`. Did you mean `optim.lr`?",
+        "`optim` must be one of 'sgd', 'adamw', got 'sdg'. Did you mean",
+        "`data` must be a section with some of source, train_split",
+        "unknown method `gdk`. Did you mean `gdkd`?",
+        "method `ls-gdkd`: unknown option `methods.*gdkd.topk`. Did you mean `methods.*gdkd.top_k`?",
+        "method `gdkd`, `methods.*gdkd.w_top`: `w_top` must be",
+        "method `dkd`: unknown option `method.betta`. Did you mean `method.beta`?",
+        "`teacher_training` must be a section, got 3.",
+    ):
+        assert part in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("student: a\nepochs: 3\nepochs: 4\n", "the key `epochs` is given twice"),
+        ("- student\n", "must hold `key: value` lines, got list."),
+        ("student: [a\n", "is not valid YAML"),
+        ("student: a\nmetod: kd\n", "unknown key `metod`. Did you mean `method`?"),
+        ("student: a\nmethod: {top_k: 3}\n", "`method` must hold a `name` beside its options."),
+        ("student: a\nmethods: [kd]\n", "`methods` must be a section"),
+        ("student: a\nmethods: {kd: 3}\n", "`methods.kd` must be options"),
+        ("student: a\nteacher_training: {teacher: b}\n", "`teacher_training`: unknown key `teacher`"),
+    ],
+)
+def test_a_broken_recipe_is_refused(tmp_path, text, message):
+    assert any(message in problem for problem in problems([write(tmp_path, text)]))
+
+
+def test_unknown_recipe_names_the_nearest():
+    assert "Did you mean `cifar100/vgg13-vgg8`?" in problems(["cifar100/vgg13-vgg9"])[0]
+    assert "Did you mean `cifar100/vgg13-vgg8`?" in problems(["vgg13-vgg8"])[0]
+    assert "there is no recipe file digit.yaml. Did you mean `digits`?" in problems(["digit.yaml"])[0]

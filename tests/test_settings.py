@@ -1,0 +1,140 @@
+"""What the flags of `logitkd train` come to, and what wrong ones are told: no data, no run."""
+
+import pytest
+
+from logitkd.flags import UsageError
+from logitkd.settings import resolve
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def problems(*arguments):
+    with pytest.raises(UsageError) as caught:
+        resolve(list(arguments))
+    return caught.value.problems
+
+
+def finished_run(folder):
+    folder.mkdir(parents=True)
+    (folder / "student.safetensors").touch()
+
+
+PAIR = "cifar100/resnet32x4-resnet8x4"
+
+
+def test_flags_override_the_recipe(empty_folder):
+    (empty_folder / "t.safetensors").touch()
+    flags = "--method gdkd --method.top_k 3 --seed 1 --epochs=30 --data.source x --optim.lr 0.1 --quiet --schedule cosine"
+    config = resolve([PAIR, *flags.split(), "--teacher.checkpoint", "t.safetensors", "--trackers", "[tensorboard]"])
+    assert (config.method, config.seed, config.epochs, config.optim.lr) == ("gdkd", 1, 30, 0.1)
+    assert config.method_options == {"top_k": 3, "w_top": 2}  # w_top: the pair's
+    assert (config.data.source, config.data.label_column) == ("x", "fine_label")
+    assert (config.quiet, config.schedule.name, config.trackers) == (True, "cosine", ("tensorboard",))
+    assert config.output == f"runs/{PAIR}/gdkd-seed1"
+
+
+def test_a_switch_takes_a_value_or_none():
+    base = ["--student", "cifar_resnet8", "--method", "ce"]
+    assert resolve([*base, "--quiet", "--debug", "false"]).quiet
+    assert not resolve([*base, "--data.flip=false"]).data.flip
+    assert resolve(["--quiet", "digits", "--method", "ce"]).student.name == "cifar_resnet8"  # not the switch's value
+
+
+def test_every_problem_is_named_at_once():
+    line = (
+        "digits extra --method gdk --method.topk 3 --lr 3 --epochs x --optim adam --seed -1 --schedule.decay 3"
+        " --student resnett18 --device tpu --batch-size 3 --precision"
+    )
+    found = problems(*line.split())
+    for part in (
+        "one recipe at a time: `extra` is one too many.",
+        "unknown method `gdk`. Did you mean `gdkd`?",
+        "unknown option `--lr`. Did you mean `--optim.lr`?",
+        "`--epochs` must be a whole number, got 'x'.",
+        "`--optim` must be one of 'sgd', 'adamw', got 'adam'. Did you mean `adamw`?",
+        "`seed` must be finite and at least 0, got -1.",
+        "`schedule.decay` must be in [0, 1], got 3.0.",
+        "unknown model `resnett18`. Nearest: ",
+        "`device` must be auto, cpu, cuda or cuda:N, got 'tpu'.",
+        "unknown option `--batch-size`. Did you mean `--batch_size`?",
+        "`--precision` needs a value.",
+    ):
+        assert any(part in problem for problem in found), part
+
+
+def test_method_options_are_strict():
+    found = problems("digits", "--method", "gdkd", "--method.topk", "3", "--method.w_rest", "abc", "--method.top_k", "0")
+    assert found[0].startswith("method `gdkd`: unknown option `--method.topk`. Did you mean `--method.top_k`? It has ")
+    assert found[1] == "method `gdkd`, `--method.w_rest`: `w_rest` must be a number, got 'abc' (str)."
+    assert found[2] == "method `gdkd`, `--method.top_k`: `top_k` must be finite and at least 1, got 0."
+
+
+def test_method_options_take_lists_and_exponents(empty_folder):
+    finished_run(empty_folder / "runs/digits/cifar_resnet20/ce-seed0")
+    config = resolve(["digits", "--method", "sdd-kd", "--method.scales", "[1, 2, 4]", "--method.disagreement", "1e-1"])
+    assert config.method_options["disagreement"] == 0.1
+    assert config.method_options.get("scales", (1, 2, 4)) == (1, 2, 4)
+
+
+def test_nothing_given_says_what_is_needed():
+    assert [problem.split(" must")[0] for problem in problems()] == ["`--student NAME`", "`--teacher NAME`"]
+
+
+def test_stepping_stones_are_refused_before_the_run():
+    assert any("stepping stones" in problem for problem in problems("digits", "--method", "block-kd"))
+
+
+class TestTeacher:
+    def test_a_missing_one_comes_with_the_command_that_trains_it(self):
+        (found,) = problems(PAIR, "--method", "dkd", "--data.source", "my data", "--seed", "4")
+        assert f"logitkd train {PAIR} --role teacher --data.source 'my data'\n" in found
+        (found,) = problems("--student", "cifar_resnet8", "--teacher", "cifar_resnet20", "--data.source", "x")
+        assert "logitkd train --student cifar_resnet20 --method ce --data.source x\n" in found
+
+    @pytest.mark.parametrize(
+        ("pair", "teacher"),
+        [
+            ([PAIR], [PAIR, "--role", "teacher"]),
+            (["digits"], ["digits", "--role", "teacher"]),
+            (["cifar100/resnet32x4-shufflenetv1"], [PAIR, "--role", "teacher"]),  # another pair's, the same network
+            ([PAIR, "--teacher", "cifar_vgg13"], [PAIR, "--teacher", "cifar_vgg13", "--role", "teacher"]),
+        ],
+    )
+    def test_the_one_trained_by_role_is_found(self, empty_folder, pair, teacher):
+        taught = resolve(teacher)
+        assert (taught.method, taught.teacher, taught.seed) == ("ce", None, 0)
+        finished_run(empty_folder / taught.output)
+        config = resolve([*pair, "--method", "kd"])
+        assert (config.teacher.name, config.teacher.checkpoint) == (taught.student.name, taught.output)
+
+    def test_the_one_trained_without_a_recipe_is_found(self, empty_folder):
+        finished_run(empty_folder / "runs/cifar_resnet20/ce-seed0")
+        config = resolve(["--student", "cifar_resnet8", "--teacher", "cifar_resnet20"])
+        assert config.teacher.checkpoint == "runs/cifar_resnet20/ce-seed0"
+
+    def test_an_unfinished_run_does_not_teach(self, empty_folder):
+        (empty_folder / "runs/digits/cifar_resnet20/ce-seed0").mkdir(parents=True)
+        assert len(problems("digits", "--method", "kd")) == 1
+
+    def test_role_teacher_refuses_what_does_not_fit(self):
+        found = problems("digits", "--role", "teacher", "--method", "kd", "--student.checkpoint", "x")
+        assert ["got `--method kd`" in found[1], "`--student.checkpoint` does not go" in found[0]] == [True, True]
+        assert "needs a teacher to train" in problems("--student", "cifar_resnet8", "--role", "teacher")[0]
+
+    def test_ce_does_without_unless_weights_are_given(self, empty_folder):
+        finished_run(empty_folder / "runs/digits/cifar_resnet20/ce-seed0")
+        assert resolve(["digits", "--method", "ce"]).teacher is None  # whether or not one was trained: same run, same record
+        given = resolve(["digits", "--method", "ce", "--teacher.checkpoint", "runs/digits/cifar_resnet20/ce-seed0"])
+        assert given.teacher.name == "cifar_resnet20"
+
+    def test_a_checkpoint_that_is_not_there_is_refused(self):
+        assert "there is no gone.pt" in problems("digits", "--teacher.checkpoint", "gone.pt")[0]
+
+
+def test_another_student_gets_another_folder(empty_folder):
+    config = resolve([PAIR, "--method", "ce", "--student", "cifar_resnet20"])
+    assert config.output == "runs/cifar100/cifar_resnet20/ce-seed0"
