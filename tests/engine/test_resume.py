@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from logitkd.engine import Lines, train
+from logitkd.engine import Interrupted, Lines, ModelConfig, train
 from logitkd.engine.checkpoint import FILE
 
 TRIALS = int(os.environ.get("LOGITKD_KILLS", "3"))
@@ -53,6 +53,9 @@ def processes():
 
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_kill_at_any_moment(long_run, tmp_path, processes, trial):
+    inside_a_write = trial % 2 == 1
+    if inside_a_write:
+        long_run = replace(long_run, student=ModelConfig("tiny_net:HeavyNet"))
     whole = replace(long_run, output=str(tmp_path / "whole"))
     process = processes.Process(target=train, args=(whole,))
     process.start()
@@ -70,6 +73,8 @@ def test_kill_at_any_moment(long_run, tmp_path, processes, trial):
         process.start()
         wait_for(folder / "config.yaml", process)
         process.join(timeout=chance.uniform(0.05, 0.6) * span)
+        if inside_a_write:
+            wait_for(folder / "checkpoint" / f"{FILE}.new", process)
         if process.is_alive():
             process.kill()
             process.join()
@@ -85,7 +90,7 @@ def test_kill_at_any_moment(long_run, tmp_path, processes, trial):
 
 def wait_for(path, process):
     while not path.exists() and process.is_alive():
-        time.sleep(0.005)
+        time.sleep(0.0005)
 
 
 class StopAfter(Lines):
@@ -229,3 +234,16 @@ def test_signal_writes_a_checkpoint_and_says_how_to_go_on(crashed, tmp_path, num
     assert not (folder / "result.json").exists()
     train(config)
     assert outcome(folder) == expected
+
+
+def test_signal_during_the_evaluation(long_run, tmp_path):
+    """The steps of the epoch are kept; the evaluation is done again."""
+    config = replace(long_run, student=ModelConfig("tiny_net:SignallingNet"), output=str(tmp_path / "stopped"))
+    with pytest.raises(Interrupted) as stopped:
+        train(config)
+    assert stopped.value.code == 143
+    assert not (tmp_path / "stopped" / "metrics.jsonl").exists()
+    train(config)
+    whole = replace(config, output=str(tmp_path / "whole"))
+    train(whole)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
