@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from logitkd import methods
+from logitkd import checks, methods
 from logitkd.data import DataConfig
 from logitkd.engine import Lines, ModelConfig, NonFiniteLossError, OptimConfig, train
 from logitkd.engine.checkpoint import FILE
@@ -299,6 +299,27 @@ def test_teacher_of_other_classes(tiny, tmp_path):
     torch.save(build_model("cifar_resnet8", 7).state_dict(), path)
     with pytest.raises(ValueError, match=r"has 7 classes .* the model has 10"):
         train(tiny(teacher=ModelConfig("cifar_resnet8", str(path))))
+
+
+class Watch(Lines):
+    """Notes whether values are being checked, and how often losses are read."""
+
+    def __init__(self):
+        super().__init__()
+        self.debug, self.read = [], []
+
+    def step(self, epoch, done, numbers):
+        self.debug.append(checks._debug)
+        self.read.append("loss" in numbers)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_debug_looks_at_every_step(tiny, debug):
+    watch = Watch()
+    train(tiny(epochs=1, debug=debug), display=watch)
+    assert set(watch.debug) == {debug}
+    assert sum(watch.read) == (13 if debug else 1)  # 13 steps; otherwise after the tenth
+    assert not checks._debug
 
 
 def test_two_precisions_in_one_process(tiny, tmp_path):

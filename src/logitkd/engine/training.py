@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +78,7 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
         result = folder.result()
         finished = result is not None
         if result is None:
-            checks.debug(config.debug)
-            with open_accelerator(config, path) as accelerator:
+            with open_accelerator(config, path) as accelerator, _debugging(config.debug):
                 result = Run(config, method, folder, accelerator, show, record).complete()
         else:
             show.note(f"{path} holds this run, finished: nothing to train.")
@@ -90,6 +91,18 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
         parameters=result["parameters"],
         resumed_finished=finished,
     )
+
+
+@contextmanager
+def _debugging(on: bool) -> Iterator[None]:
+    if not on:  # a caller who has switched it on keeps it
+        yield
+        return
+    checks.debug(True)
+    try:
+        yield
+    finally:
+        checks.debug(False)
 
 
 def check_method(config: TrainConfig, method: Method) -> None:
