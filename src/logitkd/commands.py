@@ -59,7 +59,11 @@ class DemoFlags:
 
 
 UNREAD = ("data.train_per_class", "data.crop_padding", "data.flip")  # they only shape training
-EVAL_FLAGS = {key: setting for key, setting in settings_of(EvalFlags).items() if key not in UNREAD}
+EVAL_FLAGS = {
+    key: replace(setting, default=None) if key.startswith("data.") else setting  # by default the run folder's
+    for key, setting in settings_of(EvalFlags).items()
+    if key not in UNREAD
+}
 DEMO_FLAGS = settings_of(DemoFlags)
 
 

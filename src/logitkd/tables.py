@@ -35,7 +35,9 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+        table.add_column(
+            column, justify="right" if column in right else "left", no_wrap=column in right or column == columns[0]
+        )
     for row in rows:
         table.add_row(*(cell.replace("[", r"\[") for cell in row))
     console.print(table)
