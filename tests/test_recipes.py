@@ -5,8 +5,8 @@ import shlex
 import pytest
 
 from logitkd import methods, recipes
-from logitkd.flags import UsageError
-from logitkd.settings import resolve
+from logitkd.cli.flags import UsageError
+from logitkd.cli.settings import resolve
 
 # METHODS.md: learning rate, DKD beta, GDKD w_top and w_rest, LS-KD temperature and weight, LS-DKD the same and beta.
 PAIRS = {

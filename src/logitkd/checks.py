@@ -115,9 +115,7 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
         if not isinstance(logits, Tensor):
             raise TypeError(f"`{name}` must be a tensor, got {type(logits).__name__}.")
         if not logits.is_floating_point():
-            raise TypeError(
-                f"`{name}` must be floating point, got {logits.dtype}. Pass the logits, not predicted classes."
-            )
+            raise TypeError(f"`{name}` must be floating point, got {logits.dtype}. Pass the logits, not predicted classes.")
         if logits.ndim < 2:
             raise ValueError(
                 f"`{name}` must have shape (N, C) or (..., C), got {tuple(logits.shape)}. "

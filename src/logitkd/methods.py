@@ -63,9 +63,7 @@ class Method:
         # `scales` of iCD follow those of the SDD inside it: one name, one meaning.
         clash = {name for name in known if known.count(name) > 1} - {"scales"}
         if clash:
-            raise ValueError(
-                f"method `{self.name}`: its parts share the option names {sorted(clash)}; they must differ."
-            )
+            raise ValueError(f"method `{self.name}`: its parts share the option names {sorted(clash)}; they must differ.")
         for name in self.overrides:
             if name not in known:
                 raise ValueError(f"method `{self.name}`: {unknown('option', name, known)}")
@@ -179,9 +177,7 @@ for _row in (
     Method("gdkd3", _GDKD, "GDKD with the teacher's first class apart", (GDKD3Loss,), warmup_epochs=20),
     Method("ldrld", _LDRLD, "all pairs of the student's first classes, and the rest", (LDRLDLoss,), warmup_epochs=20),
     Method("dist", "Huang et al. NeurIPS 2022, 2205.10536", "correlation within examples and classes", (DISTLoss,)),
-    Method(
-        "mlkd", "Jin et al. CVPR 2023", "KD, example and class relations at five temperatures", (MLKDLoss,), 0.1, 0.9
-    ),
+    Method("mlkd", "Jin et al. CVPR 2023", "KD, example and class relations at five temperatures", (MLKDLoss,), 0.1, 0.9),
     Method("ls-kd", _LS, "KD on standardized logits", (Standardized, KDLoss), 0.1, 9.0, 0, {"temperature": 2.0}),
     Method("ls-dkd", _LS, "DKD on standardized logits", (Standardized, DKDLoss), 1.0, 9.0, 20, {"temperature": 2.0}),
     Method("ls-gdkd", _LS, "GDKD on standardized logits", (Standardized, GDKDLoss), warmup_epochs=20),

@@ -29,9 +29,7 @@ class Objective(nn.Module):
         warmup_epochs: epochs over which the weight of the loss grows to ``kd_weight``; 0 for none.
     """
 
-    def __init__(
-        self, loss: LogitLoss | None, ce_weight: float = 1.0, kd_weight: float = 1.0, warmup_epochs: int = 0
-    ) -> None:
+    def __init__(self, loss: LogitLoss | None, ce_weight: float = 1.0, kd_weight: float = 1.0, warmup_epochs: int = 0) -> None:
         super().__init__()
         check_range("ce_weight", ce_weight, 0, None)
         check_range("kd_weight", kd_weight, 0, None)
@@ -83,14 +81,10 @@ class Objective(nn.Module):
     def _terms(loss: LogitLoss, student: Signals, teacher: Signals, labels: Tensor | None) -> dict[str, Tensor]:
         if loss.reads == "regions":
             if student.regions is None or teacher.regions is None:
-                raise ValueError(
-                    f"{type(loss).__name__} reads region logits: wrap both models in logitkd.reach.RegionModel."
-                )
+                raise ValueError(f"{type(loss).__name__} reads region logits: wrap both models in logitkd.reach.RegionModel.")
             return loss.terms(student.regions, teacher.regions, labels)
         if loss.reads == "stones":
             if student.stones is None:
-                raise ValueError(
-                    f"{type(loss).__name__} reads stepping stones: Signals(logits, stones=[...]) must hold them."
-                )
+                raise ValueError(f"{type(loss).__name__} reads stepping stones: Signals(logits, stones=[...]) must hold them.")
             return loss.terms(student.logits, teacher.logits, labels, stones=student.stones)  # type: ignore[call-arg]
         return loss.terms(student.logits, teacher.logits, labels)

@@ -19,8 +19,8 @@ import torch
 
 from logitkd import methods, recipes
 from logitkd.checks import unknown
+from logitkd.cli.flags import Setting, UsageError, convert, flatten, nest, read_value, settings_of, split, unknown_key
 from logitkd.engine.config import ModelConfig, TrainConfig, check_config
-from logitkd.flags import Setting, UsageError, convert, flatten, nest, read_value, settings_of, split, unknown_key
 from logitkd.methods import Method
 
 __all__ = ["TRAIN_FLAGS", "resolve"]

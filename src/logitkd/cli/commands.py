@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 from docstring_parser import parse
 
-from logitkd import methods, pages, recipes, tables
+from logitkd import methods, recipes
 from logitkd.checks import unknown
+from logitkd.cli import pages, tables
+from logitkd.cli.flags import Setting, UsageError, convert, nest, settings_of, split
+from logitkd.cli.settings import TRAIN_FLAGS, resolve
 from logitkd.data.config import DataConfig
 from logitkd.engine.config import ModelConfig
-from logitkd.flags import Setting, UsageError, convert, nest, settings_of, split
-from logitkd.settings import TRAIN_FLAGS, resolve
 
 __all__ = ["page", "run"]
 
@@ -191,7 +192,7 @@ def _demo(arguments: list[str]) -> None:
     if problems:
         raise UsageError(problems)
     flags = DemoFlags(**values)
-    from logitkd.demo import run_demo
+    from logitkd.cli.demo import run_demo
 
     short = "" if flags.epochs is None else f"-epochs{flags.epochs}"
     folder = Path(flags.output or f"runs/demo-seed{flags.seed}{short}")

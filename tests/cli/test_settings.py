@@ -2,8 +2,8 @@
 
 import pytest
 
-from logitkd.flags import UsageError
-from logitkd.settings import resolve
+from logitkd.cli.flags import UsageError
+from logitkd.cli.settings import resolve
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 if TYPE_CHECKING:
-    from logitkd.flags import Setting  # with torch, which the main page does not need
+    from logitkd.cli.flags import Setting  # with torch, which the main page does not need
 
 __all__ = ["DEMO", "EVAL", "LIST", "MAIN", "TRAIN", "flags_page"]
 

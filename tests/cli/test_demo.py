@@ -3,7 +3,7 @@
 import re
 
 from logitkd.cli import main
-from logitkd.demo import METHODS
+from logitkd.cli.demo import METHODS
 
 
 def test_demo_trains_all_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from logitkd import pages
+    from logitkd.cli import pages
 
     if not words or words[0] in ("-h", "--help", "help"):
         print(pages.MAIN, end="")
@@ -47,8 +47,8 @@ def _run(words: list[str]) -> int:
     if words[0] in ("-V", "--version"):
         print(f"logitkd {__version__}")
         return 0
-    from logitkd import commands  # torch comes with it
     from logitkd.checks import suggest
+    from logitkd.cli import commands  # torch comes with it
 
     name, *rest = words
     if name not in COMMANDS:
@@ -62,7 +62,7 @@ def _run(words: list[str]) -> int:
 
 
 def _report(command: str, error: Exception) -> int:
-    from logitkd.flags import UsageError
+    from logitkd.cli.flags import UsageError
 
     if not isinstance(error, UsageError):
         print(f"logitkd {command}: {error}\n(LOGITKD_TRACEBACK=1 shows where.)", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The drawn table; the plain one is a doctest beside it."""
 
-from logitkd.tables import show
+from logitkd.cli.tables import show
 
 
 def test_a_terminal_gets_every_cell_as_it_is(monkeypatch, capsys):

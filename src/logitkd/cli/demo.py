@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from logitkd import methods as table
+from logitkd.cli.settings import resolve
 from logitkd.data import load_images
 from logitkd.engine import RunResult, TrainConfig, train
-from logitkd.settings import resolve
 
 __all__ = ["METHODS", "Demo", "run_demo"]
 
