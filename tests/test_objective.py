@@ -1,0 +1,190 @@
+"""The objective: its weights, its warm-up, what it reports and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from logitkd.losses import BlockKDLoss, DISTLoss, DKDLoss, GDKDLoss, ICDLoss, KDLoss, LogitLoss, SDDLoss
+from logitkd.objective import Objective
+from logitkd.reach import Signals
+from naive import ce, draw, mean
+
+
+def signals(n: int = 4, c: int = 6) -> tuple[Signals, Signals, Tensor]:
+    """Student and teacher with logits, 21 regions and (student) two stones."""
+    student, teacher, labels = draw(0, n, c)
+    regions = draw(1, n, 21, c)
+    stones = draw(2, 2, n, c)[0]
+    return Signals(student, regions[0], list(stones)), Signals(teacher, regions[1]), labels
+
+
+def cross_entropy(student: Signals, labels: Tensor) -> float:
+    return mean(ce(z, y) for z, y in zip(student.logits.tolist(), labels.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("loss", [KDLoss(), DKDLoss(beta=2.0), GDKDLoss(top_k=2), DISTLoss()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize(("ce_weight", "kd_weight"), [(1.0, 1.0), (0.1, 0.9), (0.0, 3.0), (2.0, 0.0)])
+def test_total_is_the_weighted_sum(loss: LogitLoss, ce_weight: float, kd_weight: float) -> None:
+    student, teacher, labels = signals()
+    total, _ = Objective(loss, ce_weight, kd_weight)(student, teacher, labels, epoch=1)
+    distilled = loss(student.logits, teacher.logits, labels).item()
+    assert total.shape == ()
+    assert total.item() == pytest.approx(ce_weight * cross_entropy(student, labels) + kd_weight * distilled, rel=1e-9)
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(1, 0.05), (2, 0.1), (10, 0.5), (19, 0.95), (20, 1.0), (21, 1.0), (240, 1.0)])
+def test_warmup_counts_epochs_from_1(epoch: int, share: float) -> None:
+    student, teacher, labels = signals()
+    objective = Objective(KDLoss(), 1.0, 0.9, warmup_epochs=20)
+    assert objective.warmup(epoch) == pytest.approx(share)
+    total, terms = objective(student, teacher, labels, epoch)
+    expected = cross_entropy(student, labels) + share * 0.9 * KDLoss()(student.logits, teacher.logits).item()
+    assert total.item() == pytest.approx(expected, rel=1e-9)
+    assert terms["kd"].item() == pytest.approx(KDLoss()(student.logits, teacher.logits).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+def test_without_warmup_the_first_epoch_has_the_full_weight(warmup_epochs: int) -> None:
+    assert Objective(KDLoss(), warmup_epochs=warmup_epochs).warmup(1) == 1.0
+
+
+def test_defaults_weigh_one_and_do_not_warm_up() -> None:
+    student, teacher, labels = signals()
+    total, _ = Objective(KDLoss())(student, teacher, labels, epoch=1)
+    expected = cross_entropy(student, labels) + KDLoss()(student.logits, teacher.logits).item()
+    assert total.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_gram_term_is_neither_weighed_nor_warmed_up() -> None:
+    student, teacher, labels = signals()
+    loss = ICDLoss(SDDLoss(DKDLoss()), gram_weight=8.0)
+    total, terms = Objective(loss, 0.5, 0.3, warmup_epochs=10)(student, teacher, labels, epoch=2)
+    parts = {k: v.mean().item() for k, v in loss.terms(student.regions, teacher.regions, labels).items()}
+    distilled = parts["tckd"] + 8 * parts["nckd"]
+    expected = 0.5 * cross_entropy(student, labels) + 0.2 * 0.3 * distilled + 8 * parts["gram"]
+    assert total.item() == pytest.approx(expected, rel=1e-9)
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx({"ce": cross_entropy(student, labels), **parts}, rel=1e-9)
+
+
+def test_block_kd_s_task_is_neither_weighed_nor_warmed_up() -> None:
+    student, teacher, labels = signals()
+    loss = BlockKDLoss(alpha=0.7, beta=2.0, gamma=3.0)
+    total, terms = Objective(loss, 0.0, 0.4, warmup_epochs=4)(student, teacher, labels, epoch=1)
+    parts = loss.terms(student.logits, teacher.logits, labels, stones=student.stones)
+    parts = {k: v.mean().item() for k, v in parts.items()}
+    expected = 0.7 * parts["task"] + 0.25 * 0.4 * (2 * parts["distill"] + 3 * parts["cross"])
+    assert total.item() == pytest.approx(expected, rel=1e-9)
+    assert {k: terms[k].item() for k in parts} == pytest.approx(parts, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "names"),
+    [
+        (KDLoss(), {"ce", "kd"}),
+        (GDKDLoss(top_k=2), {"ce", "group", "top", "rest"}),
+        (SDDLoss(DKDLoss()), {"ce", "tckd", "nckd"}),
+        (ICDLoss(SDDLoss(KDLoss())), {"ce", "kd", "gram"}),
+        (BlockKDLoss(), {"ce", "task", "distill", "cross"}),
+        (DISTLoss(), {"ce", "inter", "intra"}),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_the_report_holds_unweighted_detached_means(loss: LogitLoss, names: set[str]) -> None:
+    student, teacher, labels = signals()
+    student.logits.requires_grad_()
+    total, terms = Objective(loss, 0.25, 0.125, warmup_epochs=8)(student, teacher, labels, epoch=3)
+    read = (student.regions, teacher.regions) if loss.reads == "regions" else (student.logits, teacher.logits)
+    options = {"stones": student.stones} if loss.reads == "stones" else {}
+    expected = {k: v.mean().item() for k, v in loss.terms(*read, labels, **options).items()}
+    expected["ce"] = cross_entropy(student, labels)
+    assert set(terms) == names
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx(expected, rel=1e-9)
+    assert all(v.shape == () and not v.requires_grad for v in terms.values())
+    assert total.requires_grad
+
+
+def test_gradient_is_that_of_the_total() -> None:
+    student, teacher, labels = signals()
+    student.logits.requires_grad_(), teacher.logits.requires_grad_()
+    total, _ = Objective(KDLoss(), 0.1, 0.9, warmup_epochs=2)(student, teacher, labels, epoch=1)
+    ours = torch.autograd.grad(total, [student.logits, teacher.logits], allow_unused=True)
+    n, c = student.logits.shape
+    p, onehot = student.logits.softmax(-1), torch.nn.functional.one_hot(labels, c)
+    soft = 4 * ((student.logits / 4).softmax(-1) - (teacher.logits / 4).softmax(-1))
+    torch.testing.assert_close(ours[0], ((0.1 * (p - onehot) + 0.45 * soft) / n).detach(), rtol=1e-9, atol=1e-12)
+    assert ours[1] is None or not ours[1].any()
+
+
+def test_labels_alone() -> None:
+    """Without a loss there is no teacher to give."""
+    student, _, labels = signals()
+    total, terms = Objective(None, ce_weight=0.5)(student, None, labels, epoch=1)
+    assert total.item() == pytest.approx(0.5 * cross_entropy(student, labels), rel=1e-9)
+    assert set(terms) == {"ce"}
+
+
+def test_without_cross_entropy_a_loss_that_needs_no_labels_gets_none() -> None:
+    student, teacher, _ = signals()
+    total, _ = Objective(KDLoss(), ce_weight=0.0)(student, teacher, None, epoch=1)
+    assert total.item() == pytest.approx(KDLoss()(student.logits, teacher.logits).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "change", "message"),
+    [
+        (KDLoss(), "teacher", r"`teacher` must be given for KDLoss, got None\."),
+        (KDLoss(), "labels", r"cross-entropy .* needs `labels`"),
+        (SDDLoss(KDLoss()), "student regions", "SDDLoss reads region logits.*RegionModel"),
+        (SDDLoss(KDLoss()), "teacher regions", "SDDLoss reads region logits.*RegionModel"),
+        (BlockKDLoss(), "stones", r"BlockKDLoss reads stepping stones: .*stones"),
+    ],
+)
+def test_missing_signals_are_named(loss: LogitLoss, change: str, message: str) -> None:
+    student, teacher, labels = signals()
+    given_teacher: Signals | None = teacher
+    if change == "teacher":
+        given_teacher = None
+    elif change == "student regions":
+        student = Signals(student.logits)
+    elif change == "teacher regions":
+        given_teacher = Signals(teacher.logits)
+    elif change == "stones":
+        student = Signals(student.logits)
+    with pytest.raises(ValueError, match=message):
+        Objective(loss)(student, given_teacher, None if change == "labels" else labels, epoch=1)
+
+
+def test_a_loss_that_needs_labels_asks_for_them_without_cross_entropy() -> None:
+    student, teacher, _ = signals()
+    with pytest.raises(ValueError, match=r"DKD.* needs `labels`"):
+        Objective(DKDLoss(), ce_weight=0.0)(student, teacher, None, epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"ce_weight": -1.0}, ValueError, r"`ce_weight` must be .*at least 0, got -1\.0\."),
+        ({"kd_weight": float("nan")}, ValueError, r"`kd_weight` must be .*got nan\."),
+        ({"warmup_epochs": -1}, ValueError, r"`warmup_epochs` must be .*at least 0, got -1\."),
+        ({"warmup_epochs": 2.5}, TypeError, r"`warmup_epochs` must be an integer, got 2\.5 \(float\)\."),
+    ],
+)
+def test_refused_options(options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        Objective(KDLoss(), **options)
+
+
+def test_an_objective_that_trains_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`ce_weight` must be above 0 where there is no distillation loss, got 0"):
+        Objective(None, ce_weight=0)
+
+
+@pytest.mark.xfail(strict=True, reason="an epoch below 1 gives a weight of 0 or less instead of an error")
+@pytest.mark.parametrize("epoch", [0, -1])
+def test_epochs_below_1_are_refused(epoch: int) -> None:
+    """Counting from 0 is the likely slip: it would train the first epoch without the loss and warm up late, silently."""
+    student, teacher, labels = signals()
+    with pytest.raises(ValueError, match="`epoch` must be"):
+        Objective(KDLoss(), warmup_epochs=10)(student, teacher, labels, epoch)
