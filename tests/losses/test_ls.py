@@ -49,7 +49,7 @@ def z_scores(logits: Tensor, eps: float = 1e-7) -> Tensor:
 
 
 @quick
-@given(n=batches, c=st.integers(2, 13), temperature=temperatures, eps=st.sampled_from([1e-7, 1e-3, 0.5]), seed=seeds)
+@given(n=batches, c=st.integers(2, 13), temperature=temperatures, eps=st.sampled_from([1e-7, 2**-10, 0.5]), seed=seeds)
 def test_equals_the_definition(n, c, temperature, eps, seed) -> None:
     student, teacher, _ = draw(seed, n, c)
     expected = [
