@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+import torch
+
 from logitkd.checks import unknown
 from logitkd.losses import (
     BlockKDLoss,
@@ -106,6 +108,20 @@ class Method:
     def objective(self) -> Objective:
         """Return what a student is trained on: cross-entropy and this method's loss with their weights."""
         return Objective(self.build(), self.ce_weight, self.kd_weight, self.warmup_epochs)
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes, before time is spent.
+
+        >>> get("gdkd").check_classes(4)
+        Traceback (most recent call last):
+            ...
+        ValueError: `top_k` must be in [1, 3] (num_classes - 1), got 5.
+        """
+        loss = self.build()
+        if loss is not None and loss.reads != "stones":
+            regions = [sum(m * m for m in self.scales)] if self.scales else []
+            zeros = torch.zeros(1, *regions, num_classes)
+            loss.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
 
     @property
     def signal(self) -> Literal["none", "logits", "regions", "stones"]:

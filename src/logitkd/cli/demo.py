@@ -1,7 +1,8 @@
 """``logitkd demo``: the whole library on the digits that ship with it, in about a minute, offline.
 
 One teacher, then one student a method: same weights at the start, same five scans of each digit, same order and crops. The
-settings are the recipe ``digits``; nothing is chosen by its result, and one seed is what it is, so the noise is printed too.
+settings are the recipe ``digits``: a budget that leaves the student room to learn, and loss weights of a papers' pair. The
+seed is not chosen, and one seed is what it is, so the noise is printed too.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ class Run:
 
         self.data = load_images(config.data, seed=config.seed)
         self.num_classes = len(self.data.classes)
+        method.check_classes(self.num_classes)
         torch.manual_seed(config.seed)  # right before the student, so that every method starts from the same weights
         self.student = self._model(config.student)
         teacher = None if config.teacher is None else self._model(config.teacher)

@@ -130,6 +130,6 @@ def check_method(config: TrainConfig, method: Method) -> None:
             when = "never reaches its full weight"
         warnings.warn(
             f"`warmup_epochs` should be below `epochs` ({config.epochs}), got {method.warmup_epochs}: the distillation "
-            f"loss {when}. Set it with `method_options`.",
+            f"loss {when}. Set it among the method's options, `--method.warmup_epochs` on the command line.",
             stacklevel=3,
         )
