@@ -181,7 +181,6 @@ def test_an_objective_that_trains_nothing_is_refused() -> None:
         Objective(None, ce_weight=0)
 
 
-@pytest.mark.xfail(strict=True, reason="an epoch below 1 gives a weight of 0 or less instead of an error")
 @pytest.mark.parametrize("epoch", [0, -1])
 def test_epochs_below_1_are_refused(epoch: int) -> None:
     """Counting from 0 is the likely slip: it would train the first epoch without the loss and warm up late, silently."""

@@ -86,7 +86,7 @@ def check_range(name: str, value: float, low: float | None, high: float | None, 
         if low is None and high is None:
             rule = "finite"
         elif high is None:
-            rule = f"finite and at least {low}"
+            rule = f"at least {low}"
         else:
             rule = f"in [{'-inf' if low is None else low}, {high}]"
         raise ValueError(f"`{name}` must be {rule}{f' ({why})' if why else ''}, got {value}.")
@@ -106,12 +106,12 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"`{name}` must be above 0, got {value}.")
 
 
-def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
+def check_logits(student_logits: Tensor, teacher_logits: Tensor, student: str = "student_logits") -> None:
     """Raise unless both are floating point, of one shape ``(..., C)`` with at least two classes, on one device.
 
     On the CPU (elsewhere after :func:`debug`) NaN and infinite logits are refused too.
     """
-    for name, logits in (("student_logits", student_logits), ("teacher_logits", teacher_logits)):
+    for name, logits in ((student, student_logits), ("teacher_logits", teacher_logits)):
         if not isinstance(logits, Tensor):
             raise TypeError(f"`{name}` must be a tensor, got {type(logits).__name__}.")
         if not logits.is_floating_point():
@@ -123,13 +123,13 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
             )
     if student_logits.shape[-1] != teacher_logits.shape[-1]:
         raise ValueError(
-            f"`student_logits` and `teacher_logits` must have the same number of classes, got "
+            f"`{student}` and `teacher_logits` must have the same number of classes, got "
             f"{student_logits.shape[-1]} and {teacher_logits.shape[-1]}. Give the student the teacher's classes, "
             "or map the teacher's onto the student's first."
         )
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
-            f"`student_logits` and `teacher_logits` must have the same shape, got {tuple(student_logits.shape)} and "
+            f"`{student}` and `teacher_logits` must have the same shape, got {tuple(student_logits.shape)} and "
             f"{tuple(teacher_logits.shape)}. Both must come from the same batch."
         )
     if student_logits.shape[-1] < 2:
@@ -141,11 +141,11 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
         raise ValueError(f"logits must hold at least one example, got shape {tuple(student_logits.shape)}.")
     if student_logits.device != teacher_logits.device:
         raise ValueError(
-            f"`student_logits` and `teacher_logits` must be on one device, got {student_logits.device} and "
+            f"`{student}` and `teacher_logits` must be on one device, got {student_logits.device} and "
             f"{teacher_logits.device}. Move one with `.to(...)`."
         )
     if _reads_values(student_logits):
-        _check_finite("student_logits", student_logits.detach())
+        _check_finite(student, student_logits.detach())
         _check_finite("teacher_logits", teacher_logits.detach())
 
 
@@ -155,11 +155,12 @@ def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
         raise ValueError(f"{needed_by} needs `labels`: pass the class index of each example, shape (N,), int64.")
     if not isinstance(labels, Tensor):
         raise TypeError(f"`labels` must be a tensor, got {type(labels).__name__}. Use torch.as_tensor(labels).")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(
-            f"`labels` must be integer class indices, got {labels.dtype}. {needed_by} needs hard labels; "
-            "for one-hot rows pass labels.argmax(-1)."
-        )
+    if labels.dtype != torch.int64:
+        if labels.is_floating_point() or labels.dtype == torch.bool:
+            fix = f"{needed_by} needs hard labels; for one-hot rows pass labels.argmax(-1)."
+        else:
+            fix = "Torch indexes with int64 only: pass labels.long()."
+        raise TypeError(f"`labels` must be integer class indices, got {labels.dtype}. {fix}")
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
             f"`labels` must have shape {tuple(logits.shape[:-1])} (one class an example), got {tuple(labels.shape)}."

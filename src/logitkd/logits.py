@@ -143,8 +143,8 @@ class _GroupKL(torch.autograd.Function):
 def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
     """Z-score each row: ``(z - mean(z)) / (std(z) + eps)`` over classes, unbiased std, gradient through both.
 
-    A row whose spread is below float resolution has nothing to standardize: it is centred and left at its own scale, so
-    its gradient stays at most 1 where the formula gives ``1 / eps``.
+    A row whose spread is below float resolution, or below 1e-6, has nothing to standardize: it is centred and left at its
+    own scale, so its gradient stays at most 1 where the formula gives ``1 / eps``.
 
     >>> standardize(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[-1.0000,  0.0000,  1.0000]])
@@ -155,4 +155,4 @@ def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
     floor = (16 * torch.finfo(z.dtype).eps * z.detach().abs().amax(-1, keepdim=True)).clamp_min(1e-6)
     flat = variance.detach() <= floor.square()
     # The square root must not see a zero: its infinite slope would turn the untaken branch's gradient into NaN.
-    return centred / (torch.where(flat, 1.0, variance).sqrt() + torch.where(flat, 0.0, eps))
+    return centred / (torch.where(flat, 1.0, variance).sqrt() + (~flat).to(z.dtype) * eps)

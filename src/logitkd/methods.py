@@ -55,13 +55,14 @@ class Method:
     ce_weight: float = 1.0
     kd_weight: float = 1.0
     warmup_epochs: int = 0
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "overrides", MappingProxyType(dict(self.overrides)))
         known: list[str] = list(_WEIGHTS)
+        defaults: dict[str, Any] = {}
         for part in self.parts:
             known += _options_of(part)
+            defaults |= _options_of(part)
         # `scales` of iCD follow those of the SDD inside it: one name, one meaning.
         clash = {name for name in known if known.count(name) > 1} - {"scales"}
         if clash:
@@ -69,6 +70,9 @@ class Method:
         for name in self.overrides:
             if name not in known:
                 raise ValueError(f"method `{self.name}`: {unknown('option', name, known)}")
+        # A default spelt out is no override: rows with the same hyper-parameters are equal.
+        changed = {name: value for name, value in self.overrides.items() if value != defaults[name]}
+        object.__setattr__(self, "overrides", MappingProxyType(changed))
 
     def replace(self, **options: Any) -> Method:
         """Return this method with other hyper-parameters: any of :attr:`options`.
@@ -150,9 +154,10 @@ _TABLE: dict[str, Method] = {}
 
 
 def register(method: Method) -> Method:
-    """Add a row to the table; a name that is taken raises ``ValueError``."""
+    """Add a row to the table; a name that is taken, or a row that cannot be built, raises ``ValueError``."""
     if method.name in _TABLE:
         raise ValueError(f"method `{method.name}` is in the table already. Choose another name.")
+    method.objective()  # a row that cannot be built is refused when it is written
     _TABLE[method.name] = method
     return method
 
@@ -182,7 +187,6 @@ _LDRLD = "Xu et al. ICCV 2025, 2507.15911"
 _SDD = "Luo CVPR 2024, 2403.13512"
 _ICD = "Xue et al. AAAI 2026, 2509.12553"
 _BETA2 = {"beta": 2.0}  # the SDD and iCD configurations weigh DKD's non-target term by 2
-_COPY = {"exclude_target": False}  # and their NKD keeps the target in (METHODS: the copies)
 
 for _row in (
     Method("ce", "", "labels alone: the student without a teacher, or a teacher", ()),
@@ -200,12 +204,12 @@ for _row in (
     Method("ls-ldrld", _LS, "LDRLD on standardized logits", (Standardized, LDRLDLoss), warmup_epochs=20),
     Method("sdd-kd", _SDD, "KD on every region", (SDDLoss, KDLoss), 0.1, 0.9),
     Method("sdd-dkd", _SDD, "DKD on every region", (SDDLoss, DKDLoss), warmup_epochs=20, overrides=_BETA2),
-    Method("sdd-nkd", _SDD, "NKD on every region", (SDDLoss, NKDLoss), warmup_epochs=20, overrides=_COPY),
+    Method("sdd-nkd", _SDD, "NKD on every region", (SDDLoss, NKDLoss), warmup_epochs=20),
     Method("sdd-gdkd", _SDD, "GDKD on every region", (SDDLoss, GDKDLoss), warmup_epochs=20),
     Method("sdd-ldrld", _SDD, "LDRLD on every region", (SDDLoss, LDRLDLoss), warmup_epochs=20),
     Method("icd-kd", _ICD, "SDD-KD and the regions' Gram structure", (ICDLoss, SDDLoss, KDLoss), 0.1, 0.9),
     Method("icd-dkd", _ICD, "SDD-DKD and Gram structure", (ICDLoss, SDDLoss, DKDLoss), 1.0, 1.0, 20, _BETA2),
-    Method("icd-nkd", _ICD, "SDD-NKD and Gram structure", (ICDLoss, SDDLoss, NKDLoss), 1.0, 1.0, 20, _COPY),
+    Method("icd-nkd", _ICD, "SDD-NKD and Gram structure", (ICDLoss, SDDLoss, NKDLoss), warmup_epochs=20),
     Method("icd-gdkd", _ICD, "SDD-GDKD and Gram structure", (ICDLoss, SDDLoss, GDKDLoss), warmup_epochs=20),
     Method("block-kd", "Yu et al. TAI 2024, 2411.01547", "stepping stones", (BlockKDLoss, KDLoss), ce_weight=0.0),
 ):

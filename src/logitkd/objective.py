@@ -46,6 +46,7 @@ class Objective(nn.Module):
         >>> Objective(None, warmup_epochs=20).warmup(5)
         0.25
         """
+        check_int("epoch", epoch, 1, None, "epochs are counted from 1")
         return min(epoch / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
 
     def forward(

@@ -56,7 +56,7 @@ def test_every_problem_is_named_at_once():
         "unknown option `--lr`. Did you mean `--optim.lr`?",
         "`--epochs` must be a whole number, got 'x'.",
         "`--optim` must be one of 'sgd', 'adamw', got 'adam'. Did you mean `adamw`?",
-        "`seed` must be finite and at least 0, got -1.",
+        "`seed` must be at least 0, got -1.",
         "`schedule.decay` must be in [0, 1], got 3.0.",
         "unknown model `resnett18`. Nearest: ",
         "`device` must be auto, cpu, cuda or cuda:N, got 'tpu'.",
@@ -70,7 +70,7 @@ def test_method_options_are_strict():
     found = problems("digits", "--method", "gdkd", "--method.topk", "3", "--method.w_rest", "abc", "--method.top_k", "0")
     assert found[0].startswith("method `gdkd`: unknown option `--method.topk`. Did you mean `--method.top_k`? It has ")
     assert found[1] == "method `gdkd`, `--method.w_rest`: `w_rest` must be a number, got 'abc' (str)."
-    assert found[2] == "method `gdkd`, `--method.top_k`: `top_k` must be finite and at least 1, got 0."
+    assert found[2] == "method `gdkd`, `--method.top_k`: `top_k` must be at least 1, got 0."
 
 
 def test_method_options_take_lists_and_exponents(empty_folder):

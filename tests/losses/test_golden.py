@@ -116,7 +116,12 @@ def sdd_method(case: str, h: dict[str, Any]) -> methods.Method:
         options |= {"alpha": h["dkd"]["alpha"], "beta": h["dkd"]["beta"], "temperature": h["dkd"]["T"]}
         options |= {"warmup_epochs": int(h["warmup_cfg"])}
     else:  # the NKD classes read DKD's settings
-        options |= {"gamma": h["dkd"]["beta"], "temperature": h["dkd"]["T"], "warmup_epochs": h["warmup_dkd_node"]}
+        options |= {
+            "exclude_target": False,
+            "gamma": h["dkd"]["beta"],
+            "temperature": h["dkd"]["T"],
+            "warmup_epochs": h["warmup_dkd_node"],
+        }
     if "cd_sdd" in case:
         options |= {"gram_weight": h["cluster_gamma"]}
     return method.replace(**options)

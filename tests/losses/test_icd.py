@@ -166,7 +166,7 @@ def test_scales_labels_and_the_unscaled_term_are_those_of_the_parts() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ICDLoss(BlockKDLoss()), r"`loss` must read logits or regions .*, got BlockKDLoss\."),
+        (lambda: ICDLoss(BlockKDLoss()), r"`loss` must read logits or regions, got BlockKDLoss"),
         (lambda: ICDLoss(ICDLoss(KDLoss())), r"`loss` must .*no Gram term yet, got ICDLoss\."),
         (
             lambda: ICDLoss(SDDLoss(KDLoss(), (1, 2)), scales=(1, 2, 4)),
@@ -198,7 +198,6 @@ def test_a_region_whose_logits_are_all_zero_has_cosine_zero(who: int) -> None:
     assert_terms(gram_terms(*both, scales=(2,)), {"gram": [expected]})
 
 
-@pytest.mark.xfail(strict=True, reason="the direction of a zero row is divided by 1e-12: 5e10, infinite in half precision")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_a_region_whose_logits_are_all_zero_has_a_small_gradient(dtype: torch.dtype) -> None:
     student, teacher, _ = regions(9, 2, (1, 2), 4)
@@ -208,7 +207,6 @@ def test_a_region_whose_logits_are_all_zero_has_a_small_gradient(dtype: torch.dt
     assert gradient.abs().max() < 1e3
 
 
-@pytest.mark.xfail(strict=True, reason="scale weights are not checked")
 @pytest.mark.parametrize("bad", [-1.0, math.nan])
 def test_a_scale_weight_that_is_no_weight_is_refused(bad: float) -> None:
     """Below 0 it rewards a student for another structure than the teacher's; every other weight is checked."""

@@ -138,7 +138,7 @@ def test_depth_beyond_the_classes_is_refused(depth: int) -> None:
         ({"rank_by": "label"}, r"`rank_by` must be one of 'student', 'teacher', got 'label'"),
         ({"temperature": 0.0}, r"`temperature` must be above 0, got 0\.0\."),
         ({"rank_eps": -2.0}, r"`rank_eps` must be"),
-        ({"decay": float("nan")}, r"`decay` must be finite"),
+        ({"decay": float("nan")}, r"`decay` must be at least 0, got nan"),
     ],
 )
 def test_refused_options(options, message) -> None:

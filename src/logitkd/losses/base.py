@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LogitLoss", "Signal"]
+__all__ = ["LogitLoss", "Signal", "check_inner"]
 
 Signal = Literal["logits", "regions", "stones"]
 
@@ -95,3 +95,14 @@ class LogitLoss(nn.Module):
         shown = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         shown.pop("training", None)
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def check_inner(name: str, loss: LogitLoss, reads: tuple[Signal, ...], hint: str = "") -> None:
+    """Raise unless ``loss``, the argument ``name`` of a loss over other losses, is a loss that reads one of ``reads``."""
+    if not isinstance(loss, LogitLoss):
+        got = f"the class {loss.__name__}: call it, `{loss.__name__}()`" if isinstance(loss, type) else repr(loss)
+        raise TypeError(f"`{name}` must be a loss such as KDLoss(), got {got}.")
+    if loss.reads not in reads:
+        raise ValueError(
+            f"`{name}` must read {' or '.join(reads)}, got {type(loss).__name__}, which reads {loss.reads}. {hint}".rstrip()
+        )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from logitkd.checks import check_labels, check_logits, check_positive, check_range
 from logitkd.logits import widen
-from logitkd.losses.base import LogitLoss, Signal
+from logitkd.losses.base import LogitLoss, Signal, check_inner
 from logitkd.losses.kd import KDLoss
 
 __all__ = ["BlockKDLoss", "block_kd_terms"]
@@ -64,7 +64,7 @@ def block_kd_terms(
     if len(stones) == 0:
         raise ValueError("`stones` must hold the logits of at least one stepping stone, got none.")
     for stone in stones:
-        check_logits(stone, teacher_logits)
+        check_logits(stone, teacher_logits, "stones")
     if task:
         check_labels(labels, student_logits, "Block-KD with its task term")
     n = len(stones)
@@ -109,9 +109,8 @@ class BlockKDLoss(LogitLoss):
         gamma: float = 1.0,
         decay: float = 2.0,
     ) -> None:
-        d = d or KDLoss()
-        if d.reads != "logits":
-            raise ValueError(f"`d` must read logits, got {type(d).__name__}, which reads {d.reads}.")
+        d = KDLoss() if d is None else d
+        check_inner("d", d, ("logits",))
         check_range("alpha", alpha, 0, None)
         check_range("beta", beta, 0, None)
         check_range("gamma", gamma, 0, None)

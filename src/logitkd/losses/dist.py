@@ -35,7 +35,8 @@ def dist_terms(
     Raises:
         ValueError: shapes that differ.
 
-    Differs: a row or column that is constant up to rounding correlates 0 with a small gradient; the authors divide what
+    Differs: none in the formula, which as in the authors' code adds 1e-8 to the product of the two norms of a correlation.
+    A row or column that is constant up to rounding correlates 0 with a small gradient; the authors divide what
     rounding left of it by 1e-8, a gradient of 1e7 that overflows half precision.
 
     Source: section 3 of the paper; GDKD ``mdistiller/distillers/DIST.py``.

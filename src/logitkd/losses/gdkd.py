@@ -196,7 +196,9 @@ class GDKDLoss(LogitLoss):
         check_choice("kl_type", kl_type, ["forward", "reverse", "both"])
         check_choice("teacher_mass", teacher_mass, ["none", "top", "rest", "both"])
         if top_mass is not None:
-            check_range("top_mass", top_mass, 0, 1, "a probability")
+            check_range("top_mass", top_mass, None, None)
+            if not 0 < top_mass < 1:
+                raise ValueError(f"`top_mass` must be in (0, 1) (a probability), got {top_mass}.")
             if strategy == "worst":
                 raise ValueError("`top_mass` chooses among the best classes, got strategy='worst'. Leave one of them out.")
         super().__init__({"group": w_group, "top": w_top, "rest": w_rest})

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from logitkd.checks import check_logits, check_positive, check_range
 from logitkd.logits import group_kl, widen
-from logitkd.losses.base import LogitLoss, Signal
+from logitkd.losses.base import LogitLoss, Signal, check_inner
 from logitkd.losses.sdd import check_regions, check_scales
 
 __all__ = ["ICDLoss", "gram_terms"]
@@ -52,7 +51,8 @@ def gram_terms(
     Raises:
         ValueError: shapes that differ or do not fit ``scales``.
 
-    Differs: the scale weights can be given, scales other than the authors' work.
+    Differs: the scale weights can be given, scales other than the authors' work, and a region of zeros, which has no
+    direction, keeps a small gradient.
 
     Source: iCD ``mdistiller/distillers``, ``cluster_loss``.
 
@@ -79,12 +79,16 @@ def gram_terms(
 
 def _gram(regions: Tensor) -> Tensor:
     """Return the cosine similarity of every two cells, ``(N, S, S)``."""
-    directions = F.normalize(regions, dim=-1)
+    length = torch.linalg.vector_norm(regions, dim=-1, keepdim=True)
+    # A region of zeros has no direction; scaled by 1 instead of by 1e12 its gradient stays small.
+    directions = regions / torch.where(length > 1e-6, length, 1.0)
     with torch.autocast(regions.device.type, enabled=False):
         return directions @ directions.transpose(-2, -1)
 
 
 def _scale_weights(scales: tuple[int, ...], given: Sequence[float] | None, skip_trivial: bool) -> list[float]:
+    for weight in given or ():
+        check_range("scale_weights", weight, 0, None)
     if given is not None and len(given) != len(scales):
         raise ValueError(f"`scale_weights` must hold one weight a scale ({len(scales)}), got {len(given)}.")
     weights = [1 + math.log2(m) for m in scales] if given is None else list(given)
@@ -123,8 +127,9 @@ class ICDLoss(LogitLoss):
         scale_weights: Sequence[float] | None = None,
         skip_trivial: bool = False,
     ) -> None:
-        if loss.reads == "stones" or isinstance(loss, ICDLoss):
-            raise ValueError(f"`loss` must read logits or regions and have no Gram term yet, got {type(loss).__name__}.")
+        check_inner("loss", loss, ("logits", "regions"))
+        if isinstance(loss, ICDLoss):
+            raise ValueError("`loss` must have no Gram term yet, got ICDLoss. Set `gram_weight` on one of the two.")
         own = getattr(loss, "scales", None)
         self_scales = check_scales(scales or own or (1, 2, 4))
         if own not in (None, self_scales):
@@ -133,8 +138,6 @@ class ICDLoss(LogitLoss):
             raise ValueError(f"`scales` must start with 1 (the inner loss reads the whole image), got {self_scales}.")
         check_range("gram_weight", gram_weight, 0, None)
         check_positive("gram_temperature", gram_temperature)
-        for weight in scale_weights or ():
-            check_range("scale_weights", weight, 0, None)
         _scale_weights(self_scales, scale_weights, skip_trivial)
         super().__init__({**loss.term_weights, "gram": gram_weight})
         self.loss, self.scales = loss, self_scales

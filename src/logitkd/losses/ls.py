@@ -8,7 +8,7 @@ from torch import Tensor
 
 from logitkd.checks import check_logits, check_positive
 from logitkd.logits import standardize
-from logitkd.losses.base import LogitLoss, Signal
+from logitkd.losses.base import LogitLoss, Signal, check_inner
 
 __all__ = ["Standardized"]
 
@@ -37,11 +37,7 @@ class Standardized(LogitLoss):
     reads: ClassVar[Signal] = "logits"
 
     def __init__(self, loss: LogitLoss, eps: float = 1e-7) -> None:
-        if loss.reads != "logits":
-            raise ValueError(
-                f"`loss` must read logits, got {type(loss).__name__}, which reads {loss.reads}. "
-                "Standardize inside it: SDDLoss(Standardized(KDLoss()))."
-            )
+        check_inner("loss", loss, ("logits",), "Over regions, standardize inside: SDDLoss(Standardized(KDLoss())).")
         check_positive("eps", eps)
         super().__init__(loss.term_weights)
         self.loss, self.eps = loss, eps

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from logitkd.checks import check_int, check_labels, check_logits, check_range
-from logitkd.losses.base import LogitLoss, Signal
+from logitkd.losses.base import LogitLoss, Signal, check_inner
 
 __all__ = ["SDDLoss", "check_regions", "check_scales"]
 
@@ -67,9 +67,11 @@ class SDDLoss(LogitLoss):
     needs_labels = True
 
     def __init__(self, loss: LogitLoss, scales: Sequence[int] = (1, 2, 4), disagreement: float = 2.0) -> None:
-        if loss.reads != "logits" or not loss.per_example:
-            why = f"reads {loss.reads}" if loss.reads != "logits" else "compares the examples of a batch with each other"
-            raise ValueError(f"`loss` must be a per-example loss on logits, got {type(loss).__name__}, which {why}.")
+        check_inner("loss", loss, ("logits",))
+        if not loss.per_example:
+            raise ValueError(
+                f"`loss` must be a per-example loss, got {type(loss).__name__}, which compares the examples of a batch with each other."
+            )
         check_range("disagreement", disagreement, 0, None)
         super().__init__(loss.term_weights)
         self.loss, self.scales, self.disagreement = loss, check_scales(scales), disagreement
