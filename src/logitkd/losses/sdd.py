@@ -70,7 +70,8 @@ class SDDLoss(LogitLoss):
         check_inner("loss", loss, ("logits",))
         if not loss.per_example:
             raise ValueError(
-                f"`loss` must be a per-example loss, got {type(loss).__name__}, which compares the examples of a batch with each other."
+                f"`loss` must be a per-example loss, got {type(loss).__name__}, "
+                "which compares the examples of a batch with each other."
             )
         check_range("disagreement", disagreement, 0, None)
         super().__init__(loss.term_weights)
