@@ -187,3 +187,13 @@ def test_epochs_below_1_are_refused(epoch: int) -> None:
     student, teacher, labels = signals()
     with pytest.raises(ValueError, match="`epoch` must be"):
         Objective(KDLoss(), warmup_epochs=10)(student, teacher, labels, epoch)
+
+
+def test_extra_leading_dimensions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 3, 5, generator=generator) for _ in range(2))
+    labels = torch.randint(5, (2, 3), generator=generator)
+    objective = Objective(KDLoss(), ce_weight=0.5)
+    total, _ = objective(Signals(student), Signals(teacher), labels, epoch=1)
+    flat = Signals(student.view(6, 5)), Signals(teacher.view(6, 5)), labels.view(6)
+    torch.testing.assert_close(total, objective(*flat, epoch=1)[0])

@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from logitkd import losses, methods
+    from logitkd.data import DataConfig
+    from logitkd.engine import ModelConfig, OptimConfig, RunResult, ScheduleConfig, TrainConfig, evaluate, train
     from logitkd.losses import (
         BlockKDLoss,
         DISTLoss,
@@ -18,60 +21,71 @@ if TYPE_CHECKING:
         ICDLoss,
         KDLoss,
         LDRLDLoss,
+        LogitLoss,
         MLKDLoss,
         NKDLoss,
         SDDLoss,
         Standardized,
     )
+    from logitkd.models import build_model, load_weights
+    from logitkd.objective import Objective
+    from logitkd.reach import RegionModel, Signals, Teacher
 
 __version__ = "0.1.0"
-
-_LOSSES = (
-    "BlockKDLoss",
-    "DISTLoss",
-    "DKDLoss",
-    "GDKD3Loss",
-    "GDKDLoss",
-    "ICDLoss",
-    "KDLoss",
-    "LDRLDLoss",
-    "MLKDLoss",
-    "NKDLoss",
-    "SDDLoss",
-    "Standardized",
-)
-_HOME = {
-    **dict.fromkeys(_LOSSES, "logitkd.losses"),
-    "Objective": "logitkd.objective",
-    "RegionModel": "logitkd.reach",
-    "Teacher": "logitkd.reach",
-    "train": "logitkd.engine",
-    "evaluate": "logitkd.engine",
-    "TrainConfig": "logitkd.engine",
-    "build_model": "logitkd.models",
-}
 
 __all__ = [
     "BlockKDLoss",
     "DISTLoss",
     "DKDLoss",
+    "DataConfig",
     "GDKD3Loss",
     "GDKDLoss",
     "ICDLoss",
     "KDLoss",
     "LDRLDLoss",
+    "LogitLoss",
     "MLKDLoss",
+    "ModelConfig",
     "NKDLoss",
+    "Objective",
+    "OptimConfig",
+    "RegionModel",
+    "RunResult",
     "SDDLoss",
+    "ScheduleConfig",
+    "Signals",
     "Standardized",
+    "Teacher",
+    "TrainConfig",
+    "build_model",
+    "evaluate",
+    "load_weights",
+    "losses",
+    "methods",
+    "train",
 ]
+
+_HOMES = {
+    "losses": (
+        "BlockKDLoss DISTLoss DKDLoss GDKD3Loss GDKDLoss ICDLoss KDLoss LDRLDLoss LogitLoss MLKDLoss NKDLoss SDDLoss"
+        " Standardized"
+    ),
+    "objective": "Objective",
+    "reach": "RegionModel Signals Teacher",
+    "models": "build_model load_weights",
+    "data": "DataConfig",
+    "engine": "ModelConfig OptimConfig RunResult ScheduleConfig TrainConfig evaluate train",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("losses", "methods"):
+        return importlib.import_module(f"logitkd.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'logitkd' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(f"logitkd.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *__all__])

@@ -21,6 +21,7 @@ __all__ = [
     "check_logits",
     "check_positive",
     "check_range",
+    "check_weights",
     "debug",
     "suggest",
     "unknown",
@@ -175,6 +176,16 @@ def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
                 f"`labels` must be in [0, {num_classes - 1}] (num_classes - 1), got {low if low < 0 else high}. "
                 "Leave out unlabelled examples, or give them weight 0 and any valid class."
             )
+
+
+def check_weights(weights: Tensor, shape: torch.Size) -> None:
+    """Raise unless ``weights`` holds one weight for each of the examples ``shape``; on the CPU, each at least 0."""
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"`weights` must be a tensor, got {type(weights).__name__}. Use torch.as_tensor(weights).")
+    if weights.shape != shape:
+        raise ValueError(f"`weights` must have shape {tuple(shape)}, one weight an example, got {tuple(weights.shape)}.")
+    if _reads_values(weights) and not ((weights >= 0) & weights.isfinite()).all():
+        raise ValueError(f"`weights` must be finite and at least 0, got {weights.min()} to {weights.max()}.")
 
 
 def _reads_values(tensor: Tensor) -> bool:

@@ -131,10 +131,12 @@ class _GroupKL(torch.autograd.Function):
         return kl, student_mass, teacher_mass
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(
         ctx: torch.autograd.function.FunctionCtx, grad_kl: Tensor, grad_mass: Tensor, _: Tensor
     ) -> tuple[Tensor | None, ...]:
+        # The saved tensors are constants here: a second derivative would silently miss their share.
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise NotImplementedError("logit losses have first derivatives only: call backward without `create_graph=True`.")
         b, slope = ctx.saved_tensors  # type: ignore[attr-defined]
         grad_kl, grad_mass = (g.unsqueeze(-1) / ctx.temperature for g in (grad_kl, grad_mass))  # type: ignore[attr-defined]
         return (slope * grad_kl).addcmul_(b, grad_mass).to(ctx.dtype), None, None, None, None  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -73,6 +73,11 @@ class Method:
         # A default spelt out is no override: rows with the same hyper-parameters are equal.
         changed = {name: value for name, value in self.overrides.items() if value != defaults[name]}
         object.__setattr__(self, "overrides", MappingProxyType(changed))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A read-only view cannot be pickled or copied; the row is rebuilt from what made it.
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Method, tuple({**values, "overrides": dict(self.overrides)}.values())
 
     def replace(self, **options: Any) -> Method:
         """Return this method with other hyper-parameters: any of :attr:`options`.

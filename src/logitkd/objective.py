@@ -64,7 +64,7 @@ class Objective(nn.Module):
         report: dict[str, Tensor] = {}
         if self.ce_weight > 0:
             check_labels(labels, student.logits, "cross-entropy (`ce_weight` above 0)")
-            ce = F.cross_entropy(widen(student.logits), labels)  # type: ignore[arg-type]
+            ce = F.cross_entropy(widen(student.logits).flatten(0, -2), labels.flatten())  # type: ignore[union-attr]
             parts.append(self.ce_weight * ce)
             report["ce"] = ce.detach()
         if self.loss is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from logitkd import checks, methods
+from logitkd import checks, losses, methods
 from logitkd.losses import LogitLoss
 
 ROWS = [name for name in methods.names() if methods.get(name).parts]
@@ -218,6 +220,72 @@ def test_half_precision_is_widened(name: str) -> None:
     torch.testing.assert_close(inputs.value().double(), expected.value(), rtol=1e-5, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(inputs.value().double(), expected.value(), rtol=1e-5, atol=1e-5)
+
+
+@rows
+def test_autocast_changes_nothing(name: str) -> None:
+    """Bit for bit, the gradient too: no matrix product inside may be rounded to half precision."""
+    plain, cast = (Inputs(loss_for(name, 100), n=16, c=100, dtype=torch.float32) for _ in range(2))
+    leaves = [leaf.requires_grad_() for leaf in cast.leaves()]
+    with torch.autocast("cpu", torch.bfloat16):
+        value = cast.value()
+    assert torch.equal(value, plain.value())
+    gradients = torch.autograd.grad(value, leaves)  # outside, as torch's documentation asks
+    assert all(torch.equal(a, b) for a, b in zip(gradients, plain.gradients(), strict=True))
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if n not in ("nkd", "dist", "sdd-nkd")])
+def test_second_derivatives_are_refused_not_wrong(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    inputs.student.requires_grad_()
+    value = inputs.value()
+    with pytest.raises(NotImplementedError, match="first derivatives only: call backward without `create_graph=True`"):
+        torch.autograd.grad(value, inputs.student, create_graph=True)
+
+
+@rows
+def test_copies_and_pickles(name: str) -> None:
+    method = methods.get(name)
+    assert copy.deepcopy(method) == method == pickle.loads(pickle.dumps(method))
+    inputs = Inputs(loss_for(name))
+    expected = inputs.value()
+    inputs.loss = pickle.loads(pickle.dumps(copy.deepcopy(inputs.loss)))
+    assert torch.equal(inputs.value(), expected)
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
+def test_bad_weights_are_named(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    with pytest.raises(ValueError, match=r"`weights` must be finite and at least 0, got -1.0 to 1.0"):
+        inputs.value(weights=torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+    with pytest.raises(ValueError, match=r"`weights` must have shape \(4,\), one weight an example, got \(2, 2\)"):
+        inputs.value(weights=torch.ones(2, 2))
+    with pytest.raises(TypeError, match=r"`weights` must be a tensor, got list"):
+        inputs.value(weights=[1.0, 1.0, 1.0, 1.0])
+
+
+TYPOS = [
+    (losses.kd_terms, {"temperature": 0.0}),
+    (losses.kd_terms, {"temperature": -4.0}),
+    (losses.dkd_terms, {"target": "labels"}),
+    (losses.dkd_terms, {"kl_type": "fwd"}),
+    (losses.nkd_terms, {"exclude_target": "no"}),
+    (losses.gdkd_terms, {"strategy": "bets"}),
+    (losses.gdkd_terms, {"teacher_mass": "all"}),
+    (losses.gdkd3_terms, {"temperature": 0.0}),
+    (losses.ldrld_terms, {"rank_by": "teachers"}),
+    (losses.dist_terms, {"temperature": 0.0}),
+    (losses.mlkd_terms, {"masking": "nnoe"}),
+    (losses.mlkd_terms, {"temperatures": 3.0}),
+]
+
+
+@pytest.mark.parametrize(("terms", "options"), TYPOS, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_the_functions_check_their_options_too(terms: Any, options: dict[str, Any]) -> None:
+    logits, labels = torch.zeros(2, 10), torch.zeros(2, dtype=torch.int64)
+    terms(logits, logits, labels)
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be"):
+        terms(logits, logits, labels, **options)
 
 
 @rows

@@ -124,7 +124,7 @@ def test_keeping_everything_is_no_mask() -> None:
             {"masking": "row"},
             r"`masking` must be one of 'rows', 'share', 'none', got 'row'\. Did you mean `rows`\?",
         ),
-        ({"temperatures": ()}, r"`temperatures` must hold at least one temperature, got none\."),
+        ({"temperatures": ()}, r"`temperatures` must be a list of at least one temperature, got \(\)\."),
         ({"temperatures": (2.0, 0.0)}, r"`temperatures` must be above 0, got 0\.0\."),
         ({"confidence": 1.5}, r"`confidence` must be in \[0, 1\] \(a quantile\), got 1\.5\."),
         ({"class_confidence": -0.5}, r"`class_confidence` must be in \[0, 1\] \(a quantile\), got -0\.5\."),

@@ -190,3 +190,8 @@ def test_refused_inputs() -> None:
 def test_a_class_in_place_of_a_loss_is_named() -> None:
     with pytest.raises(TypeError, match=r"`loss` must be a loss such as KDLoss\(\), got the class KDLoss: call it"):
         SDDLoss(KDLoss)
+
+
+def test_one_scale_without_a_list_is_named() -> None:
+    with pytest.raises(TypeError, match=r"`scales` must be a list of grid sizes, such as \(1, 2, 4\), got 2\."):
+        SDDLoss(KDLoss(), 2)

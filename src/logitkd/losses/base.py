@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from logitkd.checks import check_weights
+
 __all__ = ["LogitLoss", "Signal", "check_inner"]
 
 Signal = Literal["logits", "regions", "stones"]
@@ -65,17 +67,18 @@ class LogitLoss(nn.Module):
             student_logits: ``(N, C)`` or ``(..., C)``; losses that read regions: ``(N, S, C)``.
             teacher_logits: same shape; receives no gradient.
             labels: class indices ``(N,)`` or ``(...)``, int64; only where the loss needs them.
-            weights: weight of each example, ``(N,)`` or ``(...)``, at least 0: the result is the weighted mean (0 where all
-                weights are 0). Use it for masks, pixels and padding.
+            weights: weight of each example, ``(N,)`` or ``(...)``, finite, at least 0: the result is the weighted mean (0 where
+                all weights are 0). Use it for masks, pixels and padding.
 
         Raises:
             ValueError: shapes, class counts or label values that do not fit.
             TypeError: logits that are not floating point, labels that are not integers.
         """
-        return self.reduce(self.example_losses(student_logits, teacher_logits, labels), weights)
+        lead = student_logits.shape[:1] if self.reads == "regions" else student_logits.shape[:-1]
+        return self.reduce(self.example_losses(student_logits, teacher_logits, labels), weights, lead)
 
-    def reduce(self, losses: Tensor, weights: Tensor | None) -> Tensor:
-        """Return the mean of ``losses`` ``(N,)`` over examples, or over ``weights``."""
+    def reduce(self, losses: Tensor, weights: Tensor | None, lead: torch.Size) -> Tensor:
+        """Return the mean of ``losses`` ``(N,)``, or the mean weighed by ``weights`` of shape ``lead``."""
         if weights is None:
             return losses.mean()
         if not self.per_example:
@@ -83,12 +86,12 @@ class LogitLoss(nn.Module):
                 f"`weights` must be None for {type(self).__name__}: it compares the examples of a batch with each other, so a "
                 "masked example would still count. Select the examples first: loss(student[keep], teacher[keep])."
             )
-        if weights.numel() != losses.numel():
-            raise ValueError(f"`weights` must hold one weight an example ({losses.numel()}), got shape {tuple(weights.shape)}.")
+        check_weights(weights, lead)
         weights = weights.detach().reshape(-1).to(losses.dtype)
         # A weight of 0 must also silence an example whose loss overflowed: 0 * inf is NaN.
         weighted = torch.where(weights == 0, 0.0, losses) * weights
-        return weighted.sum() / weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
+        total = weights.sum()
+        return weighted.sum() / torch.where(total == 0, 1.0, total)
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters, for ``repr``."""

@@ -60,6 +60,7 @@ def block_kd_terms(
     >>> terms["task"]                                                            # (1 + 1/2 + 1) * log 4
     tensor([3.4657])
     """
+    check_positive("decay", decay)
     check_logits(student_logits, teacher_logits)
     if len(stones) == 0:
         raise ValueError("`stones` must hold the logits of at least one stepping stone, got none.")
@@ -137,4 +138,6 @@ class BlockKDLoss(LogitLoss):
         weights: Tensor | None = None,
     ) -> Tensor:
         """Return the loss, a scalar; arguments as :meth:`LogitLoss.forward`, and ``stones`` as :func:`block_kd_terms`."""
-        return self.reduce(self.weigh(self.terms(student_logits, teacher_logits, labels, stones=stones)), weights)
+        return self.reduce(
+            self.weigh(self.terms(student_logits, teacher_logits, labels, stones=stones)), weights, student_logits.shape[:-1]
+        )

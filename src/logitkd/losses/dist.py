@@ -46,6 +46,7 @@ def dist_terms(
     >>> [round(float(v.abs().max()), 3) for v in dist_terms(logits, logits).values()]
     [0.0, 0.0]
     """
+    check_positive("temperature", temperature)
     check_logits(student_logits, teacher_logits)
     student, teacher = temper(student_logits.flatten(0, -2), teacher_logits.flatten(0, -2), temperature)
     ps, pt = F.softmax(student, dim=-1), F.softmax(teacher, dim=-1)

@@ -60,6 +60,7 @@ def dkd_terms(
     >>> terms["nckd"]                                                            # 1/2 log(2/3) + 1/2 log 2
     tensor([0.1438])
     """
+    _check_options(temperature, target, kl_type)
     check_logits(student_logits, teacher_logits)
     if target == "label":
         check_labels(labels, student_logits, "DKD with target='label'")
@@ -73,6 +74,12 @@ def dkd_terms(
         torch.cat([teacher, rest.teacher_mass.unsqueeze(-1)], -1),
     )
     return {"tckd": temperature**2 * binary.kl.flatten(), "nckd": temperature**2 * rest.kl.flatten()}
+
+
+def _check_options(temperature: float, target: str, kl_type: str) -> None:
+    check_positive("temperature", temperature)
+    check_choice("target", target, ["label", "teacher"])
+    check_choice("kl_type", kl_type, ["forward", "reverse", "both"])
 
 
 class DKDLoss(LogitLoss):
@@ -96,9 +103,7 @@ class DKDLoss(LogitLoss):
     ) -> None:
         check_range("alpha", alpha, 0, None)
         check_range("beta", beta, 0, None)
-        check_positive("temperature", temperature)
-        check_choice("target", target, ["label", "teacher"])
-        check_choice("kl_type", kl_type, ["forward", "reverse", "both"])
+        _check_options(temperature, target, kl_type)
         super().__init__({"tckd": alpha, "nckd": beta})
         self.temperature, self.target, self.kl_type = temperature, target, kl_type
         self.needs_labels = target == "label"

@@ -73,6 +73,7 @@ def gdkd_terms(
     >>> float(terms["top"])                     # one class alone: nothing to learn
     0.0
     """
+    _check_options(temperature, strategy, kl_type, top_mass, teacher_mass)
     check_logits(student_logits, teacher_logits)
     if top_mass is None:
         check_int("top_k", top_k, 1, student_logits.shape[-1] - 1, "num_classes - 1")
@@ -139,6 +140,7 @@ def gdkd3_terms(
     >>> float(terms["top"])                     # classes 2..2: one class alone
     0.0
     """
+    check_positive("temperature", temperature)
     check_logits(student_logits, teacher_logits)
     num_classes = student_logits.shape[-1]
     if num_classes < 3:
@@ -154,6 +156,19 @@ def gdkd3_terms(
     )
     terms = {"group": group.kl, "top": top.kl, "rest": rest.kl}
     return {name: temperature**2 * value.flatten() for name, value in terms.items()}
+
+
+def _check_options(temperature: float, strategy: str, kl_type: str, top_mass: float | None, teacher_mass: str) -> None:
+    check_positive("temperature", temperature)
+    check_choice("strategy", strategy, ["best", "worst"])
+    check_choice("kl_type", kl_type, ["forward", "reverse", "both"])
+    check_choice("teacher_mass", teacher_mass, ["none", "top", "rest", "both"])
+    if top_mass is not None:
+        check_range("top_mass", top_mass, None, None)
+        if not 0 < top_mass < 1:
+            raise ValueError(f"`top_mass` must be in (0, 1) (a probability), got {top_mass}.")
+        if strategy == "worst":
+            raise ValueError("`top_mass` chooses among the best classes, got strategy='worst'. Leave one of them out.")
 
 
 class GDKDLoss(LogitLoss):
@@ -191,16 +206,7 @@ class GDKDLoss(LogitLoss):
         for name, weight in (("w_group", w_group), ("w_top", w_top), ("w_rest", w_rest)):
             check_range(name, weight, 0, None)
         check_int("top_k", top_k, 1)
-        check_positive("temperature", temperature)
-        check_choice("strategy", strategy, ["best", "worst"])
-        check_choice("kl_type", kl_type, ["forward", "reverse", "both"])
-        check_choice("teacher_mass", teacher_mass, ["none", "top", "rest", "both"])
-        if top_mass is not None:
-            check_range("top_mass", top_mass, None, None)
-            if not 0 < top_mass < 1:
-                raise ValueError(f"`top_mass` must be in (0, 1) (a probability), got {top_mass}.")
-            if strategy == "worst":
-                raise ValueError("`top_mass` chooses among the best classes, got strategy='worst'. Leave one of them out.")
+        _check_options(temperature, strategy, kl_type, top_mass, teacher_mass)
         super().__init__({"group": w_group, "top": w_top, "rest": w_rest})
         self.top_k, self.temperature, self.strategy, self.kl_type = top_k, temperature, strategy, kl_type
         self.top_mass, self.teacher_mass = top_mass, teacher_mass

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from logitkd.checks import check_logits, check_positive, check_range
+from logitkd.checks import check_choice, check_logits, check_positive, check_range
 from logitkd.logits import group_kl, widen
 from logitkd.losses.base import LogitLoss, Signal, check_inner
 from logitkd.losses.sdd import check_regions, check_scales
@@ -63,6 +63,7 @@ def gram_terms(
     0.0
     """
     scales = check_scales(scales)
+    check_positive("temperature", temperature)
     check_regions(student_logits, scales, "student_logits")
     check_logits(student_logits, teacher_logits)
     weights = _scale_weights(scales, scale_weights, skip_trivial)
@@ -138,6 +139,7 @@ class ICDLoss(LogitLoss):
             raise ValueError(f"`scales` must start with 1 (the inner loss reads the whole image), got {self_scales}.")
         check_range("gram_weight", gram_weight, 0, None)
         check_positive("gram_temperature", gram_temperature)
+        check_choice("skip_trivial", skip_trivial, [True, False])
         _scale_weights(self_scales, scale_weights, skip_trivial)
         super().__init__({**loss.term_weights, "gram": gram_weight})
         self.loss, self.scales = loss, self_scales

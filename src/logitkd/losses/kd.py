@@ -39,6 +39,7 @@ def kd_terms(
     >>> kd_terms(student, teacher, temperature=1.0)["kd"]
     tensor([0.1308])
     """
+    check_positive("temperature", temperature)
     check_logits(student_logits, teacher_logits)
     return {"kd": temperature**2 * group_kl(student_logits, teacher_logits, temperature).kl.flatten()}
 

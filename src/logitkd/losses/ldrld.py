@@ -68,6 +68,7 @@ def ldrld_terms(
     >>> float(terms["rntk"])                                                     # one class left: nothing to learn
     0.0
     """
+    _check_options(temperature, rank_by, delta, decay, rank_eps)
     check_logits(student_logits, teacher_logits)
     num_classes = student_logits.shape[-1]
     check_int("depth", depth, 2, num_classes, "num_classes")
@@ -95,6 +96,14 @@ def _pair_kl(student: Tensor, teacher: Tensor) -> Tensor:
     # log(1 - sigmoid(x)) = logsigmoid(x) - x, so both logs of the pair come from one logsigmoid:
     # KL = p (log p - log q) + (1 - p) (log(1-p) - log(1-q)) = log p - log q - (1 - p) (x - y)
     return F.logsigmoid(teacher) - F.logsigmoid(student) - torch.sigmoid(-teacher) * (teacher - student)
+
+
+def _check_options(temperature: float, rank_by: str, delta: float, decay: float, rank_eps: float) -> None:
+    check_positive("temperature", temperature)
+    check_choice("rank_by", rank_by, ["student", "teacher"])
+    check_positive("delta", delta)
+    check_range("decay", decay, 0, None)
+    check_positive("rank_eps", rank_eps)
 
 
 class LDRLDLoss(LogitLoss):
@@ -128,11 +137,7 @@ class LDRLDLoss(LogitLoss):
         check_range("alpha", alpha, 0, None)
         check_range("beta", beta, 0, None)
         check_int("depth", depth, 2)
-        check_positive("temperature", temperature)
-        check_choice("rank_by", rank_by, ["student", "teacher"])
-        check_positive("delta", delta)
-        check_range("decay", decay, 0, None)
-        check_positive("rank_eps", rank_eps)
+        _check_options(temperature, rank_by, delta, decay, rank_eps)
         super().__init__({"pairs": alpha, "llki": alpha, "rntk": beta})
         self.depth, self.temperature, self.rank_by = depth, temperature, rank_by
         self.delta, self.decay, self.rank_eps = delta, decay, rank_eps

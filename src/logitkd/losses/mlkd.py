@@ -66,6 +66,7 @@ def mlkd_terms(
     >>> [float(v.abs().max()) for v in mlkd_terms(logits, logits).values()]
     [0.0, 0.0, 0.0]
     """
+    _check_options(temperatures, masking, confidence, class_confidence)
     check_logits(student_logits, teacher_logits)
     student_logits, teacher_logits = student_logits.flatten(0, -2), teacher_logits.flatten(0, -2)
     num_examples, num_classes = student_logits.shape
@@ -96,6 +97,16 @@ def _confidence_masks(teacher: Tensor, masking: Masking, confidence: float, clas
     return examples, classes
 
 
+def _check_options(temperatures: Sequence[float], masking: str, confidence: float, class_confidence: float) -> None:
+    if not isinstance(temperatures, Sequence) or not temperatures:
+        raise ValueError(f"`temperatures` must be a list of at least one temperature, got {temperatures!r}.")
+    for temperature in temperatures:
+        check_positive("temperatures", temperature)
+    check_choice("masking", masking, ["rows", "share", "none"])
+    check_range("confidence", confidence, 0, 1, "a quantile")
+    check_range("class_confidence", class_confidence, 0, 1, "a quantile")
+
+
 class MLKDLoss(LogitLoss):
     """Multi-level logit distillation: ``kd + bc + cc``. See :func:`mlkd_terms`.
 
@@ -115,13 +126,7 @@ class MLKDLoss(LogitLoss):
         confidence: float = 0.5,
         class_confidence: float = 0.5,
     ) -> None:
-        if not temperatures:
-            raise ValueError("`temperatures` must hold at least one temperature, got none.")
-        for temperature in temperatures:
-            check_positive("temperatures", temperature)
-        check_choice("masking", masking, ["rows", "share", "none"])
-        check_range("confidence", confidence, 0, 1, "a quantile")
-        check_range("class_confidence", class_confidence, 0, 1, "a quantile")
+        _check_options(temperatures, masking, confidence, class_confidence)
         super().__init__({"kd": 1.0, "bc": 1.0, "cc": 1.0})
         self.temperatures, self.masking = tuple(temperatures), masking
         self.confidence, self.class_confidence = confidence, class_confidence

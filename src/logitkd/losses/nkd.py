@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_labels, check_logits, check_positive, check_range
+from logitkd.checks import check_choice, check_labels, check_logits, check_positive, check_range
 from logitkd.logits import remove_, temper
 from logitkd.losses.base import LogitLoss
 
@@ -53,6 +53,7 @@ def nkd_terms(
     >>> terms["nontarget"]                                                       # log 3
     tensor([1.0986])
     """
+    _check_options(temperature, exclude_target)
     check_logits(student_logits, teacher_logits)
     check_labels(labels, student_logits, "NKD")
     target = labels.unsqueeze(-1)  # type: ignore[union-attr]
@@ -64,6 +65,11 @@ def nkd_terms(
         student, teacher = remove_(student, target), remove_(teacher, target)
     others = (F.softmax(teacher, dim=-1) * F.log_softmax(student, dim=-1)).sum(-1).flatten()
     return {"target": -confidence * log_likelihood, "nontarget": -(temperature**2) * others}
+
+
+def _check_options(temperature: float, exclude_target: bool) -> None:
+    check_positive("temperature", temperature)
+    check_choice("exclude_target", exclude_target, [True, False])
 
 
 class NKDLoss(LogitLoss):
@@ -79,7 +85,7 @@ class NKDLoss(LogitLoss):
 
     def __init__(self, gamma: float = 1.5, temperature: float = 1.0, exclude_target: bool = True) -> None:
         check_range("gamma", gamma, 0, None)
-        check_positive("temperature", temperature)
+        _check_options(temperature, exclude_target)
         super().__init__({"target": 1.0, "nontarget": gamma})
         self.temperature, self.exclude_target = temperature, exclude_target
 

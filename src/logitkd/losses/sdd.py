@@ -16,6 +16,8 @@ __all__ = ["SDDLoss", "check_regions", "check_scales"]
 
 def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
     """Return ``scales`` as a tuple; raise unless it is a non-empty, ascending list of grid sizes."""
+    if not isinstance(scales, Sequence) or isinstance(scales, str):
+        raise TypeError(f"`scales` must be a list of grid sizes, such as (1, 2, 4), got {scales!r}.")
     scales = tuple(scales)
     for scale in scales:
         check_int("scales", scale, 1)

@@ -160,6 +160,8 @@ class RegionModel(nn.Module):
             for module, training in modes:
                 module.training = training
         name = type(model).__name__
+        if not logits.isfinite().all():
+            raise ValueError(f"region logits need finite logits, got NaN or infinity from {name}: check its weights.")
         if not _close(headed, logits):
             raise ValueError(
                 f"region logits need `forward_head(forward_features(x))` to be the model's own logits; {name}'s differ by"
