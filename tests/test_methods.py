@@ -46,10 +46,10 @@ SIGNALS = {"ce": "none", "sdd": "regions", "icd": "regions", "block": "stones"}
 @pytest.fixture
 def toy() -> Iterator[Method]:
     """A row of our own, taken out of the table afterwards."""
-    row = Method("toy", "nobody, 2026", "KD at temperature 3", (losses.KDLoss,), 0.5, 2.0, 4, {"temperature": 3.0})
+    row = Method("test-row", "nobody, 2026", "KD at temperature 3", (losses.KDLoss,), 0.5, 2.0, 4, {"temperature": 3.0})
     methods.register(row)
     yield row
-    del methods._TABLE["toy"]
+    del methods._TABLE["test-row"]
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
@@ -186,8 +186,8 @@ def test_the_overrides_of_a_row_cannot_be_changed() -> None:
 
 
 def test_a_new_row_is_one_registration(toy: Method) -> None:
-    assert methods.get("toy") is toy
-    assert methods.names()[-1] == "toy"
+    assert methods.get("test-row") is toy
+    assert methods.names()[-1] == "test-row"
     assert toy.options == {"ce_weight": 0.5, "kd_weight": 2.0, "warmup_epochs": 4, "temperature": 3.0}
     student, teacher, labels = draw(0, 3, 5)
     total, terms = toy.objective()(Signals(student), Signals(teacher), labels, epoch=1)
@@ -208,15 +208,15 @@ def test_a_composition_of_our_own_is_a_row(toy: Method) -> None:
 
 def test_a_name_that_is_taken_raises(toy: Method) -> None:
     before = methods.names()
-    for name in ("kd", "toy"):
+    for name in ("kd", "test-row"):
         with pytest.raises(ValueError, match=rf"^method `{name}` is in the table already\."):
             methods.register(dataclasses.replace(toy, name=name))
     assert methods.names() == before
-    assert methods.get("toy") is toy
+    assert methods.get("test-row") is toy
 
 
 def test_the_toy_row_is_gone() -> None:
-    assert "toy" not in methods.names()
+    assert "test-row" not in methods.names()
 
 
 @pytest.mark.parametrize("overrides", [{"temprature": 3.0}, {"temperature": 3.0, "temprature": 3.0}])
