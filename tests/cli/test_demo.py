@@ -2,8 +2,18 @@
 
 import re
 
+import pytest
+
 from logitkd.cli import main
-from logitkd.cli.demo import METHODS
+from logitkd.cli.demo import METHODS, run_demo
+from logitkd.cli.flags import UsageError
+
+
+def test_options_that_no_run_can_have_are_refused_before_the_first(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        run_demo(tmp_path / "demo", seed=-1, epochs=0)
+    assert [problem.split("`")[1] for problem in caught.value.problems] == ["epochs", "seed"]
+    assert not (tmp_path / "demo").exists()
 
 
 def test_demo_trains_all_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):

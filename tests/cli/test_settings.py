@@ -56,7 +56,7 @@ def test_every_problem_is_named_at_once():
         "unknown option `--lr`. Did you mean `--optim.lr`?",
         "`--epochs` must be a whole number, got 'x'.",
         "`--optim` must be one of 'sgd', 'adamw', got 'adam'. Did you mean `adamw`?",
-        "`seed` must be at least 0, got -1.",
+        "`seed` must be in [0, 9223372036854775807], got -1.",
         "`schedule.decay` must be in [0, 1], got 3.0.",
         "unknown model `resnett18`. Nearest: ",
         "`device` must be auto, cpu, cuda or cuda:N, got 'tpu'.",
@@ -64,6 +64,12 @@ def test_every_problem_is_named_at_once():
         "`--precision` needs a value.",
     ):
         assert any(part in problem for problem in found), part
+
+
+def test_data_seed_and_trackers_are_checked_before_any_data():
+    line = f"--student cifar_resnet8 --method ce --data.crop_padding -1 --data.train_per_class 0 --seed {2**63}"
+    found = problems(*line.split(), "--trackers", "[tensorbord]")
+    assert [problem.split("`")[1] for problem in found] == ["seed", "data.train_per_class", "data.crop_padding", "trackers"]
 
 
 def test_method_options_are_strict():

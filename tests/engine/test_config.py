@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from logitkd.data.config import DataConfig
 from logitkd.engine import ModelConfig, OptimConfig, ScheduleConfig, TrainConfig, check_config, default_folder
 
 GOOD = TrainConfig(ModelConfig("cifar_resnet8"))
@@ -18,6 +19,14 @@ def test_a_good_one_passes():
         ({"epochs": 1.5}, "`epochs` must be an integer, got 1.5"),
         ({"batch_size": 0}, "`batch_size` must be"),
         ({"seed": -1}, "`seed` must be"),
+        ({"seed": 2**63}, "`seed` must be in [0, 9223372036854775807], got 9223372036854775808."),
+        ({"data": DataConfig(source="")}, "`data.source` must be a name, got ''."),
+        ({"data": DataConfig(eval_split="")}, "`data.eval_split` must be a name, got ''."),
+        ({"data": DataConfig(train_per_class=0)}, "`data.train_per_class` must be at least 1, got 0."),
+        ({"data": DataConfig(crop_padding=-1)}, "`data.crop_padding` must be at least 0, got -1."),
+        ({"trackers": ["tensorbord"]}, "`trackers` must be one of 'aim', 'tensorboard', "),
+        ({"trackers": ["tensorboard", "tensorbord"]}, "got 'tensorbord'. Did you mean `tensorboard`?"),
+        ({"trackers": ["all"]}, "got 'all'."),
         ({"precision": "float16"}, "`precision` must be one of 'float32', 'bfloat16'"),
         ({"checkpoint_every": 0}, "`checkpoint_every` must be"),
         ({"optim": OptimConfig(name="sdg")}, "Did you mean `sgd`"),
@@ -37,6 +46,18 @@ def test_what_is_refused(change, words):
     with pytest.raises(ValueError, match="must") as error:
         check_config(replace(GOOD, **change))
     assert words in str(error.value)
+
+
+def test_the_largest_seed_and_known_trackers_pass():
+    check_config(replace(GOOD, seed=2**63 - 1, trackers=["tensorboard", "wandb"]))
+
+
+def test_an_sgd_rate_is_pointed_out_for_adamw(recwarn):
+    check_config(replace(GOOD, optim=OptimConfig(name="adamw", lr=1e-3)))
+    check_config(GOOD)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"got 0\.05: that is an SGD rate; 0\.001 is usual for adamw"):
+        check_config(replace(GOOD, optim=OptimConfig(name="adamw")))
 
 
 def test_all_problems_at_once():

@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from logitkd import methods as table
+from logitkd.cli.flags import UsageError
 from logitkd.cli.settings import resolve
 from logitkd.data import load_images
-from logitkd.engine import RunResult, TrainConfig, train
+from logitkd.engine import ModelConfig, RunResult, TrainConfig, check_config, train
 
-__all__ = ["METHODS", "Demo", "run_demo"]
+__all__ = ["METHODS", "Demo", "check_options", "run_demo"]
 
 METHODS = ("ce", "kd", "dkd", "gdkd", "ldrld", "sdd-kd", "icd-kd")
 
@@ -82,7 +83,11 @@ def run_demo(
         epochs: at most so many in every run, for a quick look; by default the recipe's.
         methods: the students to train.
         quiet: a line a run instead of progress bars.
+
+    Raises:
+        UsageError: a seed or a number of epochs that no run can have.
     """
+    check_options(seed, epochs)
     home = output / "teacher"
     common = ["digits", "--seed", str(seed), "--device", "cpu"]
     teaching = _shorten(resolve([*common, "--role", "teacher", "--output", str(home)]), epochs)
@@ -96,6 +101,19 @@ def run_demo(
             students[method] = train(learning, display=board.row(method))
             board.finish(method, students[method])
     return Demo(output, teacher, students, learning.data.train_per_class, len(load_images(teaching.data).eval))
+
+
+def check_options(seed: int, epochs: int | None) -> None:
+    """Refuse a seed or a number of epochs that no run can have, before anything is printed or trained.
+
+    Raises:
+        UsageError: with all the problems at once.
+    """
+    wanted = TrainConfig(ModelConfig("cifar_resnet8"), seed=seed)
+    try:
+        check_config(wanted if epochs is None else replace(wanted, epochs=epochs))
+    except ValueError as error:
+        raise UsageError(str(error).splitlines()) from error
 
 
 def _shorten(config: TrainConfig, epochs: int | None) -> TrainConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +125,7 @@ def default_folder(config: TrainConfig) -> Path:
 
 
 def check_config(config: TrainConfig) -> None:
-    """Check every value that can be checked without data or models.
+    """Check every value that can be checked without data or models; warn about a learning rate of another optimizer.
 
     Raises:
         ValueError: with all the problems at once, a line each.
@@ -139,10 +140,22 @@ def check_config(config: TrainConfig) -> None:
 
     check(check_int, "epochs", config.epochs, 1)
     check(check_int, "batch_size", config.batch_size, 1)
-    check(check_int, "seed", config.seed, 0)
+    check(check_int, "seed", config.seed, 0, 2**63 - 1)
     check(check_choice, "precision", config.precision, ["float32", "bfloat16"])
     if config.checkpoint_every is not None:
         check(check_int, "checkpoint_every", config.checkpoint_every, 1)
+    for name in ("source", "train_split", "eval_split"):
+        if not getattr(config.data, name):
+            problems.append(f"`data.{name}` must be a name, got {getattr(config.data, name)!r}.")
+    if config.data.train_per_class is not None:
+        check(check_int, "data.train_per_class", config.data.train_per_class, 1)
+    check(check_int, "data.crop_padding", config.data.crop_padding, 0)
+    if config.trackers:
+        from accelerate.utils import LoggerType  # costs a second: only for those who log
+
+        known = [name for name in map(str, LoggerType) if name != "all"]  # "all" is no tracker: whatever is installed
+        for tracker in config.trackers:
+            check(check_choice, "trackers", tracker, known)
     check(check_choice, "optim.name", config.optim.name, ["sgd", "adamw"])
     check(check_positive, "optim.lr", config.optim.lr)
     check(check_range, "optim.momentum", config.optim.momentum, 0, 1)
@@ -158,3 +171,9 @@ def check_config(config: TrainConfig) -> None:
             problems.append(f"`{role}.checkpoint` must be a file or a run folder, but there is no {model.checkpoint}.")
     if problems:
         raise ValueError("\n".join(problems))
+    if config.optim.name == "adamw" and config.optim.lr > 0.01:
+        # At this line, not the caller's: the command line checks before it trains, and one warning is enough.
+        warnings.warn(
+            f"`optim.lr` should be lower for `adamw`, got {config.optim.lr:g}: that is an SGD rate; 0.001 is usual for adamw.",
+            stacklevel=1,
+        )
