@@ -67,7 +67,7 @@ def test_pairs_hold_the_papers_numbers(pair, teacher):
     assert (config.epochs, config.batch_size, config.data.crop_padding, config.data.flip) == (240, 64, 4, True)
     assert [config.epochs * share for share in config.schedule.milestones] == [150, 180, 210]
     assert found["beta"] == beta
-    for method in ("gdkd", "ls-gdkd"):
+    for method in ("gdkd", "ls-gdkd", "gdkd3", "sdd-gdkd", "icd-gdkd"):
         _, found = options(name, method, teacher)
         assert (found["w_top"], found["w_rest"]) == gdkd
     if ls_kd:
@@ -97,8 +97,8 @@ def test_own_recipe_and_what_overrides_it(tmp_path):
         tmp_path,
         "student: {name: cifar_resnet8}\nmethod: {name: ce, ce_weight: 2}\noptim: {name: adamw, lr: 1e-3}\ndata: {flip: no}\n",
     )
-    config = resolve([path, "--optim.lr", "0.5"])
-    assert (config.optim.name, config.optim.lr, config.data.flip) == ("adamw", 0.5, False)
+    config = resolve([path, "--optim.lr", "0.005"])
+    assert (config.optim.name, config.optim.lr, config.data.flip) == ("adamw", 0.005, False)
     assert config.method_options == {"ce_weight": 2}
     assert config.output == "runs/mine/ce-seed0"
     assert resolve([path, "--method.ce_weight", "3"]).method_options == {"ce_weight": 3}
@@ -137,6 +137,15 @@ def test_all_problems_of_a_recipe_come_at_once(tmp_path):
     ("text", "message"),
     [
         ("student: a\nepochs: 3\nepochs: 4\n", "the key `epochs` is given twice"),
+        ("student: a\noptim: {lr: 0.1}\noptim.lr: 0.2\n", "`optim.lr` is given twice, as 0.1 and 0.2. Leave one out."),
+        ("optim.lr: 0.2\nstudent: a\noptim: {lr: 0.2}\n", "`optim.lr` is given twice"),
+        ("student: a\nstudent.name: b\n", "`student.name` is given twice, as 'a' and 'b'."),
+        ("student: a\noptim: {name: sgd}\noptim.name: adamw\n", "`optim.name` is given twice"),
+        ("student: a\nteacher: null\nteacher.name: b\n", "`teacher.name` is given twice"),
+        ("student: a\nteacher_training: {optim: {lr: 1}, optim.lr: 2}\n", "`teacher_training`: `optim.lr` is given twice"),
+        ("student: a\noptim: &x {lr: 1}\nschedule:\n  <<: *x\n", "mine.yaml: merge keys (`<<`) are not supported"),
+        ("student: a\n[a, b]: 3\n", "mine.yaml: a key must be text, got ['a', 'b']"),
+        ("student: a\noutput: 2020-13-45\n", "is not valid YAML: month must be in 1..12"),
         ("- student\n", "must hold `key: value` lines, got list."),
         ("student: [a\n", "is not valid YAML"),
         ("student: a\nmetod: kd\n", "unknown key `metod`. Did you mean `method`?"),

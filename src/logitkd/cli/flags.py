@@ -164,6 +164,8 @@ def flatten(
 ) -> dict[str, Any]:
     """Return nested recipe keys joined by dots, each one of ``known``; ``problems`` receives a message for every other.
 
+    A key can be written in several ways (``optim: adamw``, ``optim: {name: adamw}``, ``optim.name: adamw``): in one at a time.
+
     ``others`` are keys that are read elsewhere: not found here, but proposed for a key that is close.
     """
     flat: dict[str, Any] = {}
@@ -171,14 +173,19 @@ def flatten(
         key = canonical(f"{prefix}{name}", known)
         section = any(k.startswith(f"{prefix}{name}.") for k in known)
         if section and isinstance(value, Mapping):
-            flat |= flatten(value, known, problems, f"{prefix}{name}.", others)
+            found = flatten(value, known, problems, f"{prefix}{name}.", others)
         elif key in known:
-            flat[key] = value
+            found = {key: value}
         elif section:
             inside = ", ".join(k.rpartition(".")[2] for k in known if k.startswith(f"{prefix}{name}."))
             problems.append(f"`{prefix}{name}` must be a section with some of {inside}, got {value!r}.")
+            continue
         else:
             problems.append(unknown_key(f"{prefix}{name}", [*known, *others]))
+            continue
+        twice = [key for key in found if key in flat]
+        problems += [f"`{key}` is given twice, as {flat[key]!r} and {found[key]!r}. Leave one out." for key in twice]
+        flat |= found
     return flat
 
 

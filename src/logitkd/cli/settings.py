@@ -99,7 +99,7 @@ class Recipe:
             found += [f"`teacher_training`: {problem}" for problem in inside]
         elif special is not None:
             found.append(f"`teacher_training` must be a section, got {special!r}.")
-        if record.get("teacher", ...) is None:  # `teacher: null`: none
+        if record.get("teacher", ...) is None and not any(str(key).startswith("teacher.") for key in record):  # null: none
             del record["teacher"]
         self.run = _convert(flatten(record, RUN, found, others=RECIPE_KEYS), "", found)
         problems += [f"recipe {name}: {problem}" for problem in found]
