@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -55,6 +57,24 @@ def test_16_bit_pixels_are_refused_not_clipped():
         decode_images([content], place)
 
 
+def deep_png(channels: int) -> bytes:
+    """A 2x2 PNG of 16 bits a channel, which Pillow reads and does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = (b"\0" + bytes(range(4 * channels))) * 2
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bits_in_each_of_several_channels_are_refused_not_cut(channels):
+    with pytest.raises(ValueError, match=r"some/file, row 0: pixels must have at most 8 bits a channel, got \w+;16B"):
+        decode_images([deep_png(channels)], place)
+
+
 def corrupt(kind):
     content = encode(Image.fromarray(pixels(1, 32, 32)), kind)
     return {"cut": content[: len(content) // 2], "garbage": b"not an image", "empty": b""}
@@ -97,6 +117,15 @@ def test_many_images_are_decoded_once(monkeypatch):
     first = decode_images(values, place)
     monkeypatch.setattr(decode, "_decode_all", lambda *_: pytest.fail("decoded again"))
     assert torch.equal(decode_images(values, place), first)
+
+
+def test_what_another_version_decoded_is_decoded_again(monkeypatch):
+    monkeypatch.setattr(decode, "CACHE_FROM", 2)
+    values = [png(pixels(row)) for row in range(2)]
+    decode_images(values, place)
+    monkeypatch.setattr(decode, "DECODING", decode.DECODING + 1)
+    monkeypatch.setattr(decode, "_decode_all", lambda *_: torch.zeros(2, 3, 6, 5, dtype=torch.uint8))
+    assert not decode_images(values, place).any()
 
 
 @pytest.mark.parametrize("change", ["one image", "their order", "their borders"])

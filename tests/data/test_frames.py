@@ -74,6 +74,13 @@ def test_files_of_two_sets_are_noticed(parquet_folder):
         read_frames(str(parquet_folder), ("train", "test"))
 
 
+def test_a_file_that_is_there_twice_is_not_taken_for_the_missing_one(tmp_path):
+    for version in ("aa", "bb"):
+        write_parquet(tmp_path / f"train-00000-of-00002-{version}.parquet", range(3))
+    with pytest.raises(ValueError, match=r"not one whole set: train-00000-of-00002-aa.parquet, train-00000-of-00002-bb"):
+        read_frames(str(tmp_path), ("train",))
+
+
 def test_a_file_that_is_no_parquet_is_named(parquet_folder):
     (parquet_folder / "test.parquet").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"shapes/test.parquet is not a readable parquet file: "):

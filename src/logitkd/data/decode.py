@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ __all__ = ["decode_images", "decode_labels"]
 
 # Fewer images than this decode in less time than anybody notices.
 CACHE_FROM = 5000
+# To be raised when the same files come to other pixels here: what is in the cache is then not found.
+DECODING = 1
+# How Pillow names rows of 16 bits a channel that it cuts to 8 as it reads them (BMP's "BGR;16" is 16 bits a pixel).
+WIDE = re.compile(r"\w+;16[BLN]")
 
 
 def decode_images(values: Sequence[Any], place: Callable[[int], str]) -> Tensor:
@@ -40,7 +45,7 @@ def decode_images(values: Sequence[Any], place: Callable[[int], str]) -> Tensor:
     encoded = [_encoded(value, row, place) for row, value in enumerate(values)]
     if len(encoded) < CACHE_FROM:
         return _decode_all(encoded, place)
-    digest = hashlib.sha256(f"Pillow {PIL.__version__}, {len(encoded)} images".encode())
+    digest = hashlib.sha256(f"decoding {DECODING}, Pillow {PIL.__version__}, {len(encoded)} images".encode())
     for content in encoded:
         digest.update(len(content).to_bytes(8))
         digest.update(content)
@@ -81,6 +86,8 @@ def _decode(content: bytes, row: int, place: Callable[[int], str]) -> np.ndarray
         with Image.open(io.BytesIO(content)) as image:
             if image.mode.startswith(("I", "F")):  # convert() would clip them at 255 without a word
                 raise ValueError(f"pixels must have at most 8 bits a channel, got Pillow mode {image.mode}")
+            if wide := WIDE.search(str(getattr(image, "tile", ""))):
+                raise ValueError(f"pixels must have at most 8 bits a channel, got {wide[0]}")
             return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except Exception as error:  # Pillow's formats raise whatever they stumble over: OSError, SyntaxError, struct.error...
         raise ValueError(f"cannot decode the image in {place(row)}: {error}.") from error

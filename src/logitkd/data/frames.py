@@ -23,7 +23,7 @@ from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 __all__ = ["Frame", "read_frames"]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-SHARD = re.compile(r"(?P<split>.+?)(-\d+(-of-(?P<shards>\d+))?(-[0-9a-f]+)?)?")
+SHARD = re.compile(r"(?P<split>.+?)(-(?P<shard>\d+)(-of-(?P<shards>\d+))?(-[0-9a-f]+)?)?")
 IMAGE_SUFFIXES = frozenset(ImageFolder.EXTENSIONS)
 
 
@@ -118,11 +118,12 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
 
 def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
     """A download that stopped half-way must not train on half of the data."""
-    counts = {match["shards"] for path in paths if (match := SHARD.fullmatch(path.stem))}
+    matches = [match for path in paths if (match := SHARD.fullmatch(path.stem))]
+    counts = {match["shards"] for match in matches}
     if counts == {None}:
         return
-    expected = counts.pop()
-    if counts or len(paths) != int(expected or 0):
+    numbers = sorted(int(match["shard"] or 0) for match in matches)  # one twice and one missing is the right count, too
+    if len(counts) > 1 or numbers != list(range(int(counts.pop() or 0))):
         raise ValueError(
             f"the files of split `{split}` in {folder} are not one whole set: {', '.join(p.name for p in paths)}. "
             "Fetch the missing files or remove those that do not belong."
