@@ -17,6 +17,7 @@ from torch import Tensor
 __all__ = [
     "check_choice",
     "check_int",
+    "check_label_shape",
     "check_labels",
     "check_logits",
     "check_positive",
@@ -162,10 +163,7 @@ def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
         else:
             fix = "Torch indexes with int64 only: pass labels.long()."
         raise TypeError(f"`labels` must be integer class indices, got {labels.dtype}. {fix}")
-    if labels.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"`labels` must have shape {tuple(logits.shape[:-1])} (one class an example), got {tuple(labels.shape)}."
-        )
+    check_label_shape(labels, logits)
     if labels.device != logits.device:
         raise ValueError(f"`labels` must be on the logits' device {logits.device}, got {labels.device}.")
     if _reads_values(logits):
@@ -176,6 +174,16 @@ def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
                 f"`labels` must be in [0, {num_classes - 1}] (num_classes - 1), got {low if low < 0 else high}. "
                 "Leave out unlabelled examples, or give them weight 0 and any valid class."
             )
+
+
+def check_label_shape(labels: Tensor, logits: Tensor) -> None:
+    """Raise unless there is one label for each example of ``logits`` ``(..., C)``: the class axis is last."""
+    if labels.shape != logits.shape[:-1]:
+        second = labels.shape == logits.shape[:1] + logits.shape[2:]
+        hint = " The class axis must be last: pass logits.movedim(1, -1)." if second else ""
+        raise ValueError(
+            f"`labels` must have shape {tuple(logits.shape[:-1])} (one class an example), got {tuple(labels.shape)}.{hint}"
+        )
 
 
 def check_weights(weights: Tensor, shape: torch.Size) -> None:

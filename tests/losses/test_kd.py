@@ -74,3 +74,15 @@ def test_weights_give_the_weighted_mean() -> None:
     weights = torch.tensor([1.0, 0.0, 3.0], dtype=torch.float64)
     assert_value(KDLoss()(student, teacher, weights=weights), (losses[0] + 3 * losses[2]) / 4)
     assert KDLoss()(student, teacher, weights=torch.zeros(3)).item() == 0
+
+
+def test_classes_on_the_second_axis_are_noticed_by_their_labels() -> None:
+    """A loss that does not use labels still sees from them that the last axis holds no classes."""
+    logits = torch.zeros(2, 10, 8, 8)
+    with pytest.raises(ValueError, match=r"`labels` must have shape .* The class axis must be last: pass logits.movedim"):
+        KDLoss()(logits, logits, torch.zeros(2, 8, 8, dtype=torch.int64))
+    KDLoss()(logits.movedim(1, -1), logits.movedim(1, -1), torch.zeros(2, 8, 8, dtype=torch.int64))
+
+
+def test_soft_labels_are_no_concern_of_a_loss_without_labels() -> None:
+    assert KDLoss()(torch.zeros(2, 10), torch.zeros(2, 10), torch.full((2, 10), 0.1)) == 0

@@ -23,6 +23,7 @@ from logitkd.losses import (
     SDDLoss,
     Standardized,
 )
+from logitkd.reach import Signals
 from naive import assert_terms, assert_value, draw, mean, quick, seeds
 
 BASES = [
@@ -195,3 +196,9 @@ def test_a_class_in_place_of_a_loss_is_named() -> None:
 def test_one_scale_without_a_list_is_named() -> None:
     with pytest.raises(TypeError, match=r"`scales` must be a list of grid sizes, such as \(1, 2, 4\), got 2\."):
         SDDLoss(KDLoss(), 2)
+
+
+def test_signals_in_place_of_regions_are_named() -> None:
+    signals = Signals(torch.zeros(2, 10), torch.zeros(2, 21, 10))
+    with pytest.raises(TypeError, match=r"must be a tensor \(N, S, C\), got Signals. Pass the `regions` of its Signals"):
+        SDDLoss(KDLoss())(signals, signals, torch.zeros(2, dtype=torch.int64))

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from logitkd.checks import check_weights
+from logitkd.checks import check_label_shape, check_weights
 
 __all__ = ["LogitLoss", "Signal", "check_inner"]
 
@@ -74,8 +74,10 @@ class LogitLoss(nn.Module):
             ValueError: shapes, class counts or label values that do not fit.
             TypeError: logits that are not floating point, labels that are not integers.
         """
-        lead = student_logits.shape[:1] if self.reads == "regions" else student_logits.shape[:-1]
-        return self.reduce(self.example_losses(student_logits, teacher_logits, labels), weights, lead)
+        if self.reads == "logits" and isinstance(labels, Tensor) and labels.shape != student_logits.shape:  # soft labels pass
+            check_label_shape(labels, student_logits)
+        losses = self.example_losses(student_logits, teacher_logits, labels)
+        return self.reduce(losses, weights, student_logits.shape[:1] if self.reads == "regions" else student_logits.shape[:-1])
 
     def reduce(self, losses: Tensor, weights: Tensor | None, lead: torch.Size) -> Tensor:
         """Return the mean of ``losses`` ``(N,)``, or the mean weighed by ``weights`` of shape ``lead``."""

@@ -28,6 +28,10 @@ def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
 
 def check_regions(regions: Tensor, scales: tuple[int, ...], name: str) -> None:
     """Raise unless ``regions`` is ``(N, S, C)`` with one region for each cell of each scale."""
+    if not isinstance(regions, Tensor):
+        raise TypeError(
+            f"`{name}` must be a tensor (N, S, C), got {type(regions).__name__}. Pass the `regions` of its Signals."
+        )
     expected = sum(m * m for m in scales)
     if regions.ndim != 3 or regions.shape[1] != expected:
         raise ValueError(
