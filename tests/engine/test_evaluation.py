@@ -34,7 +34,13 @@ def test_agreement_with_itself(teacher_folder):
 
 
 def test_not_a_run_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"must be a run folder, but there is no .*config\.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"a run folder holds a config\.yaml, but there is no "):
+        evaluate(tmp_path)
+
+
+def test_a_folder_of_another_program(tmp_path):
+    (tmp_path / "config.yaml").write_text("name: my project\n")
+    with pytest.raises(ValueError, match="must be what a run wrote, but it has no section `run`"):
         evaluate(tmp_path)
 
 

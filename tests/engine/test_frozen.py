@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from logitkd.engine.frozen import fold_batch_norms, half_weights
+from logitkd.engine.frozen import fold_batch_norms
 from logitkd.models import build_model
 from logitkd.reach import Teacher
 
@@ -64,12 +64,3 @@ def test_what_cannot_be_folded_stays(traceable):
     before = model(images)
     assert fold_batch_norms(model) == 0
     assert torch.equal(model(images), before)
-
-
-def test_half_weights_change_nothing_under_autocast():
-    model, images = trained("cifar_resnet8"), torch.randn(4, 3, 32, 32)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        before = model(images)
-        half_weights(model)
-        assert torch.equal(model(images), before)
-    assert model.state_dict()["conv1.weight"].dtype == torch.bfloat16

@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
-from logitkd.engine.run_folder import RunFolder
+from logitkd.engine.run_folder import RunFolder, read_result, read_run
+
+RECORD = {"run": {"student": {"name": "tiny"}, "data": {}, "seed": 0}, "method": {"name": "kd"}}
 
 
 def test_output_is_a_file(tmp_path):
@@ -20,6 +23,37 @@ def test_output_holds_something_else(tmp_path):
     with pytest.raises(FileExistsError, match=r"holds thesis\.tex and no config\.yaml"), RunFolder(tmp_path):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["name: my project\n", "- a\n- b\n", "", "run: 3\nmethod: {}\n", "run: {student: {}, data: {}}\n", "a: [", "\xff\x00"],
+)
+def test_the_config_of_another_program_is_no_run(tmp_path, text):
+    """Nothing in the folder is touched, whatever its names."""
+    names = {"config.yaml": text, "draft.new": "mine", "metrics.jsonl": "{}\n", "result.json": "{}"}
+    for name, content in names.items():
+        (tmp_path / name).write_text(content, encoding="latin-1")
+    with pytest.raises(FileExistsError, match="must be a new folder or a run's folder"), RunFolder(tmp_path):
+        pass
+    assert {p.name: p.read_text(encoding="latin-1") for p in tmp_path.iterdir()} == names
+    with pytest.raises(ValueError, match="must be what a run wrote"):
+        read_run(tmp_path)
+
+
+def test_a_folder_named_checkpoint_may_be_another_programs(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "model.pt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds checkpoint/model\.pt and no config\.yaml"), RunFolder(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("text", ['{"top1": 3', "[]", '{"top1": 3}', "\xff"])
+def test_a_damaged_result(tmp_path, text):
+    assert read_result(tmp_path) is None
+    (tmp_path / "result.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"result\.json is damaged.* Delete it"):
+        read_result(tmp_path)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a file system that nobody may write, as /proc")
@@ -52,27 +86,41 @@ def test_a_dead_process_holds_no_lock(tmp_path):
 
 def test_leftovers_are_deleted(tmp_path):
     (tmp_path / "checkpoint").mkdir()
-    (tmp_path / "config.yaml.new").write_text("half")
-    (tmp_path / "checkpoint" / "state.safetensors.new").write_text("half")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(RECORD))
+    for name in ("config.yaml", "result.json", "student.safetensors", "checkpoint/state.safetensors"):
+        (tmp_path / f"{name}.new").write_text("half")
+    (tmp_path / "notes.new").write_text("mine")
     with RunFolder(tmp_path):
-        assert sorted(p.name for p in tmp_path.rglob("*")) == [".lock", "checkpoint"]
+        assert sorted(p.name for p in tmp_path.rglob("*")) == [".lock", "checkpoint", "config.yaml", "notes.new"]
 
 
 def test_differing_keys_are_named_with_both_values(tmp_path):
     with RunFolder(tmp_path) as folder:
         folder.check_same("run", {"seed": 0})
-        folder.write_config({"run": {"seed": 0, "optim": {"lr": 0.1}, "milestones": (0.5,), "quiet": True}})
-        folder.check_same("run", {"seed": 0, "optim": {"lr": 0.1}, "milestones": (0.5,), "quiet": True})
-        other = {"seed": 1, "optim": {"lr": 0.2}, "milestones": (0.5,), "quiet": False}
+        run = RECORD["run"] | {"optim": {"lr": 0.1}, "milestones": (0.5,), "quiet": True}
+        folder.write_config(RECORD | {"run": run})
+        other = run | {"seed": 1, "optim": {"lr": 0.2}, "quiet": False}
+        folder.check_same("run", other)  # nothing came of the first
+        folder.append_metrics({"epoch": 1})
+        folder.check_same("run", run)
         with pytest.raises(ValueError, match="another run") as error:
             folder.check_same("run", other, ignore=("quiet",))
     assert "optim.lr: 0.1 in the folder, 0.2 now\n  seed: 0 in the folder, 1 now" in str(error.value)
     assert "quiet" not in str(error.value)
 
 
+def test_a_block_that_was_lost_is_no_agreement(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        folder.write_config(RECORD)
+        folder.check_same("data", {"train": 400})
+        folder.append_metrics({"epoch": 1})
+        with pytest.raises(ValueError, match="must have the section `data`"):
+            folder.check_same("data", {"train": 400})
+
+
 def test_other_versions_only_warn(tmp_path):
     with RunFolder(tmp_path) as folder:
-        folder.write_config({"versions": {"torch": "2.6.0"}})
+        folder.write_config(RECORD | {"versions": {"torch": "2.6.0"}})
         with pytest.warns(UserWarning, match=r"torch: 2\.6\.0 in the folder, 2\.7\.0 now"):
             folder.warn_versions({"torch": "2.7.0"})
 

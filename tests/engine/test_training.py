@@ -1,7 +1,9 @@
 """Whole runs on the embedded digits, and everything that must be refused before one begins."""
 
 import json
+import os
 import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from logitkd import checks, methods
 from logitkd.data import DataConfig
-from logitkd.engine import Lines, ModelConfig, NonFiniteLossError, OptimConfig, train
+from logitkd.engine import Interrupted, Lines, ModelConfig, NonFiniteLossError, OptimConfig, checkpoint, train
 from logitkd.engine.checkpoint import FILE
 from logitkd.models import build_model
 
@@ -157,6 +159,28 @@ def test_tensorboard(tiny):
     assert {"lr", "train/loss", "train/top1", "train/ce", "train/kd", "eval/agreement"} <= set(reader.Tags()["scalars"])
 
 
+def test_a_tracker_shows_no_epoch_twice(tiny, monkeypatch):
+    """A run that breaks off while its second epoch is being saved does that epoch again."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from logitkd.engine import run
+
+    def save(folder, student, optimizer, progress, device):
+        if progress.epoch == 3:
+            raise RuntimeError("crash")
+        checkpoint.save_checkpoint(folder, student, optimizer, progress, device)
+
+    config = tiny(trackers=("tensorboard",))
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "save_checkpoint", save)
+        with pytest.raises(RuntimeError, match="crash"):
+            train(config)
+    folder = train(config).folder / "trackers"
+    steps = [p.step for file in folder.glob("events.*") for p in EventAccumulator(str(file)).Reload().Scalars("eval/top1")]
+    assert sorted(steps) == [1, 2, 3]
+
+
 def test_tracker_that_is_not_installed(tiny):
     with pytest.raises(ValueError, match="`trackers` must be installed, but comet_ml is not"):
         train(tiny(trackers=("comet_ml",)))
@@ -231,6 +255,101 @@ def test_other_configuration_is_refused(tiny):
     with pytest.raises(ValueError, match=r"temperature: 4\.0 in the folder, 2\.0 now"):
         train(tiny(epochs=1, method_options={"temperature": 2.0}))
     assert train(tiny(epochs=1, method_options={"temperature": 4.0})).resumed_finished  # spelled out, yet the same
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"method": "sdd-kd"}, TypeError),  # found when the region model is built
+        ({"optim": OptimConfig(lr=1e18)}, NonFiniteLossError),  # found after some steps
+        ({"data": DataConfig(crop_padding=100, flip=False)}, ValueError),
+    ],
+)
+def test_a_start_that_failed_leaves_the_folder_free(tiny, change, error):
+    with pytest.raises(error):
+        train(tiny(epochs=1, **change))
+    config = tiny(epochs=1)
+    record = yaml.safe_load((train(config).folder / "config.yaml").read_text())
+    assert record["run"]["method"] == record["method"]["name"] == "kd"
+    assert record["run"]["optim"]["lr"] == 0.05
+    with pytest.raises(ValueError, match="another run"):
+        train(tiny(epochs=1, seed=1))
+
+
+def test_a_finished_run_with_another_teacher_is_refused(tiny, teacher_folder, tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    path.write_bytes((teacher_folder / "student.safetensors").read_bytes())
+    config = tiny(teacher=ModelConfig("cifar_resnet8", str(path)), epochs=1)
+    train(config)
+    assert train(config).resumed_finished
+    save_file(build_model("cifar_resnet8", 10).state_dict(), path)
+    with pytest.raises(ValueError, match="under `teacher`:\n  weights: "):
+        train(config)
+
+
+def test_a_finished_run_on_other_data_is_refused(tiny):
+    config = tiny(epochs=1)
+    path = train(config).folder / "config.yaml"
+    record = yaml.safe_load(path.read_text())
+    record["data"]["fingerprint"] = "0" * 32
+    path.write_text(yaml.safe_dump(record))
+    with pytest.raises(ValueError, match="under `data`:\n  fingerprint: 0000"):
+        train(config)
+
+
+def test_a_finished_run_whose_student_is_gone_writes_it_again(tiny, capsys):
+    config = tiny(epochs=1)
+    first = train(config)
+    path = first.folder / "student.safetensors"
+    before = path.read_bytes()
+    path.unlink()
+    again = train(config)
+    assert not again.resumed_finished
+    assert path.read_bytes() == before
+    assert again.metrics == first.metrics
+    assert "but no student.safetensors: going on from its checkpoint" in capsys.readouterr().err
+
+
+class LastSignal(Lines):
+    """Sends SIGTERM when the last epoch is evaluated and saved."""
+
+    def epoch(self, line):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_at_the_very_end_is_obeyed(tiny):
+    """The run is finished, but a series of runs must not go on with the next."""
+    config = tiny(epochs=1)
+    with pytest.raises(Interrupted) as stopped:
+        train(config, display=LastSignal())
+    assert stopped.value.code == 143
+    assert train(config).resumed_finished
+
+
+def test_the_best_epoch_is_the_first_of_equals(tiny):
+    result = train(tiny(student=ModelConfig("tiny_net:flat_net"), optim=OptimConfig(lr=1e-30)))
+    assert len({line["eval"]["top1"] for line in lines(result.folder)}) == 1
+    assert result.best["epoch"] == 1
+
+
+@pytest.mark.parametrize("method", ["kd", "ce"])
+def test_student_and_teacher_on_one_body(tiny, method):
+    """With cross-entropy too, where the teacher is only compared with: it is frozen all the same."""
+    network = ModelConfig("tiny_net:on_one_body")
+    with pytest.raises(ValueError, match="student and teacher must not share tensors, got 2 shared"):
+        train(tiny(student=network, teacher=network, method=method))
+
+
+def test_a_last_batch_of_one_image(tiny):
+    """400 images: a batch norm may have one value a channel there, and fails after a whole epoch."""
+    with pytest.raises(ValueError, match=r"got 21 with 400 training images\. Try 22"):
+        train(tiny(batch_size=21))
+    train(tiny(batch_size=21, student=ModelConfig("tiny_net:flat_net"), epochs=1))
+
+
+def test_bfloat16_with_a_teacher_that_computes_its_head_in_float32(tiny):
+    result = train(tiny(teacher=ModelConfig("tiny_net:Float32Head"), precision="bfloat16", epochs=1))
+    assert result.top1 > 5
 
 
 class Crash(Lines):

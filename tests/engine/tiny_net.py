@@ -1,5 +1,6 @@
 """A user's own network, named in configurations as ``tiny_net:TinyNet``."""
 
+import functools
 import os
 import signal
 
@@ -23,6 +24,35 @@ class TinyNet(nn.Sequential):
             nn.Dropout(0.1),
             nn.Linear(32, num_classes),
         )
+
+
+def flat_net(num_classes):
+    """A network without batch norms, for images of 8x8 pixels."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+
+
+@functools.cache  # and not at import, where it would draw from the stream that is to give a student its weights
+def body():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def on_one_body(num_classes):
+    """A network that shares its body with every other one built here."""
+    return nn.Sequential(body(), nn.Linear(8, num_classes))
+
+
+class Float32Head(nn.Module):
+    """Leaves autocast for its last layer."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward(self, images):
+        features = self.body(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.fc(features.float())
 
 
 class SignallingNet(TinyNet):

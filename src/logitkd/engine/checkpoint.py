@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from logitkd.engine.files import ASIDE, write_atomic
+from logitkd.engine.files import write_atomic
 
-__all__ = ["Progress", "checkpoint_bytes", "clean_leftovers", "load_checkpoint", "save_checkpoint", "student_bytes"]
+__all__ = ["FILE", "Progress", "checkpoint_bytes", "load_checkpoint", "save_checkpoint", "student_bytes"]
 
 FILE = "state.safetensors"
 FORMAT = "logitkd-checkpoint-1"
@@ -106,12 +106,6 @@ def save_checkpoint(
     content = save(_detached(tensors), metadata=metadata)
     folder.mkdir(exist_ok=True)
     write_atomic(folder / FILE, content)
-
-
-def clean_leftovers(folder: Path) -> None:
-    """Delete files that a killed process was writing."""
-    for path in folder.glob(f"*{ASIDE}"):
-        path.unlink()
 
 
 def load_checkpoint(

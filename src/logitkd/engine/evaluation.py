@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
 from logitkd.data import DeviceLoader, load_images
 from logitkd.data.config import DataConfig
 from logitkd.engine.accelerator import resolve_device
 from logitkd.engine.config import ModelConfig
+from logitkd.engine.run_folder import read_run
 from logitkd.models import build_model, parameter_count
 from logitkd.reach import Teacher
 from logitkd.tasks.classification import evaluate_classifier, predict
@@ -26,7 +26,6 @@ def evaluate(
     teacher: nn.Module | ModelConfig | str | Path | None = None,
     batch_size: int = 256,
     device: str = "auto",
-    seed: int | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of ``model`` on the evaluation split of ``data``, in float32.
 
@@ -36,8 +35,6 @@ def evaluate(
         teacher: the network to measure the agreement with; a run folder there means that run's student.
         batch_size: images at a time; changes nothing but memory and speed.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        seed: of the run; with ``train_per_class`` it decides the subset that the normalisation is computed from.
-            By default the run folder's, else 0.
 
     Returns:
         ``top1``, ``top5``, ``agreement`` (percent), ``loss`` (nats), ``calibration_error`` (in [0, 1]), ``images``,
@@ -45,16 +42,14 @@ def evaluate(
 
     Raises:
         FileNotFoundError: the path is not a run folder.
-        ValueError: ``data`` is missing, or a network does not fit its classes.
+        ValueError: ``data`` is missing, a network does not fit its classes, or the folder's ``config.yaml`` is no run's.
     """
     where = resolve_device(device)
     if isinstance(model, (str, Path)):
-        run = _run_block(Path(model))
-        data = data or DataConfig(**_tuples(run["data"]))
-        seed = run["seed"] if seed is None else seed
+        data = data or DataConfig(**_tuples(read_run(Path(model))["run"]["data"]))
     if data is None:
         raise ValueError("`data` must be given unless `model` is a run folder.")
-    images = load_images(data, seed=seed or 0)
+    images = load_images(data)  # the seed chooses training images only
     classes = len(images.classes)
     loader = DeviceLoader(images.eval, batch_size=batch_size, device=where, mean=images.mean, std=images.std)
     network = _network(model, classes).to(where)
@@ -75,17 +70,8 @@ def _network(model: nn.Module | ModelConfig | str | Path, classes: int) -> nn.Mo
     if isinstance(model, nn.Module):
         return model
     if isinstance(model, (str, Path)):
-        model = ModelConfig(_run_block(Path(model))["student"]["name"], checkpoint=str(model))
+        model = ModelConfig(read_run(Path(model))["run"]["student"]["name"], checkpoint=str(model))
     return build_model(model.name, classes, checkpoint=model.checkpoint)
-
-
-def _run_block(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"`model` must be a run folder, but there is no {path}. For a network by name give its name and checkpoint."
-        )
-    return yaml.safe_load(path.read_text())["run"]
 
 
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:

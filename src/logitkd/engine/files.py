@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["ASIDE", "sync_folder", "write_atomic", "writing"]
 
-ASIDE = ".new"  # what a file is called while it is being written; whoever finds one may delete it
+ASIDE = ".new"  # added to the name of a file of ours while it is being written
 
 
 @contextmanager

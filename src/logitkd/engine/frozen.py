@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["fold_batch_norms", "half_weights"]
+__all__ = ["fold_batch_norms"]
 
 
 def fold_batch_norms(model: nn.Module) -> int:
@@ -40,13 +39,3 @@ def fold_batch_norms(model: nn.Module) -> int:
         model.set_submodule(node.target, nn.Identity())
         folded += 1
     return folded
-
-
-def half_weights(model: nn.Module) -> None:
-    """Hold the weights of convolutions and linear layers in bfloat16, in place.
-
-    Autocast rounds them to it at every step anyway, so under autocast the outputs do not change.
-    """
-    for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            module.to(torch.bfloat16)

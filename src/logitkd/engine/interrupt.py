@@ -11,7 +11,10 @@ __all__ = ["Interrupted", "StopSignals"]
 
 
 class Interrupted(SystemExit):
-    """The run was asked to stop and wrote a checkpoint; its code is 128 + the signal's number (130, 143)."""
+    """The run was asked to stop and wrote a checkpoint (at its very end, its result).
+
+    Its code is 128 + the signal's number: 130, 143.
+    """
 
 
 class StopSignals:

@@ -14,16 +14,17 @@ from torch import nn
 
 from logitkd.data import Batch, DeviceLoader, load_images
 from logitkd.engine.checkpoint import Progress, checkpoint_bytes, load_checkpoint, save_checkpoint, student_bytes
-from logitkd.engine.config import ModelConfig, TrainConfig
+from logitkd.engine.config import TrainConfig
 from logitkd.engine.display import Display
+from logitkd.engine.inputs import build_models, check_last_batch, input_record
 from logitkd.engine.interrupt import Interrupted, StopSignals
 from logitkd.engine.optim import build_schedule, set_epoch
-from logitkd.engine.record import commit, model_record, versions
+from logitkd.engine.record import commit, versions
 from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.steplog import StepLog
 from logitkd.engine.stepper import StepError, Stepper
 from logitkd.methods import Method
-from logitkd.models import build_model, parameter_count
+from logitkd.models import parameter_count
 from logitkd.reach import Teacher
 from logitkd.tasks.classification import Stopped, evaluate_classifier, predict
 
@@ -62,16 +63,18 @@ class Run:
         self.data = load_images(config.data, seed=config.seed)
         self.num_classes = len(self.data.classes)
         method.check_classes(self.num_classes)
-        torch.manual_seed(config.seed)  # right before the student, so that every method starts from the same weights
-        self.student = self._model(config.student)
-        teacher = None if config.teacher is None else self._model(config.teacher)
-        record = record | self._facts(teacher)
-        for block in ("data", "student", "teacher"):
-            folder.check_same(block, record[block])
-        if folder.config() is None:
-            folder.write_config(record)
-        else:
-            folder.warn_versions(record["versions"])
+        student, teacher = build_models(config, self.num_classes)
+        check_last_batch(student, len(self.data.train), config.batch_size)
+        inputs = input_record(config, self.data, student, teacher)
+        for block, now in inputs.items():
+            folder.check_same(block, now)
+        self.student = self._place(student)
+        teacher = None if teacher is None else self._place(teacher)
+        now = versions()
+        if folder.begun():
+            folder.warn_versions(now)
+        else:  # new, or left by a start that failed
+            folder.write_config({**record, **inputs, "versions": now, "commit": commit()})
 
         self.loader, self.eval_loader = self._loader(train=True), self._loader(train=False)
         self.teacher_predictions = None if teacher is None else self._predict(teacher)
@@ -83,8 +86,8 @@ class Run:
         self.progress = self._resume()
         self.sitting = (time.perf_counter(), self._done())
 
-    def _model(self, config: ModelConfig) -> nn.Module:
-        model = build_model(config.name, self.num_classes, checkpoint=config.checkpoint).to(self.device)
+    def _place(self, model: nn.Module) -> nn.Module:
+        model = model.to(self.device)
         return model.to(memory_format=torch.channels_last) if self.config.channels_last else model
 
     def _loader(self, *, train: bool) -> DeviceLoader:
@@ -101,16 +104,6 @@ class Run:
             flip=config.data.flip,
             **common,
         )
-
-    def _facts(self, teacher: nn.Module | None) -> dict[str, Any]:
-        data = self.data
-        return {
-            "data": {"fingerprint": data.fingerprint, "train": len(data.train), "eval": len(data.eval)},
-            "student": model_record(self.student, weights=self.config.student.checkpoint is not None),
-            "teacher": {} if teacher is None else model_record(teacher, weights=True),
-            "versions": versions(),
-            "commit": commit(),
-        }
 
     def _predict(self, teacher: nn.Module) -> torch.Tensor:
         plain = Teacher(teacher, num_classes=self.num_classes)
@@ -163,6 +156,10 @@ class Run:
             "seed": config.seed,
         }
         self.folder.write_result(student_bytes(self.student), result)
+        if self.stops.received is not None:  # too late to stop this run, but what comes after it was to stop as well
+            number = signal.Signals(self.stops.received)
+            self.display.note(f"{number.name}: the run was at its end and is finished, in {self.folder.path}.")
+            raise Interrupted(128 + number)
         return result
 
     def _train_epoch(self, lr: float) -> None:
@@ -247,9 +244,9 @@ class Run:
         progress.metrics_size = self.folder.append_metrics(line)
         progress.last = line
         progress.epoch, progress.step, progress.epoch_seconds, progress.sums = progress.epoch + 1, 0, 0.0, {}
-        if config.trackers:
-            self.accelerator.log(_flat(line), step=line["epoch"])
         self._save()
+        if config.trackers:  # after the checkpoint: killed in between, a tracker lacks an epoch but never shows one twice
+            self.accelerator.log(_flat(line), step=line["epoch"])
         self.display.epoch(line | {"eta": self._eta()})
         if self.stops.received is not None and progress.epoch <= config.epochs:
             self._leave()

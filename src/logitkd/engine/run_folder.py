@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from logitkd.engine.checkpoint import clean_leftovers
+from logitkd.engine.checkpoint import FILE as STATE
 from logitkd.engine.files import ASIDE, write_atomic, writing
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "read_result", "read_run"]
 
 CONFIG, METRICS, RESULT, STUDENT, CHECKPOINT, LOCK = (
     "config.yaml",
@@ -60,6 +60,51 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return what ``config.yaml`` of a run folder says; its blocks ``run`` and ``method`` are there.
+
+    Raises:
+        FileNotFoundError: there is no ``config.yaml``.
+        ValueError: it was not written by a run.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        raise FileNotFoundError(f"a run folder holds a {CONFIG}, but there is no {path}. Give another folder.")
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{path} must be what a run wrote, but it cannot be read: {error}.") from error
+    run, method = (record.get(key) if isinstance(record, dict) else None for key in ("run", "method"))
+    blocks = {"run": run, "method": method}
+    for key in ("student", "data"):
+        blocks[f"run.{key}"] = run.get(key) if isinstance(run, dict) else None
+    missing = [key for key, block in blocks.items() if not isinstance(block, dict)]
+    if missing:
+        raise ValueError(f"{path} must be what a run wrote, but it has no section `{missing[0]}`.")
+    return record
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return the result of the finished run in ``folder``; ``None`` where there is none.
+
+    Raises:
+        ValueError: ``result.json`` is damaged.
+    """
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    keys = {"top1", "metrics", "best", "seconds", "parameters"}
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Delete it and run the same command again.") from error
+    if not isinstance(result, dict) or not keys <= result.keys():
+        raise ValueError(
+            f"{path} is damaged: it must hold {', '.join(sorted(keys))}. Delete it and run the same command again."
+        )
+    return result
+
+
 class RunFolder:
     """An open run folder, locked against a second process; use it in a ``with`` statement.
 
@@ -81,13 +126,7 @@ class RunFolder:
         blocked = next((p for p in [path, *path.parents] if p.exists() and not p.is_dir()), None)
         if blocked is not None:
             raise NotADirectoryError(f"`output` must be a folder, but {blocked} is a file. Give another path.")
-        if path.exists() and not (path / CONFIG).exists():
-            foreign = [p.name for p in path.iterdir() if p.name not in (LOCK, CHECKPOINT, CONFIG + ASIDE)]
-            if foreign:
-                raise FileExistsError(
-                    f"`output` must be a new folder or a run's folder, but {path} holds {min(foreign)} "
-                    f"and no {CONFIG}. Give another path."
-                )
+        self._refuse_foreign()  # before the first file of ours is written or deleted
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = (path / LOCK).open("a+")
@@ -106,22 +145,49 @@ class RunFolder:
         self._lock.truncate()
         self._lock.write(f"{os.getpid()}\n")
         self._lock.flush()
-        for folder in (path, self.checkpoint):
-            clean_leftovers(folder)
+        for written in (path / CONFIG, path / RESULT, self.student, self.checkpoint / STATE):
+            written.with_name(written.name + ASIDE).unlink(missing_ok=True)  # a killed process was writing it
         return self
+
+    def _refuse_foreign(self) -> None:
+        """Raise ``FileExistsError`` where the folder holds something and is no run's."""
+        path = self.path
+        if not path.exists():
+            return
+        if (path / CONFIG).exists():
+            try:
+                read_run(path)
+            except ValueError as error:
+                raise FileExistsError(
+                    f"`output` must be a new folder or a run's folder, but {error} Give another path."
+                ) from error
+            return
+        foreign = [p.name for p in path.iterdir() if p.name not in (LOCK, CHECKPOINT, CONFIG + ASIDE)]
+        if self.checkpoint.exists():
+            inside = self.checkpoint.iterdir() if self.checkpoint.is_dir() else [self.checkpoint]
+            foreign += [f"{CHECKPOINT}/{p.name}" for p in inside if p.name not in (STATE, STATE + ASIDE)]
+        if foreign:
+            raise FileExistsError(
+                f"`output` must be a new folder or a run's folder, but {path} holds {min(foreign)} "
+                f"and no {CONFIG}. Give another path."
+            )
 
     def __exit__(self, *error: object) -> None:
         self._lock.close()
 
     def result(self) -> dict[str, Any] | None:
         """Return the finished run's result; ``None`` while it is unfinished."""
-        path = self.path / RESULT
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_result(self.path)
+
+    def begun(self) -> bool:
+        """Whether the run got anywhere: where it did not, a corrected one may take its place."""
+        if any(path.exists() for path in (self.checkpoint / STATE, self.student, self.path / RESULT)):
+            return True
+        return self.metrics.exists() and b"\n" in self.metrics.read_bytes()
 
     def config(self) -> dict[str, Any] | None:
         """Return what ``config.yaml`` holds; ``None`` in a new folder."""
-        path = self.path / CONFIG
-        return yaml.safe_load(path.read_text()) if path.exists() else None
+        return read_run(self.path) if (self.path / CONFIG).exists() else None
 
     def write_config(self, record: dict[str, Any]) -> None:
         """Write ``config.yaml``."""
@@ -131,12 +197,19 @@ class RunFolder:
     def check_same(self, key: str, now: dict[str, Any], ignore: tuple[str, ...] = ()) -> None:
         """Compare block ``key`` of ``config.yaml`` with the present run's, except its entries named in ``ignore``.
 
+        A run that never got anywhere has nothing to be the same as.
+
         Raises:
-            ValueError: they differ; every differing key is named with both values.
+            ValueError: they differ; every differing key is named with both values. Or the block is missing.
         """
-        before = (self.config() or {}).get(key)
-        if before is None:
+        if not self.begun():
             return
+        before = (self.config() or {}).get(key)
+        if not isinstance(before, dict):
+            raise ValueError(
+                f"{self.path / CONFIG} must have the section `{key}` of the run that began here, and has none: it was lost or "
+                "changed by hand. Give another `output`, or delete the folder to start again."
+            )
         present = json.loads(json.dumps(now))
         lines = differences(*({k: v for k, v in record.items() if k not in ignore} for record in (before, present)))
         if lines:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from logitkd.data import Batch
 from logitkd.engine.config import TrainConfig
-from logitkd.engine.frozen import fold_batch_norms, half_weights
+from logitkd.engine.frozen import fold_batch_norms
 from logitkd.engine.optim import build_optimizer
 from logitkd.methods import Method
 from logitkd.reach import Teacher, check_not_shared
@@ -44,8 +44,9 @@ class StepError(ValueError):
 class Stepper:
     """Trains ``student`` in place, a batch a call.
 
-    In bfloat16 the frozen teacher, changed in place, runs with folded batch norms and bfloat16 weights; the student
-    keeps float32 weights and computes under autocast. In float32 nothing is approximated.
+    In bfloat16 both networks keep float32 weights and compute under autocast, and the frozen teacher's batch norms are
+    folded, in place. In float32 nothing is rearranged; what a float32 product is, torch's settings say (on a GPU they let
+    convolutions round their inputs to TF32).
 
     Args:
         config: its optimizer, precision and memory format are used.
@@ -69,11 +70,11 @@ class Stepper:
         self.clip_grad = config.optim.clip_grad
         self.objective = method.objective()
         self.teacher: Teacher | None = None
-        if teacher is not None and method.signal != "none":
+        if teacher is not None:
             check_not_shared(student, teacher)
+        if teacher is not None and method.signal != "none":
             if config.precision == "bfloat16":
                 fold_batch_norms(teacher)
-                half_weights(teacher)
             self.teacher = Teacher(teacher, num_classes=num_classes, scales=method.scales)
         if config.channels_last:
             for model in (student, teacher):

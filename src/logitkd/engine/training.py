@@ -13,6 +13,7 @@ from logitkd import checks, methods
 from logitkd.engine.accelerator import open_accelerator, resolve_device
 from logitkd.engine.config import TrainConfig, check_config, default_folder
 from logitkd.engine.display import Display, make_display
+from logitkd.engine.inputs import check_finished
 from logitkd.engine.run import Run
 from logitkd.engine.run_folder import RunFolder
 from logitkd.methods import Method
@@ -63,7 +64,8 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
         ValueError: the configuration is wrong (all problems at once), or the folder belongs to another run.
         OSError: the folder cannot be used, or a checkpoint could not be written.
         NonFiniteLossError: a term of the loss became NaN or infinite.
-        Interrupted: a ``SystemExit`` with code 130 or 143: SIGINT or SIGTERM came, and a checkpoint is written.
+        Interrupted: a ``SystemExit`` with code 130 or 143: SIGINT or SIGTERM came, and a checkpoint, or if
+            it was at its end the result, is written.
     """
     check_config(config)
     method = methods.get(config.method).replace(**config.method_options)
@@ -76,11 +78,15 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
         folder.check_same("run", record["run"], ignore=PRESENTATION)
         folder.check_same("method", record["method"])
         result = folder.result()
+        if result is not None and not folder.student.exists():
+            show.note(f"{path} holds this run's result but no {folder.student.name}: going on from its checkpoint.")
+            result = None
         finished = result is not None
         if result is None:
             with open_accelerator(config, path) as accelerator, _debugging(config.debug):
                 result = Run(config, method, folder, accelerator, show, record).complete()
         else:
+            check_finished(config, folder)
             show.note(f"{path} holds this run, finished: nothing to train.")
     return RunResult(
         folder=path,

@@ -1,0 +1,59 @@
+"""What goes into a run - data, student, teacher - and how a run folder recognises it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from logitkd.data import ImageData, load_images
+from logitkd.engine.config import TrainConfig
+from logitkd.engine.record import model_record
+from logitkd.engine.run_folder import RunFolder
+from logitkd.models import build_model
+
+__all__ = ["build_models", "check_finished", "check_last_batch", "input_record"]
+
+
+def build_models(config: TrainConfig, num_classes: int) -> tuple[nn.Module, nn.Module | None]:
+    """Return student and teacher, on the CPU; random weights depend on the seed alone."""
+    torch.manual_seed(config.seed)  # right before the student, so that every method starts from the same weights
+    student = build_model(config.student.name, num_classes, checkpoint=config.student.checkpoint)
+    teacher = config.teacher
+    return student, None if teacher is None else build_model(teacher.name, num_classes, checkpoint=teacher.checkpoint)
+
+
+def input_record(config: TrainConfig, data: ImageData, student: nn.Module, teacher: nn.Module | None) -> dict[str, Any]:
+    """Return the blocks ``data``, ``student`` and ``teacher`` of ``config.yaml``."""
+    return {
+        "data": {"fingerprint": data.fingerprint, "train": len(data.train), "eval": len(data.eval)},
+        "student": model_record(student, weights=config.student.checkpoint is not None),
+        "teacher": {} if teacher is None else model_record(teacher, weights=True),
+    }
+
+
+def check_finished(config: TrainConfig, folder: RunFolder) -> None:
+    """Check that the finished run in ``folder`` saw the data and the weights that the configuration means now.
+
+    Raises:
+        ValueError: it saw others; what differs is named.
+    """
+    data = load_images(config.data, seed=config.seed)
+    for block, now in input_record(config, data, *build_models(config, len(data.classes))).items():
+        folder.check_same(block, now)
+
+
+def check_last_batch(student: nn.Module, images: int, batch_size: int) -> None:
+    """Refuse an epoch that ends in a batch of one image, which has no variance for a batch norm to divide by.
+
+    Raises:
+        ValueError: it does, and the student has batch norms.
+    """
+    if images % batch_size == 1 and any(isinstance(module, _BatchNorm) for module in student.modules()):
+        other = next((size for size in range(batch_size + 1, images + 1) if images % size != 1), 1)
+        raise ValueError(
+            "`batch_size` must not leave one image for an epoch's last batch, as the student has batch norms, got "
+            f"{batch_size} with {images} training images. Try {other}."
+        )
