@@ -90,6 +90,14 @@ def test_stop_leaves_the_mode_as_it_was():
     assert not model.modes
 
 
+def test_each_module_keeps_its_own_mode():
+    """A batch norm that the user froze in eval mode stays so."""
+    model = nn.Sequential(nn.BatchNorm1d(3).eval(), nn.Dropout(0.5))
+    model[0].running_mean += 1
+    evaluate_classifier(model, batches(torch.randn(9, 3), torch.zeros(9).long(), 3), 3, CPU)
+    assert [module.training for module in model.modules()] == [True, False, True]
+
+
 def test_predictions_follow_the_split_whatever_the_order():
     logits = torch.randn(20, 4)
     order = torch.randperm(20)

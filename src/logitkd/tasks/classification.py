@@ -25,7 +25,6 @@ class Learner(nn.Module):
     Args:
         student: the user's classifier, unedited; it stays reachable as it is.
         scales: the regions a method reads, coarse first; none for methods on whole-image logits.
-        nested: whether each scale's regions are read from the previous one's.
     """
 
     def __init__(self, student: nn.Module, scales: tuple[int, ...] | None = None) -> None:
@@ -58,7 +57,7 @@ def evaluate_classifier(
     teacher_predictions: Tensor | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Return the metrics of ``model`` over ``batches``, in evaluation mode; its mode is restored.
+    """Return the metrics of ``model`` over ``batches``, in evaluation mode; each module's own mode is restored.
 
     Numbers stay on the device until the end. Accuracies are in percent, over all images alike.
 
@@ -86,7 +85,7 @@ def evaluate_classifier(
     loss = torch.zeros((), dtype=torch.float64, device=device)
     agreed = torch.zeros((), dtype=torch.long, device=device)
     count = 0
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]  # a part may be kept in eval mode on purpose
     model.eval()
     try:
         for batch in batches:
@@ -101,7 +100,8 @@ def evaluate_classifier(
                 agreed += (logits.argmax(dim=1) == teacher_predictions[batch.index]).sum()
             count += batch.labels.shape[0]
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
     metrics = {"loss": loss.item() / count}
     for name, metric in accuracies.items():
         metrics[name] = 100 * round(metric.compute().item() * count) / count  # undo the rounding to float32
