@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from docstring_parser import parse
 
 from logitkd import methods, recipes
@@ -19,6 +17,7 @@ from logitkd.cli.flags import Setting, UsageError, convert, nest, settings_of, s
 from logitkd.cli.settings import TRAIN_FLAGS, resolve
 from logitkd.data.config import DataConfig
 from logitkd.engine.config import ModelConfig
+from logitkd.engine.run_folder import read_result, read_run
 
 __all__ = ["page", "run"]
 
@@ -108,11 +107,10 @@ def _whence(teacher: ModelConfig) -> str:
     if teacher.checkpoint is None:
         return ""
     folder = Path(teacher.checkpoint)
-    if not (folder / "result.json").exists():
+    result = read_result(folder)
+    if result is None:
         return f" from {folder}"
-    result = json.loads((folder / "result.json").read_text())
-    source = yaml.safe_load((folder / "config.yaml").read_text())["run"]["data"]["source"]
-    return f" from {folder}, top-1 {result['top1']:.2f} on {source}"
+    return f" from {folder}, top-1 {result['top1']:.2f} on {read_run(folder)['run']['data']['source']}"
 
 
 METRICS = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
@@ -160,12 +158,12 @@ def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[Mod
     flags = nest(EvalFlags, {"teacher.name": "", **values})
     teacher = flags.teacher if flags.teacher.name or flags.teacher.checkpoint else None
     changed = {key.removeprefix("data."): value for key, value in values.items() if key.startswith("data.")}
-    if (path / "config.yaml").exists():
-        was = yaml.safe_load((path / "config.yaml").read_text())["run"]
+    was = _run_of(path, problems)
+    if was is not None:
         data = replace(DataConfig(**was["data"]), **changed)
         model = ModelConfig(flags.model or was["student"]["name"], target)
-        if teacher is None and was["teacher"] is not None:
-            teacher = ModelConfig(**was["teacher"])
+        if teacher is None and was.get("teacher") is not None:
+            teacher = _recorded_teacher(target, ModelConfig(**was["teacher"]))
     else:
         data, model = DataConfig(**changed), ModelConfig(flags.model or "", target)
         if not path.exists():
@@ -175,14 +173,37 @@ def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[Mod
         if "source" not in changed:
             problems.append(f"`--data.source` must be given, as {target} is no run folder that would know its data.")
     if teacher is not None and not teacher.name:
-        record = Path(teacher.checkpoint or "") / "config.yaml"
-        if record.exists():
-            teacher = replace(teacher, name=yaml.safe_load(record.read_text())["run"]["student"]["name"])
+        record = _run_of(Path(teacher.checkpoint or ""), problems)
+        if record is not None:
+            teacher = replace(teacher, name=record["student"]["name"])
         else:
             problems.append("`--teacher NAME` must be given: its checkpoint is no run folder that would know its network.")
     if teacher is not None and teacher.checkpoint is not None and not Path(teacher.checkpoint).exists():
         problems.append(f"the teacher's checkpoint {teacher.checkpoint} is not there. Give it with `--teacher.checkpoint`.")
     return model, data, teacher
+
+
+def _run_of(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    """Return the block ``run`` of a run folder, ``None`` for anything else; ``problems`` receives a foreign config.yaml."""
+    try:
+        return read_run(path)["run"]
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        problems.append(str(error))
+        return None
+
+
+def _recorded_teacher(target: str, teacher: ModelConfig) -> ModelConfig | None:
+    """Return the teacher that a run folder names, or ``None``, and say so, where its weights are gone."""
+    if teacher.checkpoint is None or Path(teacher.checkpoint).exists():
+        return teacher
+    print(
+        f"{target}: no agreement, as its teacher's checkpoint {teacher.checkpoint} is not there. Say where it is with"
+        " `--teacher.checkpoint PATH`.",
+        file=sys.stderr,
+    )
+    return None
 
 
 def _demo(arguments: list[str]) -> None:

@@ -1,0 +1,71 @@
+"""``logitkd eval`` on run folders that are not as a run left them."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from logitkd.cli import main
+from logitkd.data import DataConfig
+from logitkd.engine import ModelConfig, TrainConfig, train
+
+DIGITS = DataConfig(crop_padding=1, flip=False, train_per_class=5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A finished run with a teacher."""
+    home = tmp_path_factory.mktemp("runs")
+    config = TrainConfig(
+        ModelConfig("cifar_resnet8"), method="ce", data=DIGITS, epochs=1, output=str(home / "teacher"), quiet=True
+    )
+    train(config)
+    teacher = ModelConfig("cifar_resnet8", str(home / "teacher"))
+    student = TrainConfig(
+        ModelConfig("cifar_resnet8"), teacher=teacher, data=DIGITS, epochs=1, seed=1, output=str(home / "kd"), quiet=True,
+        method_options={"warmup_epochs": 0},
+    )  # fmt: skip
+    train(student)
+    return home / "kd"
+
+
+def test_eval_measures_agreement_with_the_recorded_teacher(folder, capsys):
+    assert main(["eval", str(folder), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-3] != "-"
+
+
+def test_eval_without_the_recorded_teacher(folder, capsys):
+    """The student can be measured all the same."""
+    teacher = folder.parent / "teacher"
+    teacher.rename(folder.parent / "moved")
+    try:
+        assert main(["eval", str(folder), "--device", "cpu"]) == 0
+    finally:
+        (folder.parent / "moved").rename(teacher)
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].split()[-3] == "-"
+    assert f"no agreement, as its teacher's checkpoint {teacher} is not there" in said.err
+    assert main(["eval", str(folder), "--teacher.checkpoint", "gone"]) == 2  # asked for: then it must be there
+
+
+@pytest.mark.parametrize("text", ["name: my project\n", "- a\n", "a: ["])
+def test_eval_of_another_programs_folder(tmp_path, capsys, text):
+    (tmp_path / "config.yaml").write_text(text)
+    assert main(["eval", str(tmp_path)]) == 2
+    assert "config.yaml must be what a run wrote" in capsys.readouterr().err
+    (tmp_path / "x.safetensors").touch()
+    words = ["eval", str(tmp_path / "x.safetensors"), "--model", "cifar_resnet8", "--data.source", "digits"]
+    assert main([*words, "--teacher.checkpoint", str(tmp_path)]) == 2
+    assert "config.yaml must be what a run wrote" in capsys.readouterr().err
+
+
+def test_a_teacher_whose_result_is_damaged(folder, tmp_path, capsys):
+    teacher = tmp_path / "teacher"
+    teacher.mkdir()
+    for name in ("config.yaml", "student.safetensors"):
+        (teacher / name).write_bytes((folder.parent / "teacher" / name).read_bytes())
+    (teacher / "result.json").write_text('{"top1": 3')
+    words = ["train", "--student", "cifar_resnet8", "--teacher", "cifar_resnet8", "--teacher.checkpoint", str(teacher)]
+    assert main([*words, "--data.source", "digits", "--output", str(tmp_path / "run")]) == 1
+    assert f"{Path(teacher) / 'result.json'} is damaged" in capsys.readouterr().err
+    assert yaml.safe_load((teacher / "config.yaml").read_text())["run"]["epochs"] == 1
