@@ -7,6 +7,15 @@ import pytest
 from logitkd.engine.interrupt import StopSignals
 
 
+@pytest.fixture
+def _python_handles_sigint():
+    """Also where the tests were started with SIGINT ignored, as in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_python_handles_sigint")
 def test_first_is_noted_second_acts():
     with StopSignals() as stops:
         assert stops.received is None
