@@ -140,7 +140,7 @@ def test_all_problems_of_a_recipe_come_at_once(tmp_path):
         ("student: a\noptim: {lr: 0.1}\noptim.lr: 0.2\n", "`optim.lr` is given twice, as 0.1 and 0.2. Leave one out."),
         ("optim.lr: 0.2\nstudent: a\noptim: {lr: 0.2}\n", "`optim.lr` is given twice"),
         ("student: a\nstudent.name: b\n", "`student.name` is given twice, as 'a' and 'b'."),
-        ("student: a\noptim: {name: sgd}\noptim.name: adamw\n", "`optim.name` is given twice"),
+        ("student: a\noptim: {name: adamw}\noptim.name: sgd\n", "`optim.name` is given twice"),
         ("student: a\nteacher: null\nteacher.name: b\n", "`teacher.name` is given twice"),
         ("student: a\nteacher_training: {optim: {lr: 1}, optim.lr: 2}\n", "`teacher_training`: `optim.lr` is given twice"),
         ("student: a\noptim: &x {lr: 1}\nschedule:\n  <<: *x\n", "mine.yaml: merge keys (`<<`) are not supported"),

@@ -54,9 +54,20 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
-        ("train", ["--method.OPTION VALUE", "--optim.lr", "--role {student,teacher}", "examples a step", "default: 240"]),
+        (
+            "train",
+            [
+                "--method.OPTION VALUE",
+                "--optim.lr",
+                "--role {student,teacher}",
+                "--quiet [{true,false}]",
+                "--data.flip [{true,false}]",
+                "examples a step",
+                "default: 240",
+            ],
+        ),
         ("eval", ["--model", "--data.source", "--teacher.checkpoint"]),
-        ("demo", ["--seed", "--epochs"]),
+        ("demo", ["--seed", "--epochs", "--quiet [{true,false}]"]),
         ("list", ["logitkd list METHOD", "logitkd list recipes"]),
     ],
 )
@@ -123,6 +134,12 @@ def test_run_errors_leave_with_1_and_a_traceback_only_when_asked(capsys, monkeyp
     monkeypatch.setenv("LOGITKD_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError):
         main(words)
+
+
+def test_an_sgd_rate_for_adamw_is_pointed_out_once(capsys):
+    words = "train digits --method ce --optim adamw --epochs 1 --data.train_per_class 1 --device cpu --quiet"
+    assert main(words.split()) == 0
+    assert capsys.readouterr().err.count("warning: `optim.lr` should be lower for `adamw`, got 0.05") == 1
 
 
 def test_a_reader_that_leaves_early_is_no_error():

@@ -41,6 +41,11 @@ def test_a_switch_takes_a_value_or_none():
     base = ["--student", "cifar_resnet8", "--method", "ce"]
     assert resolve([*base, "--quiet", "--debug", "false"]).quiet
     assert not resolve([*base, "--data.flip=false"]).data.flip
+    assert not resolve([*base, "--data.flip", "false", "--quiet", "false"]).data.flip
+    alone = resolve([*base, "--channels_last", "--data.flip", "--debug"])
+    assert alone.channels_last
+    assert alone.data.flip
+    assert alone.debug
     assert resolve(["--quiet", "digits", "--method", "ce"]).student.name == "cifar_resnet8"  # not the switch's value
 
 

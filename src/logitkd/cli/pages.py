@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
@@ -50,6 +50,7 @@ name from `logitkd list recipes` or a YAML file of one's own; its keys are the f
   logitkd train cifar100/resnet32x4-resnet8x4 --method gdkd --method.top_k 3 --seed 1 --data.source ../cifar100
   logitkd train --student resnet18 --teacher resnet50 --teacher.checkpoint t.safetensors --data.source photos/
 
+A flag with [{true,false}] may stand alone: `--quiet` is `--quiet true`, and `--data.flip false` turns flipping off.
 --method.OPTION VALUE sets a hyper-parameter of the method; `logitkd list METHOD` shows which it has. In a recipe:
 `method: {name: gdkd, top_k: 3}`.
 """
@@ -87,6 +88,7 @@ def flags_page(settings: Mapping[str, Setting]) -> str:
         if title not in groups:
             groups[title] = parser.add_argument_group(f"{title}: {setting.section.rstrip('.')}")
         flag = "--" + setting.key.removesuffix(".name")
-        groups[title].add_argument(flag, type=setting.type, default=setting.default, help=setting.help)
+        alone: dict[str, Any] = {"nargs": "?"} if setting.type is bool else {}  # a switch's value may be left out
+        groups[title].add_argument(flag, type=setting.type, default=setting.default, help=setting.help, **alone)
     page = parser.format_help()
     return page[page.index("flags:") :]

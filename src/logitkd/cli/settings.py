@@ -10,6 +10,7 @@ import fnmatch
 import functools
 import re
 import shlex
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -270,7 +271,8 @@ def _check_values(config: TrainConfig) -> list[str]:
 
     problems: list[str] = []
     try:
-        check_config(config)
+        with warnings.catch_warnings(action="ignore"):  # `train` gives them
+            check_config(config)
     except ValueError as error:
         problems += str(error).splitlines()
     try:

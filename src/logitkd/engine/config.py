@@ -172,8 +172,7 @@ def check_config(config: TrainConfig) -> None:
     if problems:
         raise ValueError("\n".join(problems))
     if config.optim.name == "adamw" and config.optim.lr > 0.01:
-        # At this line, not the caller's: the command line checks before it trains, and one warning is enough.
         warnings.warn(
             f"`optim.lr` should be lower for `adamw`, got {config.optim.lr:g}: that is an SGD rate; 0.001 is usual for adamw.",
-            stacklevel=1,
+            stacklevel=3,
         )
