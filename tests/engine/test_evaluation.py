@@ -40,7 +40,7 @@ def test_not_a_run_folder(tmp_path):
 
 def test_a_folder_of_another_program(tmp_path):
     (tmp_path / "config.yaml").write_text("name: my project\n")
-    with pytest.raises(ValueError, match="must be what a run wrote, but it has no section `run`"):
+    with pytest.raises(ValueError, match="must be what a run wrote, but it has no `run`"):
         evaluate(tmp_path)
 
 

@@ -8,7 +8,11 @@ import yaml
 
 from logitkd.engine.run_folder import RunFolder, read_result, read_run
 
-RECORD = {"run": {"student": {"name": "tiny"}, "data": {}, "seed": 0}, "method": {"name": "kd"}}
+RECORD = {
+    "run": {"student": {"name": "tiny"}, "data": {"source": "digits"}, "seed": 0},
+    "method": {"name": "kd"},
+    "versions": {"logitkd": "0.1"},
+}
 
 
 def test_output_is_a_file(tmp_path):
@@ -27,7 +31,15 @@ def test_output_holds_something_else(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["name: my project\n", "- a\n- b\n", "", "run: 3\nmethod: {}\n", "run: {student: {}, data: {}}\n", "a: [", "\xff\x00"],
+    [
+        "name: my project\n",
+        "- a\n- b\n",
+        "",
+        "run: 3\nmethod: {}\n",
+        "run: {student: {name: a}, data: {source: b}}\nmethod: {}\n",
+        "a: [",
+        "\xff\x00",
+    ],
 )
 def test_the_config_of_another_program_is_no_run(tmp_path, text):
     """Nothing in the folder is touched, whatever its names."""
@@ -120,9 +132,9 @@ def test_a_block_that_was_lost_is_no_agreement(tmp_path):
 
 def test_other_versions_only_warn(tmp_path):
     with RunFolder(tmp_path) as folder:
-        folder.write_config(RECORD | {"versions": {"torch": "2.6.0"}})
+        folder.write_config(RECORD | {"versions": {"logitkd": "0.1", "torch": "2.6.0"}})
         with pytest.warns(UserWarning, match=r"torch: 2\.6\.0 in the folder, 2\.7\.0 now"):
-            folder.warn_versions({"torch": "2.7.0"})
+            folder.warn_versions({"logitkd": "0.1", "torch": "2.7.0"})
 
 
 def test_no_space(tmp_path):

@@ -30,6 +30,17 @@ CONFIG, METRICS, RESULT, STUDENT, CHECKPOINT, LOCK = (
     ".lock",
 )
 
+# What a config.yaml must have to be a run's: enough to tell it from any other program's, and what its readers rely on.
+SECTIONS = {
+    "run": dict,
+    "run.student": dict,
+    "run.student.name": str,
+    "run.data": dict,
+    "run.data.source": str,
+    "method": dict,
+    "versions.logitkd": str,
+}
+
 
 def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested keys joined by dots.
@@ -61,7 +72,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Return what ``config.yaml`` of a run folder says; its blocks ``run`` and ``method`` are there.
+    """Return what ``config.yaml`` of a run folder says; its blocks ``run``, ``method`` and ``versions`` are there.
 
     Raises:
         FileNotFoundError: there is no ``config.yaml``.
@@ -74,13 +85,12 @@ def read_run(folder: Path) -> dict[str, Any]:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{path} must be what a run wrote, but it cannot be read: {error}.") from error
-    run, method = (record.get(key) if isinstance(record, dict) else None for key in ("run", "method"))
-    blocks = {"run": run, "method": method}
-    for key in ("student", "data"):
-        blocks[f"run.{key}"] = run.get(key) if isinstance(run, dict) else None
-    missing = [key for key, block in blocks.items() if not isinstance(block, dict)]
-    if missing:
-        raise ValueError(f"{path} must be what a run wrote, but it has no section `{missing[0]}`.")
+    for key, kind in SECTIONS.items():
+        found = record
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if not isinstance(found, kind):
+            raise ValueError(f"{path} must be what a run wrote, but it has no `{key}`.")
     return record
 
 
