@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``logitkd``; by default the process's own.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if os.getcwd() not in sys.path:  # as `python -m logitkd` has it: one's own `module:callable` lies where one works
+        sys.path.insert(0, os.getcwd())
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]

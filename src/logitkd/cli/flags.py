@@ -232,9 +232,16 @@ def convert(setting: Setting, value: Any, written: str = "") -> Any:
 def read_value(text: Any) -> Any:
     """Return text as the YAML value it spells, for options whose class checks its own types.
 
+    Python's spellings of a list and of nothing are read too, as ``logitkd list METHOD`` shows defaults in them.
+
     >>> read_value("3"), read_value("1e-3"), read_value("[1, 2]"), read_value("best")
     (3, 0.001, (1, 2), 'best')
+    >>> read_value("(1, 2)"), read_value("None"), read_value("none")
+    ((1, 2), None, 'none')
     """
+    if isinstance(text, str):
+        bare = text.strip()
+        text = "null" if bare == "None" else f"[{bare[1:-1]}]" if bare[:1] + bare[-1:] == "()" else text
     value = _parse(Any, text) if isinstance(text, str) else text
     return tuple(value) if isinstance(value, list) else value
 
