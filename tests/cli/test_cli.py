@@ -190,3 +190,13 @@ def test_a_stopped_run_says_how_to_go_on(empty_folder):
     assert process.returncode == 130, errors
     assert "Run the same command again to go on." in errors
     assert "Traceback" not in errors
+
+
+def test_ones_own_module_is_found_where_one_works(empty_folder):
+    """The console script does not put the working folder on the path, as ``python -m`` does; ``-P`` is like it."""
+    (empty_folder / "mynet.py").write_text(
+        "from torch import nn\n\n\ndef net(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))\n"
+    )
+    words = ["train", "digits", "--student", "mynet:net", "--method", "ce", "--epochs", "1"]
+    done = subprocess.run([sys.executable, "-P", "-m", "logitkd", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

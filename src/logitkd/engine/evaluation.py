@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from logitkd.data import DeviceLoader, load_images
 from logitkd.data.config import DataConfig
 from logitkd.engine.accelerator import resolve_device
 from logitkd.engine.config import ModelConfig
+from logitkd.engine.inputs import load_network
 from logitkd.engine.run_folder import read_run
-from logitkd.models import build_model, parameter_count
+from logitkd.models import parameter_count
 from logitkd.reach import Teacher
 from logitkd.tasks.classification import evaluate_classifier, predict
 
@@ -52,10 +54,10 @@ def evaluate(
     images = load_images(data)  # the seed chooses training images only
     classes = len(images.classes)
     loader = DeviceLoader(images.eval, batch_size=batch_size, device=where, mean=images.mean, std=images.std)
-    network = _network(model, classes).to(where)
+    network = _network(model, images.classes).to(where)
     predictions = None
     if teacher is not None:
-        frozen = Teacher(_network(teacher, classes).to(where), num_classes=classes)
+        frozen = Teacher(_network(teacher, images.classes).to(where), num_classes=classes)
         predictions = predict(lambda batch: frozen(batch).logits, loader.epoch(1), len(images.eval), where)
     metrics = evaluate_classifier(network, loader.epoch(1), classes, where, teacher_predictions=predictions)
     return {
@@ -66,12 +68,12 @@ def evaluate(
     }
 
 
-def _network(model: nn.Module | ModelConfig | str | Path, classes: int) -> nn.Module:
+def _network(model: nn.Module | ModelConfig | str | Path, classes: Sequence[str]) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
     if isinstance(model, (str, Path)):
         model = ModelConfig(read_run(Path(model))["run"]["student"]["name"], checkpoint=str(model))
-    return build_model(model.name, classes, checkpoint=model.checkpoint)
+    return load_network(model, classes)
 
 
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,26 +11,49 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from logitkd.data import ImageData, load_images
-from logitkd.engine.config import TrainConfig
+from logitkd.engine.config import ModelConfig, TrainConfig
 from logitkd.engine.record import model_record
-from logitkd.engine.run_folder import RunFolder
+from logitkd.engine.run_folder import CONFIG, RunFolder, read_run
 from logitkd.models import build_model
 
-__all__ = ["build_models", "check_finished", "check_last_batch", "input_record"]
+__all__ = ["build_models", "check_finished", "check_last_batch", "input_record", "load_network"]
 
 
-def build_models(config: TrainConfig, num_classes: int) -> tuple[nn.Module, nn.Module | None]:
+def load_network(config: ModelConfig, classes: Sequence[str]) -> nn.Module:
+    """Return a network for the data's ``classes``, on the CPU.
+
+    Raises:
+        ValueError: its checkpoint is a run folder whose data had other classes, or the same in another order: its outputs
+            would be read as the wrong classes.
+    """
+    folder = Path(config.checkpoint or "")
+    if config.checkpoint and (folder / CONFIG).is_file():
+        learnt = read_run(folder).get("data", {}).get("classes", list(classes))
+        if learnt != list(classes):
+            shown = ", ".join(str(name) for name in learnt[:5]), ", ".join(str(name) for name in classes[:5])
+            raise ValueError(
+                f"`checkpoint` must have been trained on the data's classes, in their order, got {folder}, trained on "
+                f"{len(learnt)} classes ({shown[0]} ...) where the data have {len(classes)} ({shown[1]} ...)."
+            )
+    return build_model(config.name, len(classes), checkpoint=config.checkpoint)
+
+
+def build_models(config: TrainConfig, classes: Sequence[str]) -> tuple[nn.Module, nn.Module | None]:
     """Return student and teacher, on the CPU; random weights depend on the seed alone."""
     torch.manual_seed(config.seed)  # right before the student, so that every method starts from the same weights
-    student = build_model(config.student.name, num_classes, checkpoint=config.student.checkpoint)
-    teacher = config.teacher
-    return student, None if teacher is None else build_model(teacher.name, num_classes, checkpoint=teacher.checkpoint)
+    student = load_network(config.student, classes)
+    return student, None if config.teacher is None else load_network(config.teacher, classes)
 
 
 def input_record(config: TrainConfig, data: ImageData, student: nn.Module, teacher: nn.Module | None) -> dict[str, Any]:
     """Return the blocks ``data``, ``student`` and ``teacher`` of ``config.yaml``."""
     return {
-        "data": {"fingerprint": data.fingerprint, "train": len(data.train), "eval": len(data.eval)},
+        "data": {
+            "fingerprint": data.fingerprint,
+            "train": len(data.train),
+            "eval": len(data.eval),
+            "classes": list(data.classes),
+        },
         "student": model_record(student, weights=config.student.checkpoint is not None),
         "teacher": {} if teacher is None else model_record(teacher, weights=True),
     }
@@ -41,7 +66,7 @@ def check_finished(config: TrainConfig, folder: RunFolder) -> None:
         ValueError: it saw others; what differs is named.
     """
     data = load_images(config.data, seed=config.seed)
-    for block, now in input_record(config, data, *build_models(config, len(data.classes))).items():
+    for block, now in input_record(config, data, *build_models(config, data.classes)).items():
         folder.check_same(block, now)
 
 

@@ -63,7 +63,7 @@ class Run:
         self.data = load_images(config.data, seed=config.seed)
         self.num_classes = len(self.data.classes)
         method.check_classes(self.num_classes)
-        student, teacher = build_models(config, self.num_classes)
+        student, teacher = build_models(config, self.data.classes)
         check_last_batch(student, len(self.data.train), config.batch_size)
         inputs = input_record(config, self.data, student, teacher)
         for block, now in inputs.items():
