@@ -176,3 +176,14 @@ def test_rows_of_the_hub_are_not_decoded():
     assert [value["bytes"] for value in frame.read("img")] == [b"not an image", png(pixels(1))]
     assert frame.read("label") == [1, 0]
     assert frame.place(1) == "the hub's owner/name, split `train`, row 1"
+
+
+def test_image_folder_class_without_any_image(tmp_path):
+    folder = write_image_folder(tmp_path, SIX)
+    for split in ("train", "test"):
+        (folder / split / "cat").mkdir()
+        (folder / split / ".cache").mkdir()
+    with pytest.raises(ValueError, match=r"class folders must hold images, got none for cat in "):
+        read_frames(str(folder), ("train", "test"))
+    (folder / "test" / "cat" / "1.png").write_bytes(png(pixels(0)))
+    read_frames(str(folder), ("train", "test"))  # a class that is only evaluated is for load_images to refuse

@@ -140,10 +140,24 @@ def _image_folder_frames(folder: Path, splits: Sequence[str]) -> list[Frame]:
             raise ValueError(f"{misplaced} is not in a class folder: images belong at {folder / split}/CLASS/NAME.")
         if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in (folder / split).glob("*/*")):
             raise ValueError(f"split `{split}` of {folder} is empty: no images at {folder / split}/CLASS/NAME.")
+    _check_class_folders(folder, splits)
     patterns = {split: f"{glob.escape(str(folder / split))}/*/*" for split in splits}
     # Streaming yields the paths as they are; otherwise a copy of the listing would stay in the user's cache.
     loaded = load_dataset("imagefolder", data_files=patterns, drop_labels=False, drop_metadata=True, streaming=True)
     return [_image_folder_frame(folder, split, loaded[split]) for split in splits]
+
+
+def _check_class_folders(folder: Path, splits: Sequence[str]) -> None:
+    """Refuse a class without any image: it would be left out, and the numbers of the classes after it would shift."""
+    found: dict[str, bool] = {}
+    for split in splits:
+        for path in (folder / split).iterdir():
+            if path.is_dir() and not path.name.startswith("."):
+                images = any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+                found[path.name] = found.get(path.name, False) or images
+    empty = sorted(name for name, images in found.items() if not images)
+    if empty:
+        raise ValueError(f"class folders must hold images, got none for {', '.join(empty)} in {folder}. Fill or remove them.")
 
 
 def _image_folder_frame(folder: Path, split: str, rows: Any) -> Frame:
