@@ -1,7 +1,8 @@
 """Reaching into a model without editing it: what one forward pass can yield beyond its logits, and the frozen teacher."""
 
+from logitkd.reach.modes import eval_mode
 from logitkd.reach.regions import RegionModel, pool_cells
 from logitkd.reach.signals import Signals
 from logitkd.reach.teacher import Teacher, check_not_shared
 
-__all__ = ["RegionModel", "Signals", "Teacher", "check_not_shared", "pool_cells"]
+__all__ = ["RegionModel", "Signals", "Teacher", "check_not_shared", "eval_mode", "pool_cells"]

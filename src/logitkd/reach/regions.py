@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from logitkd.reach.modes import eval_mode
 from logitkd.reach.signals import Signals, check_logits
 
 __all__ = ["RegionModel", "pool_cells"]
@@ -135,7 +136,6 @@ class RegionModel(nn.Module):
         """
         model: Any = self.model
         images = images[:2]
-        modes = [(module, module.training) for module in model.modules()]
         device = images.device.type
         # Older torch would keep a weight that autocast casts here, without gradient, for the training step that follows.
         autocast = torch.autocast(
@@ -144,21 +144,16 @@ class RegionModel(nn.Module):
             enabled=torch.is_autocast_enabled(device),
             cache_enabled=False,
         )
-        try:
-            model.eval()
-            with autocast:
-                logits = check_logits(model(images), "model")
-                features = model.forward_features(images)
-                if not isinstance(features, Tensor):
-                    raise TypeError(f"`forward_features` must return one tensor, got {type(features).__name__}.")
-                grid, prefix = self._grid(features, images)
-                with self._find_head_norms():
-                    headed = model.forward_head(features)
-                own_prefix = features[:, :prefix] if prefix else None
-                pooled = self._head(pool_cells(grid, (1,)), prefix, own_prefix)[:, 0]
-        finally:
-            for module, training in modes:
-                module.training = training
+        with eval_mode(model), autocast:
+            logits = check_logits(model(images), "model")
+            features = model.forward_features(images)
+            if not isinstance(features, Tensor):
+                raise TypeError(f"`forward_features` must return one tensor, got {type(features).__name__}.")
+            grid, prefix = self._grid(features, images)
+            with self._find_head_norms():
+                headed = model.forward_head(features)
+            own_prefix = features[:, :prefix] if prefix else None
+            pooled = self._head(pool_cells(grid, (1,)), prefix, own_prefix)[:, 0]
         name = type(model).__name__
         if not logits.isfinite().all():
             raise ValueError(f"region logits need finite logits, got NaN or infinity from {name}: check its weights.")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from logitkd.data import Batch
-from logitkd.reach import RegionModel, Signals
+from logitkd.reach import RegionModel, Signals, eval_mode
 
 __all__ = ["Learner", "Stopped", "evaluate_classifier", "predict"]
 
@@ -85,9 +85,7 @@ def evaluate_classifier(
     loss = torch.zeros((), dtype=torch.float64, device=device)
     agreed = torch.zeros((), dtype=torch.long, device=device)
     count = 0
-    modes = [(module, module.training) for module in model.modules()]  # a part may be kept in eval mode on purpose
-    model.eval()
-    try:
+    with eval_mode(model):
         for batch in batches:
             if stop():
                 raise Stopped
@@ -99,9 +97,6 @@ def evaluate_classifier(
             if teacher_predictions is not None:
                 agreed += (logits.argmax(dim=1) == teacher_predictions[batch.index]).sum()
             count += batch.labels.shape[0]
-    finally:
-        for module, training in modes:
-            module.training = training
     metrics = {"loss": loss.item() / count}
     for name, metric in accuracies.items():
         metrics[name] = 100 * round(metric.compute().item() * count) / count  # undo the rounding to float32
