@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from logitkd.reach.modes import eval_mode
-from logitkd.reach.signals import Signals, check_logits
+from logitkd.reach.signals import Signals, agree, check_logits, gap
 
 __all__ = ["RegionModel", "pool_cells"]
 
@@ -157,14 +157,14 @@ class RegionModel(nn.Module):
         name = type(model).__name__
         if not logits.isfinite().all():
             raise ValueError(f"region logits need finite logits, got NaN or infinity from {name}: check its weights.")
-        if not _close(headed, logits):
+        if not agree(headed, logits):
             raise ValueError(
                 f"region logits need `forward_head(forward_features(x))` to be the model's own logits; {name}'s differ by"
-                f" {_gap(headed, logits)}: its `forward` does more than these two."
+                f" {gap(headed, logits)}: its `forward` does more than these two."
             )
-        if not _close(pooled, logits):
+        if not agree(pooled, logits):
             raise ValueError(
-                f"region logits need a head that averages the last map; {name}'s logits change by {_gap(pooled, logits)}"
+                f"region logits need a head that averages the last map; {name}'s logits change by {gap(pooled, logits)}"
                 f" when the map {tuple(features.shape)} is replaced by its mean. Build it with `global_pool='avg'`"
                 " (timm), or choose a method that reads plain logits."
             )
@@ -242,17 +242,3 @@ def _frozen_statistics(norms: list[nn.Module]) -> Iterator[None]:
     finally:
         for norm in tracking:
             norm.track_running_stats = True
-
-
-def _gap(value: Tensor, target: Tensor) -> str:
-    if value.shape != target.shape:
-        return f"their shape, {tuple(value.shape)} against {tuple(target.shape)}"
-    return f"{(value - target).abs().max().item():.3g} (logits up to {target.abs().max().item():.3g})"
-
-
-def _close(value: Tensor, target: Tensor) -> bool:
-    """Whether two logits agree but for rounding; the bounds leave room for TF32 and half precision."""
-    if value.shape != target.shape:
-        return False
-    bound = 0.1 if target.dtype in (torch.float16, torch.bfloat16) else 1e-3
-    return bool((value - target).abs().max() <= bound * target.abs().max())

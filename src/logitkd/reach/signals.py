@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Signals", "check_logits"]
+__all__ = ["Signals", "agree", "check_logits", "gap"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +59,18 @@ def check_logits(output: object, who: str, num_classes: int | None = None) -> Te
             f"the {who} must have {num_classes} classes, as the data, got {output.shape[1]}: it was trained for other classes."
         )
     return output
+
+
+def agree(value: Tensor, target: Tensor) -> bool:
+    """Whether two logits agree but for rounding; the bounds leave room for TF32 and half precision."""
+    if value.shape != target.shape:
+        return False
+    bound = 0.1 if target.dtype in (torch.float16, torch.bfloat16) else 1e-3
+    return bool((value - target).abs().max() <= bound * target.abs().max())
+
+
+def gap(value: Tensor, target: Tensor) -> str:
+    """Say how far two logits are apart."""
+    if value.shape != target.shape:
+        return f"their shape, {tuple(value.shape)} against {tuple(target.shape)}"
+    return f"{(value - target).abs().max().item():.3g} (logits up to {target.abs().max().item():.3g})"

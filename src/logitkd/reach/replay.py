@@ -1,0 +1,444 @@
+"""Running a model from the middle, without editing it: the parts before a cut are skipped, the model's own code does the rest.
+
+Stepping stones (Block-KD) enter the frozen teacher behind one of its blocks; the region logits of any classifier (SDD, iCD)
+enter it behind its feature extractor. Both need "the rest of the model" as a function, for any ``nn.Module``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from logitkd.checks import suggest
+from logitkd.reach.modes import eval_mode
+from logitkd.reach.signals import agree, check_logits, gap
+
+__all__ = ["Call", "Replay", "call_model", "first_tensor", "plain", "trace"]
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a submodule during a forward pass.
+
+    Args:
+        number: its place in the order in which calls began.
+        path: the module's path in the model.
+        module: the module.
+        parent: the call inside which it was made; ``None`` directly in the model's own forward.
+        inputs: its first positional argument.
+        output: what it returned; ``None`` before it has.
+    """
+
+    number: int
+    path: str
+    module: nn.Module
+    parent: Call | None
+    inputs: Any = None
+    output: Any = None
+
+    def within(self) -> Iterator[Call]:
+        """Yield the calls around this one, the innermost first."""
+        call = self.parent
+        while call is not None:
+            yield call
+            call = call.parent
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """Return the first tensor in ``value`` (a tensor, or any nest of tuples, lists, dicts and model outputs)."""
+    return next((leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)), None)
+
+
+@torch.no_grad()
+def trace(model: nn.Module, images: Tensor) -> tuple[list[Call], Any]:
+    """Return every call of a submodule in one forward pass, in eval mode, in the order they began, and the model's output.
+
+    Raises:
+        TypeError: ``model`` cannot be called with images alone.
+    """
+    calls: list[Call] = []
+    open_calls: list[Call] = []
+
+    def before(path: str) -> Any:
+        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            parent = open_calls[-1] if open_calls else None
+            call = Call(len(calls), path, module, parent, arguments[0] if arguments else None)
+            calls.append(call)
+            open_calls.append(call)
+
+        return hook
+
+    def after(module: nn.Module, arguments: Any, output: Any) -> None:
+        open_calls.pop().output = output
+
+    handles = []
+    for path, module in model.named_modules():
+        if path:
+            handles += [module.register_forward_pre_hook(before(path)), module.register_forward_hook(after)]
+    try:
+        with eval_mode(model):
+            output = call_model(model, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls, output
+
+
+def call_model(model: nn.Module, images: Tensor) -> Any:
+    """Return ``model(images)``; say what to do where the model wants other arguments.
+
+    Raises:
+        TypeError: it does.
+    """
+    try:
+        return model(images)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise TypeError(
+            f"{type(model).__name__} must be callable with a batch of images alone, `model(images)`, but: {error}. Wrap it in a"
+            " module whose `forward(images)` passes the other arguments."
+        ) from error
+
+
+class _Leaf(NamedTuple):
+    """What stands for a tensor that a skipped call returned."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+    constant: Tensor | None  # the tensor itself, where images do not change it
+
+    def placeholder(self, before: int, now: int, dense: bool) -> Tensor:
+        """Return the constant, or zeros of the shape with ``now`` examples in place of ``before``."""
+        if self.constant is not None:
+            return self.constant
+        shape = (now, *self.shape[1:]) if self.shape[:1] == (before,) else tuple(self.shape)
+        if dense:
+            return torch.zeros(shape, dtype=self.dtype, device=self.device)
+        return torch.zeros((), dtype=self.dtype, device=self.device).expand(shape)  # takes no memory
+
+
+@dataclass(eq=False)
+class _Tape:
+    """What the switches of one model share: what the pass in progress is for, and what they note in it."""
+
+    mode: Literal["off", "record", "replay"] = "off"
+    inside: int = 0  # depth of running parts: calls inside them are not the frontier's
+    counts: dict[int, int] = field(default_factory=dict)  # switch -> calls begun in this pass
+    batch: int = 0  # record: examples
+    outputs: dict[int, tuple[list[Any], Any]] = field(default_factory=dict)  # position -> leaves and structure
+    captured: dict[int, Tensor] = field(default_factory=dict)  # position of a cut -> its output
+    start: int = 0  # replay: the position that gets the value
+    into: bool = False  # replay: the value is that call's input, not its output
+    value: Tensor | None = None
+    entered: bool = False  # replay: the value has been taken
+
+
+class _Switch:
+    """Stands in a module's ``forward``: passes calls through, unless a replay skips them."""
+
+    def __init__(self, owner: Replay, module: nn.Module, positions: list[int]) -> None:
+        self.owner, self.forward, self.positions = owner, module.forward, positions
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        tape = self.owner.tape
+        if tape.mode == "off" or tape.inside:
+            return self.forward(*arguments, **keywords)
+        number = tape.counts.get(id(self), 0)
+        tape.counts[id(self)] = number + 1
+        # Calls beyond those of the first pass (a part that runs in training only) just run.
+        position = self.positions[number] if number < len(self.positions) else None
+        if tape.mode == "replay" and position is not None and position <= tape.start:
+            if position < tape.start:
+                return self.owner._stand_in(position)
+            tape.entered = True
+            if not tape.into:
+                return self.owner._stand_in(position, tape.value)
+            arguments = (tape.value, *arguments[1:])
+        tape.inside += 1
+        try:
+            output = self.forward(*arguments, **keywords)
+        finally:
+            tape.inside -= 1
+        if tape.mode == "record":
+            self.owner._note(position, output, self)
+        return output
+
+
+class Replay:
+    """Runs ``model`` whole, then again from any of its cuts on; what lies before the cut is not computed again.
+
+    A cut is a submodule, given by its path. While attached, the parts of the model that a pass can skip (the cuts, and what
+    runs beside them outside the modules that contain a cut) hold a switch in place of their ``forward``; the model's
+    outputs, parameters and ``state_dict`` are as before, and :meth:`close` takes the switches out. In a replayed pass the
+    parts before the cut return placeholders of the right shape, the cut returns the given value, and the model's own code
+    goes on from there. What that code does outside any module before the cut runs on the placeholders, and is not used.
+
+    Of the skipped parts only what the images do not change (masks, position tables) is kept; ``check`` proves that
+    nothing else of them is read behind a cut.
+
+    Args:
+        model: any module that is called with one batch, ``model(images)``.
+        paths: the cuts, in the order in which they run.
+        images: an example batch ``(N, ...)``, N at least 2, on the model's device.
+        what: what a path is called in messages.
+
+    Raises:
+        ValueError: no such path, a module that runs never or more than once (tied or shared blocks), cuts in the wrong
+            order or one inside another. The message names the path.
+        TypeError: ``model`` cannot be called with images alone.
+    """
+
+    def __init__(self, model: nn.Module, paths: Sequence[str], images: Tensor, what: str = "cut") -> None:
+        self.model = model
+        self.name = type(plain(model)).__name__
+        self.paths, self.what = tuple(paths), what
+        modules = [self._find(path) for path in self.paths]
+        calls, _ = trace(plain(model), images)
+        cuts = [self._only_call(path, module, calls) for path, module in zip(self.paths, modules, strict=True)]
+        self._check_order(cuts)
+        around = {id(call) for cut in cuts for call in cut.within()}
+        frontier = [call for call in calls if id(call) not in around and (call.parent is None or id(call.parent) in around)]
+        self.positions = tuple(frontier.index(cut) for cut in cuts)
+        self.shapes = tuple(self._shape(path, cut.output) for path, cut in zip(self.paths, cuts, strict=True))
+        self.tape = _Tape()
+        self._constants: set[tuple[int, int]] | None = set()  # (position, leaf): what images do not change; found by `check`
+        self._dense = False
+        self._switches: list[tuple[nn.Module, _Switch]] = []
+        places: dict[nn.Module, list[int]] = {}
+        for position, call in enumerate(frontier):
+            places.setdefault(call.module, []).append(position)
+        for module, positions in places.items():
+            switch = _Switch(self, module, positions)
+            module.forward = switch
+            self._switches.append((module, switch))
+
+    def close(self) -> None:
+        """Take the switches out: the model is as it was."""
+        for module, switch in self._switches:
+            if vars(module).get("forward") is switch:
+                restored = switch.forward
+                del module.forward
+                if isinstance(restored, _Switch):  # another replay of the same model, attached before this one
+                    module.forward = restored
+        self._switches = []
+
+    def run(self, images: Tensor) -> tuple[Any, list[Tensor]]:
+        """Return what ``model(images)`` returns, and the output of each cut (its first tensor).
+
+        Raises:
+            ValueError: a cut was not reached, or its output has another shape than in the example.
+        """
+        with self._pass(_Tape("record", batch=len(images))):
+            output = call_model(self.model, images)
+            captured = self.tape.captured
+        outputs = []
+        for path, position, shape in zip(self.paths, self.positions, self.shapes, strict=True):
+            if position not in captured:
+                raise ValueError(f"{self.what} `{path}` of {self.name} must run in every pass, but did not in this one.")
+            now = tuple(captured[position].shape[1:])
+            if now != shape:
+                raise ValueError(
+                    f"{self.what} `{path}` of {self.name} must put out one shape, got (N, {_sizes(now)}) after"
+                    f" (N, {_sizes(shape)}): give images of one size."
+                )
+            outputs.append(captured[position])
+        return output, outputs
+
+    def resume(self, cut: int, value: Tensor, images: Tensor, *, into: bool = False) -> Any:
+        """Return the model's output with ``value`` in place of the output of a cut, or of its input.
+
+        Args:
+            cut: number of the cut in ``paths``.
+            value: what goes on from there, ``(M, ...)``; M may differ from the N of the last ``run``.
+            images: those of the last ``run``; only their shape is used.
+            into: give ``value`` to the cut as its first argument, instead of skipping it.
+
+        Raises:
+            RuntimeError: ``run`` has not come before.
+            ValueError: the model did not come by the cut.
+        """
+        if not self.tape.outputs:
+            raise RuntimeError("`resume` goes on from the last `run`: call `run(images)` first.")
+        before = self.tape
+        tape = _Tape("replay", batch=before.batch, outputs=before.outputs, start=self.positions[cut], into=into, value=value)
+        nothing = _Leaf(images.shape, images.dtype, images.device, None).placeholder(before.batch, len(value), dense=False)
+        with self._pass(tape):
+            output = self.model(nothing)
+        if not tape.entered:
+            raise ValueError(f"{self.what} `{self.paths[cut]}` of {self.name} must run in every pass, but was not reached.")
+        return output
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def check(self, images: Tensor) -> None:
+        """Prove in eval mode that a resumed pass is the whole pass: that behind each cut only its output is read.
+
+        Raises:
+            ValueError: it is not, at the cut that the message names; or the output is not finite.
+        """
+        self._constants = None  # keep everything, to see what the images change
+        with eval_mode(self.model):
+            self.run(-images.flip(-1))
+            other = self.tape.outputs
+            output, values = self.run(images)
+            self._constants = {
+                (position, number)
+                for position, (leaves, _) in self.tape.outputs.items()
+                for number, leaf in enumerate(leaves)
+                if isinstance(leaf, _Leaf) and _same(leaf, other[position][0][number])
+            }
+            self.run(images)
+            logits = check_logits(first_tensor(output), "model")
+            if not logits.isfinite().all():
+                raise ValueError(f"{self.name} must put out finite logits, got NaN or infinity: check its weights.")
+            for cut, value in enumerate(values):
+                again = first_tensor(self._resume_checked(cut, value, images))
+                if again is None or not agree(again, logits):
+                    found = "no tensor" if again is None else gap(again, logits)
+                    raise ValueError(
+                        f"{self.what} `{self.paths[cut]}` of {self.name} must put out all that the parts behind it read, but"
+                        f" they read something else from before it, too: the logits differ by {found}. Choose another path,"
+                        " such as the whole stage around it."
+                    )
+
+    def _resume_checked(self, cut: int, value: Tensor, images: Tensor) -> Any:
+        try:
+            return self.resume(cut, value, images)
+        except RuntimeError as error:
+            if "single memory location" not in str(error):
+                raise
+        self._dense = True  # something before the cut writes into what a module returned: placeholders need memory of their own
+        return self.resume(cut, value, images)
+
+    # -- building -------------------------------------------------------------------------------------------------------
+
+    def _find(self, path: str) -> nn.Module:
+        model = plain(self.model)
+        try:
+            module = model.get_submodule(path) if path else None
+        except AttributeError:
+            module = None
+        if module is None:
+            known = [name for name, _ in model.named_modules() if name]
+            raise ValueError(f"{self.what} `{path}` is no module of {self.name}.{suggest(path, known)}{_children(model, path)}")
+        return module
+
+    def _only_call(self, path: str, module: nn.Module, calls: list[Call]) -> Call:
+        own = [call for call in calls if call.module is module]
+        if not own:
+            held = isinstance(module, (nn.ModuleList, nn.ModuleDict))
+            why = "a list of modules is never called itself: choose one of those in it" if held else "choose one that runs"
+            raise ValueError(f"{self.what} `{path}` of {self.name} must run once in a forward pass, but does not run: {why}.")
+        if len(own) > 1:
+            raise ValueError(
+                f"{self.what} `{path}` of {self.name} must run once in a forward pass, but runs {len(own)} times (a tied or"
+                " shared block): choose one that runs once, such as the module around it."
+            )
+        return own[0]
+
+    def _check_order(self, cuts: list[Call]) -> None:
+        for (path, cut), (after, later) in itertools.pairwise(zip(self.paths, cuts, strict=True)):
+            if cut is later:
+                raise ValueError(f"{self.what}s of {self.name} must differ, got `{path}` and `{after}`, which are one module.")
+            inner, outer = (path, after) if later in cut.within() else (after, path)
+            if later in cut.within() or cut in later.within():
+                raise ValueError(f"{self.what} `{inner}` of {self.name} must not lie inside `{outer}`: choose one of the two.")
+            if cut.number > later.number:
+                raise ValueError(
+                    f"{self.what}s of {self.name} must be in the order in which they run, but `{after}` runs before `{path}`:"
+                    " change their order."
+                )
+
+    def _shape(self, path: str, output: Any) -> tuple[int, ...]:
+        tensor = first_tensor(output)
+        if tensor is None or tensor.ndim < 2:
+            got = type(output).__name__ if tensor is None else f"shape {tuple(tensor.shape)}"
+            raise ValueError(f"{self.what} `{path}` of {self.name} must put out features (N, ...), got {got}.")
+        return tuple(tensor.shape[1:])
+
+    # -- what the switches call -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _pass(self, tape: _Tape) -> Iterator[None]:
+        self.tape = tape
+        try:
+            yield
+        finally:
+            # The outputs' shapes are for `resume`; tensors would keep the pass's graph alive.
+            self.tape = _Tape(batch=tape.batch, outputs=tape.outputs)
+
+    def _note(self, position: int | None, output: Any, switch: _Switch) -> None:
+        """Keep of a call's output what a resumed pass needs."""
+        if position is None:
+            if any(p in self.positions for p in switch.positions):
+                path = self.paths[self.positions.index(switch.positions[0])]
+                raise ValueError(f"{self.what} `{path}` of {self.name} must run once in a pass, but now runs again.")
+            return
+        if position in self.positions:
+            tensor = first_tensor(output)
+            if tensor is not None:
+                self.tape.captured[position] = tensor
+        leaves, structure = tree_flatten(output)
+        kept = [
+            _Leaf(
+                leaf.shape,
+                leaf.dtype,
+                leaf.device,
+                leaf.detach() if self._constants is None or (position, index) in self._constants else None,
+            )
+            if isinstance(leaf, Tensor)
+            else leaf
+            for index, leaf in enumerate(leaves)
+        ]
+        self.tape.outputs[position] = kept, structure
+
+    def _stand_in(self, position: int, value: Tensor | None = None) -> Any:
+        """Return what a skipped call returned: placeholders, the first tensor replaced by ``value`` where that is given."""
+        tape = self.tape
+        assert tape.value is not None
+        leaves, structure = tape.outputs[position]
+        filled = []
+        for leaf in leaves:
+            if isinstance(leaf, _Leaf):
+                filled.append(leaf.placeholder(tape.batch, len(tape.value), self._dense) if value is None else value)
+                value = None
+            else:
+                filled.append(leaf)
+        return tree_unflatten(filled, structure)
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """Return the model that ``torch.compile`` wrapped, and any other as it is: module paths are those of the model itself."""
+    return getattr(model, "_orig_mod", model)
+
+
+def _same(leaf: _Leaf, other: Any) -> bool:
+    if not isinstance(other, _Leaf) or leaf.constant is None or other.constant is None:
+        return False
+    return leaf.shape == other.shape and torch.equal(leaf.constant, other.constant)
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _children(model: nn.Module, path: str) -> str:
+    """Return a sentence that lists what there is where ``path`` leaves the model."""
+    parent, above = model, ""
+    for part in path.split("."):
+        child = dict(parent.named_children()).get(part)
+        if child is None:
+            break
+        parent, above = child, f"{above}{part}."
+    names = [f"{above}{name}" for name, _ in parent.named_children()]
+    shown = ", ".join(f"`{name}`" for name in names[:12]) + (", ..." if len(names) > 12 else "")
+    return f" Modules there: {shown}." if names else ""

@@ -1,0 +1,270 @@
+"""Running a model from the middle: equal to the whole, nothing before the cut computed again, every bad cut refused."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import logitkd.models  # noqa: F401 (registers the CIFAR networks)
+from logitkd.reach.replay import Replay, trace
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+class Plain(nn.Module):
+    """Three blocks with code of its own between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(c, 4, 3, padding=1) for c in (3, 4, 4))
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.first(images))
+        x = torch.relu(self.second(x))
+        return self.head(self.third(x).mean((2, 3)))
+
+
+@pytest.fixture
+def plain() -> Plain:
+    torch.manual_seed(0)
+    return Plain()
+
+
+@pytest.mark.parametrize(
+    ("name", "cuts", "size"),
+    [
+        ("cifar_resnet8x4", ["relu", "layer1", "layer2", "layer3"], 32),
+        ("cifar_wrn_16_2", ["block1", "block2", "relu"], 32),
+        ("resnet18", ["layer1", "layer2.0", "layer4"], 64),
+        ("convnext_atto", ["stages.0", "stages.1.blocks.0", "stages.3"], 64),
+        ("vit_tiny_patch16_224", ["blocks.3", "blocks.11", "norm"], 32),
+        ("eva02_tiny_patch14_224", ["blocks.3"], 28),  # rotary positions are read by every block
+        ("mobilenetv3_small_100", ["blocks.0", "blocks.5"], 64),
+        ("torchvision", ["features.3", "classifier.1"], 64),
+    ],
+)
+def test_from_each_cut_on_the_output_is_the_whole_models(name: str, cuts: list[str], size: int) -> None:
+    torch.manual_seed(0)
+    if name == "torchvision":
+        model: nn.Module = torchvision.models.mobilenet_v2(num_classes=7)
+    else:
+        fitted = {"img_size": size} if "224" in name else {}
+        model = timm.create_model(name, num_classes=7, **fitted)
+    model.eval()
+    images, other = torch.randn(2, 2, 3, size, size).unbind(0)
+    expected = model(images)
+    replay = Replay(model, cuts, images)
+    replay.check(images)
+    output, values = replay.run(images)
+    assert torch.equal(output, expected)
+    replay.run(other)  # what was seen last must not matter
+    for number, value in enumerate(values):
+        assert torch.allclose(replay.resume(number, value, images), expected, rtol=1e-4, atol=1e-5)
+    replay.close()
+    assert all("forward" not in vars(module) for module in model.modules())
+
+
+def test_nothing_before_the_cut_runs_again_and_everything_after_it_does(plain: Plain) -> None:
+    replay = Replay(plain, ["second"], IMAGES)
+    _, (value,) = replay.run(IMAGES)
+    ran: list[str] = []
+    for name in ("first", "second", "third", "head"):
+        inner = getattr(plain, name).weight
+
+        def note(grad: Tensor, name: str = name) -> None:
+            ran.append(name)
+
+        inner.register_hook(note)
+    replay.resume(0, value.detach(), IMAGES).sum().backward()
+    assert sorted(ran) == ["head", "third"]
+    assert plain.first.weight.grad is None
+    assert plain.second.weight.grad is None
+
+
+def test_gradients_of_a_resumed_pass_are_those_of_the_composition(plain: Plain) -> None:
+    replay = Replay(plain, ["second"], IMAGES)
+    replay.run(IMAGES)
+    value = torch.randn(2, 4, 32, 32, requires_grad=True)
+    (by_replay,) = torch.autograd.grad(replay.resume(0, value, IMAGES).square().sum(), value)
+    by_hand = plain.head(plain.third(torch.relu(value)).mean((2, 3))).square().sum()
+    assert torch.allclose(by_replay, torch.autograd.grad(by_hand, value)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_cut_may_get_its_input_and_more_examples_than_ran(plain: Plain) -> None:
+    replay = Replay(plain, ["third"], IMAGES)
+    replay.run(IMAGES)
+    cells = torch.randn(6, 4, 1, 1)
+    found = replay.resume(0, cells, IMAGES, into=True)
+    assert torch.allclose(found, plain.head(plain.third(cells).mean((2, 3))))
+
+
+def test_the_model_is_itself_while_attached_and_after(plain: Plain) -> None:
+    before, names, state = plain(IMAGES), list(plain.state_dict()), copy.deepcopy(plain.state_dict())
+    replay = Replay(plain, ["first", "third"], IMAGES)
+    assert torch.equal(plain(IMAGES), before)
+    assert torch.equal(copy.deepcopy(plain)(IMAGES), before)
+    assert list(plain.state_dict()) == names
+    replay.close()
+    replay.close()
+    assert torch.equal(plain(IMAGES), before)
+    assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
+
+
+def test_two_replays_of_one_model_do_not_disturb_each_other(plain: Plain) -> None:
+    one, two = Replay(plain, ["first"], IMAGES), Replay(plain, ["second"], IMAGES)
+    expected, (first,) = one.run(IMAGES)
+    _, (second,) = two.run(IMAGES)
+    assert torch.allclose(one.resume(0, first, IMAGES), expected)
+    assert torch.allclose(two.resume(0, second, IMAGES), expected)
+    two.close()
+    assert torch.allclose(one.resume(0, first, IMAGES), expected)
+
+
+def test_a_module_that_writes_into_what_it_got_needs_no_care() -> None:
+    class InPlace(Plain):
+        def forward(self, images: Tensor) -> Tensor:
+            x = self.first(images)
+            x += 1.0
+            return self.head(self.third(self.second(x).relu_()).mean((2, 3)))
+
+    model = InPlace()
+    replay = Replay(model, ["second"], IMAGES)
+    replay.check(IMAGES)
+    output, (value,) = replay.run(IMAGES)
+    assert torch.allclose(replay.resume(0, value, IMAGES), output)
+
+
+def test_outputs_that_are_tuples_keep_their_structure() -> None:
+    class Pair(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> tuple[Tensor, None]:
+            return self.layer(x), None
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Pair(nn.Conv2d(3, 4, 1)), Pair(nn.Conv2d(4, 5, 1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            x, nothing = self.first(images)
+            assert nothing is None
+            return self.second(x)[0].mean((2, 3))
+
+    replay = Replay(Model(), ["first"], IMAGES)
+    replay.check(IMAGES)
+
+
+def refusal(model: nn.Module, paths: list[str]) -> str:
+    with pytest.raises(ValueError, match="cut") as caught:
+        Replay(model, paths, IMAGES)
+    assert all("forward" not in vars(module) for module in model.modules())
+    return str(caught.value)
+
+
+def test_a_path_that_does_not_exist_is_refused_with_those_there_are(plain: Plain) -> None:
+    message = refusal(plain, ["secnod"])
+    assert "cut `secnod` is no module of Plain. Did you mean `second`?" in message
+    assert "Modules there: `first`, `second`, `third`, `head`." in message
+
+
+def test_cuts_in_the_wrong_order_are_refused(plain: Plain) -> None:
+    assert "`second` runs before `third`: change their order" in refusal(plain, ["third", "second"])
+
+
+def test_the_same_cut_twice_is_refused(plain: Plain) -> None:
+    assert "which are one module" in refusal(plain, ["second", "second"])
+
+
+def test_a_cut_inside_another_is_refused() -> None:
+    model = timm.create_model("cifar_resnet8")
+    assert "cut `layer2.0` of CifarResNet must not lie inside `layer2`" in refusal(model, ["layer2.0", "layer2"])
+
+
+def test_a_shared_block_is_refused() -> None:
+    class Shared(Plain):
+        def forward(self, images: Tensor) -> Tensor:
+            x = self.second(self.second(self.first(images)))
+            return self.head(self.third(x).mean((2, 3)))
+
+    assert "`second` of Shared must run once in a forward pass, but runs 2 times (a tied or shared block)" in refusal(
+        Shared(), ["second"]
+    )
+
+
+def test_a_module_that_never_runs_is_refused(plain: Plain) -> None:
+    plain.spare = nn.Linear(2, 2)
+    plain.blocks = nn.ModuleList([nn.Identity()])
+    assert "`spare` of Plain must run once in a forward pass, but does not run" in refusal(plain, ["spare"])
+    assert "a list of modules is never called itself" in refusal(plain, ["blocks"])
+
+
+def test_a_forward_with_other_arguments_is_refused() -> None:
+    class Two(nn.Module):
+        def forward(self, images: Tensor, lengths: Tensor) -> Tensor:
+            return images
+
+    with pytest.raises(TypeError, match=r"Two must be callable with a batch of images alone.*lengths.*Wrap it"):
+        trace(Two(), IMAGES)
+
+
+def test_a_cut_that_later_parts_read_around_is_refused() -> None:
+    class Skipping(Plain):
+        def forward(self, images: Tensor) -> Tensor:
+            early = self.first(images)
+            return self.head((self.third(self.second(early)) + early).mean((2, 3)))
+
+    replay = Replay(Skipping(), ["second"], IMAGES)
+    with pytest.raises(ValueError, match="cut `second` of Skipping must put out all that the parts behind it read"):
+        replay.check(IMAGES)
+
+
+def test_images_of_another_size_are_refused(plain: Plain) -> None:
+    replay = Replay(plain, ["second"], IMAGES)
+    with pytest.raises(
+        ValueError, match=r"`second` of Plain must put out one shape, got \(N, 4, 16, 16\) after \(N, 4, 32, 32\)"
+    ):
+        replay.run(IMAGES[:, :, :16, :16])
+
+
+def test_a_cut_that_a_later_pass_leaves_out_or_repeats_is_refused(plain: Plain) -> None:
+    class Fickle(Plain):
+        times = 1
+
+        def forward(self, images: Tensor) -> Tensor:
+            x = self.first(images)
+            for _ in range(self.times):
+                x = self.second(x)
+            return self.head(self.third(x).mean((2, 3)))
+
+    model = Fickle()
+    replay = Replay(model, ["second"], IMAGES)
+    model.times = 0
+    with pytest.raises(ValueError, match="`second` of Fickle must run in every pass"):
+        replay.run(IMAGES)
+    model.times = 2
+    with pytest.raises(ValueError, match="`second` of Fickle must run once in a pass, but now runs again"):
+        replay.run(IMAGES)
+
+
+def test_resuming_before_a_run_is_refused(plain: Plain) -> None:
+    with pytest.raises(RuntimeError, match="call `run\\(images\\)` first"):
+        Replay(plain, ["second"], IMAGES).resume(0, torch.zeros(2, 4, 32, 32), IMAGES)
+
+
+def test_the_trace_lists_calls_in_order_with_their_parents() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), nn.Flatten())
+    calls, output = trace(model, IMAGES)
+    found: list[Any] = [(call.path, call.parent.path if call.parent else None) for call in calls]
+    assert found == [("0", None), ("0.0", "0"), ("0.1", "0"), ("1", None)]
+    assert torch.equal(calls[0].output, calls[2].output)
+    assert output.shape == (2, 4 * 32 * 32)
