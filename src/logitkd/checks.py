@@ -24,6 +24,7 @@ __all__ = [
     "check_range",
     "check_weights",
     "debug",
+    "listed",
     "suggest",
     "unknown",
 ]
@@ -60,6 +61,19 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     return f"unknown {kind} `{name}`.{suggest(name, known)} Known: {', '.join(known) or 'none'}."
+
+
+def listed(names: Iterable[object], most: int = 8) -> str:
+    """Join the first few names.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b, ... (1 more)'
+    >>> listed([])
+    'none'
+    """
+    every = list(map(str, names))
+    more = f", ... ({len(every) - most} more)" if len(every) > most else ""
+    return (", ".join(every[:most]) or "none") + more
 
 
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:

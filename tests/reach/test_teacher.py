@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import logitkd.models  # noqa: F401  (registers the CIFAR networks)
-from logitkd.reach import Teacher, check_not_shared
+from logitkd.reach import LabelMap, Renormalize, Teacher, check_not_shared
 
 
 @pytest.fixture
@@ -59,6 +59,53 @@ def test_its_outputs_can_be_saved_for_backward(model, images):
 def test_the_class_count_is_checked_where_the_model_says_it(model):
     with pytest.raises(ValueError, match="must have 100 classes, as the data, got 7: it was built for other classes"):
         Teacher(model, num_classes=100)
+
+
+def test_prepare_and_finish_are_what_forward_does_around_the_model(model, images):
+    plain = Teacher(model, num_classes=7, scales=(1, 2))
+    assert plain.prepare(images) is images
+    renormalize, label_map = Renormalize([0.5] * 3, [0.2] * 3, [0.1] * 3, [0.4] * 3), LabelMap([0, 1, 2, 0, 1, 2, None], 3)
+    teacher = Teacher(model, num_classes=3, scales=(1, 2), renormalize=renormalize, label_map=label_map)
+    signals = teacher(images)
+    own = plain(renormalize(images))
+    torch.testing.assert_close(teacher.prepare(images), renormalize(images), rtol=0, atol=0)
+    torch.testing.assert_close(signals.logits, label_map(own.logits), rtol=0, atol=0)
+    torch.testing.assert_close(signals.regions, label_map(own.regions), rtol=0, atol=0)
+    torch.testing.assert_close(teacher.finish(own.regions), signals.regions, rtol=0, atol=0)
+    torch.testing.assert_close(teacher.logits(images), signals.logits, rtol=0, atol=0)
+    assert teacher.model is model
+
+
+def test_finish_lets_gradients_through(model):
+    logits = torch.randn(2, 7, requires_grad=True)
+    Teacher(model, num_classes=3, label_map=LabelMap([0, 1, 2, 0, 1, 2, None], 3)).finish(logits).sum().backward()
+    assert logits.grad[:, 6].eq(0).all()
+    torch.testing.assert_close(logits.grad.sum(1), torch.full((2,), 3.0))
+
+
+@pytest.mark.parametrize("part", ["", "layer1.0.bn1"])
+def test_a_part_put_in_training_mode_is_caught(model, images, part):
+    teacher = Teacher(model, num_classes=7)
+    teacher(images)
+    model.get_submodule(part).train()
+    words = rf"{part or 'the whole model'}.*something called `.train\(\)` on them"
+    with pytest.raises(ValueError, match=words):
+        teacher(images)
+    with pytest.raises(ValueError, match=words):
+        teacher.logits(images)
+    teacher.eval()
+    teacher(images)
+
+
+def test_a_label_map_must_fit_model_and_data(model, images):
+    seven = LabelMap([0, 1, 1, 1, 1, 1, 1], 2)
+    with pytest.raises(ValueError, match="the label map must lead to 3 classes, as the data have, got 2"):
+        Teacher(model, num_classes=3, label_map=seven)
+    with pytest.raises(ValueError, match="must have 3 classes, as its label map, got 7: it was built"):
+        Teacher(model, num_classes=2, label_map=LabelMap([0, 1, 1], 2))
+    unsaid = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5))
+    with pytest.raises(ValueError, match="must have 7 classes, as its label map, got 5: it was trained"):
+        Teacher(unsaid, num_classes=2, label_map=seven)(images)
 
 
 def test_the_class_count_is_checked_on_the_logits():

@@ -36,6 +36,6 @@ def fold_batch_norms(model: nn.Module) -> int:
         if modules[node.target].running_mean is None:
             continue
         model.set_submodule(before.target, fuse_conv_bn_eval(modules[before.target], modules[node.target]))
-        model.set_submodule(node.target, nn.Identity())
+        model.set_submodule(node.target, nn.Identity().eval())
         folded += 1
     return folded

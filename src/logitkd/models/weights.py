@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from logitkd.checks import listed
+
 __all__ = ["load_weights"]
 
 _WRAPPERS = ("model", "state_dict")  # mdistiller and CRD; timm, Lightning and many more
 _PREFIXES = ("module.", "model.")  # DataParallel; a wrapper that holds the network as `.model`
 _STUDENT = "student.safetensors"  # the file of a run folder
-_SHOWN = 8
 _REFUSALS = ("not an allowed global", "Unsupported", "GLOBAL")  # what torch says when `weights_only` refuses an object
 
 # The public CIFAR checkpoints keep an accuracy as a numpy number beside the weights, which `weights_only` refuses by
@@ -96,7 +97,7 @@ def _state_dict(data: Any, path: Path) -> dict[str, Tensor]:
                 return _state_dict(data[key], path)
         if data and all(isinstance(value, Tensor) for value in data.values()):
             return dict(data)
-        held = f"a dict with the keys {_shown(map(str, data))}"
+        held = f"a dict with the keys {listed(data)}"
     else:
         held = type(data).__name__
     raise ValueError(
@@ -133,17 +134,10 @@ def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.
             )
     faults = []
     if missing:
-        faults.append(f"{len(missing)} missing: {_shown(missing)}")
+        faults.append(f"{len(missing)} missing: {listed(missing)}")
     if unexpected:
-        faults.append(f"{len(unexpected)} unexpected: {_shown(unexpected)}")
+        faults.append(f"{len(unexpected)} unexpected: {listed(unexpected)}")
     if wrong:
         shapes = (f"{n} {tuple(state[n].shape)} instead of {tuple(wanted[n].shape)}" for n in wrong)
-        faults.append(f"{len(wrong)} of another shape: {_shown(shapes)}")
+        faults.append(f"{len(wrong)} of another shape: {listed(shapes)}")
     raise ValueError(f"checkpoint {path} does not fit {type(model).__name__} (is it another network?). {'; '.join(faults)}.")
-
-
-def _shown(names: Iterable[str]) -> str:
-    """Join the first few names."""
-    listed = list(names)
-    more = f", ... ({len(listed) - _SHOWN} more)" if len(listed) > _SHOWN else ""
-    return (", ".join(listed[:_SHOWN]) or "none") + more

@@ -1,8 +1,10 @@
 """Reaching into a model without editing it: what one forward pass can yield beyond its logits, and the frozen teacher."""
 
+from logitkd.reach.label_map import LabelMap
 from logitkd.reach.modes import eval_mode
+from logitkd.reach.normalization import Renormalize
 from logitkd.reach.regions import RegionModel, pool_cells
 from logitkd.reach.signals import Signals
 from logitkd.reach.teacher import Teacher, check_not_shared
 
-__all__ = ["RegionModel", "Signals", "Teacher", "check_not_shared", "eval_mode", "pool_cells"]
+__all__ = ["LabelMap", "RegionModel", "Renormalize", "Signals", "Teacher", "check_not_shared", "eval_mode", "pool_cells"]

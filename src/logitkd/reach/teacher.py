@@ -1,4 +1,4 @@
-"""The frozen teacher: always in eval mode, never a gradient, its class count checked."""
+"""The frozen teacher: always in eval mode, never a gradient, its input and its classes made the student's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from logitkd.reach.label_map import LabelMap
+from logitkd.reach.normalization import Renormalize
 from logitkd.reach.regions import RegionModel
 from logitkd.reach.signals import Signals, check_logits
 
@@ -17,31 +19,45 @@ __all__ = ["Teacher", "check_not_shared"]
 class Teacher(nn.Module):
     """A frozen model that yields signals. It is frozen in place: its parameters stop requiring gradients.
 
-    It stays in eval mode whatever a parent module's ``train()`` says, and its outputs are constants that a loss may save
-    for backward (``no_grad``, not inference mode).
+    ``signals = finish(network(prepare(images)))``. It stays in eval mode whatever a parent module's ``train()`` says, and
+    its outputs are constants that a loss may save for backward (``no_grad``, not inference mode).
 
     Args:
         model: The trained network; with ``scales`` it needs timm's interface.
         num_classes: Classes C of the data.
         scales: Also yield the logits of these regions, see ``RegionModel``; ``None`` for plain logits.
         nested: Pool regions as the authors' code does, see ``pool_cells``.
+        renormalize: Turns the student's input into the model's; ``None`` where both are normalised alike.
+        label_map: From the model's classes to the data's; ``None`` where they are the same.
 
     Raises:
         TypeError: ``scales`` are given and the model lacks timm's interface.
-        ValueError: The model says that it has another number of classes.
+        ValueError: The model says that it has another number of classes, or the label map leads to another.
     """
 
     def __init__(
-        self, model: nn.Module, *, num_classes: int, scales: Sequence[int] | None = None, nested: bool = False
+        self,
+        model: nn.Module,
+        *,
+        num_classes: int,
+        scales: Sequence[int] | None = None,
+        nested: bool = False,
+        renormalize: Renormalize | None = None,
+        label_map: LabelMap | None = None,
     ) -> None:
         super().__init__()
-        says = getattr(model, "num_classes", None)
-        if isinstance(says, int) and says != num_classes:
+        if label_map is not None and label_map.num_classes != num_classes:
             raise ValueError(
-                f"the teacher must have {num_classes} classes, as the data, got {says}: it was built for other classes."
+                f"the label map must lead to {num_classes} classes, as the data have, got {label_map.num_classes}."
             )
         self.num_classes = num_classes
         self.network = model if scales is None else RegionModel(model, scales, nested)
+        self.renormalize = renormalize
+        self.label_map = label_map
+        says = getattr(model, "num_classes", None)
+        if isinstance(says, int):
+            self._check_classes(says, "built")
+        self._watched: list[nn.Module] | None = None
         self.requires_grad_(False)
         self.train(False)
 
@@ -50,9 +66,33 @@ class Teacher(nn.Module):
         """The trained network as it was given."""
         return self.network.model if isinstance(self.network, RegionModel) else self.network
 
+    def members(self) -> list[Teacher]:
+        """Return the single teachers in it: itself."""
+        return [self]
+
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode, whatever ``mode`` says."""
+        self._watched = None
         return super().train(False)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Return the student's input ``(N, 3, H, W)`` as the model wants it: normalised by its own mean and std."""
+        return images if self.renormalize is None else self.renormalize(images)
+
+    def finish(self, logits: Tensor) -> Tensor:
+        """Return the model's logits ``(..., own classes)`` over the data's classes, ``(..., C)``.
+
+        Raises:
+            ValueError: The last axis holds another number of classes than the model should have.
+        """
+        self._check_classes(logits.shape[-1], "trained")
+        return logits if self.label_map is None else self.label_map(logits)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits ``(N, C)`` of images ``(N, 3, H, W)`` alone, without what ``scales`` asks for."""
+        self._check_mode()
+        return self.finish(check_logits(self.model(self.prepare(images)), "teacher"))
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Signals:
@@ -60,12 +100,38 @@ class Teacher(nn.Module):
 
         Raises:
             TypeError: The model returns no tensor.
-            ValueError: The logits are not ``(N, num_classes)``.
+            ValueError: The logits are not ``(N, own classes)``, or a part of the model was put in training mode.
         """
-        output = self.network(images)
+        self._check_mode()
+        output = self.network(self.prepare(images))
         signals = output if isinstance(output, Signals) else Signals(output)
-        check_logits(signals.logits, "teacher", self.num_classes)
-        return signals
+        logits = self.finish(check_logits(signals.logits, "teacher"))
+        return Signals(logits, None if signals.regions is None else self.finish(signals.regions))
+
+    def _check_classes(self, count: int, how: str) -> None:
+        if self.label_map is None and count != self.num_classes:
+            raise ValueError(
+                f"the teacher must have {self.num_classes} classes, as the data, got {count}: it was {how} for other classes."
+                " Give another teacher, or a label map from its classes to the data's."
+            )
+        if self.label_map is not None and count != self.label_map.teacher_classes:
+            raise ValueError(
+                f"the teacher must have {self.label_map.teacher_classes} classes, as its label map, got {count}: it was"
+                f" {how} for other classes."
+            )
+
+    def _check_mode(self) -> None:
+        """Raise ``ValueError`` if a part was put in training mode since: dropout and batch statistics would teach noise."""
+        if torch.compiler.is_compiling():
+            return
+        if self._watched is None:  # walking the modules costs more than looking at each: once, until the next `eval()`
+            self._watched = list(self.network.modules())
+        if any(module.training for module in self._watched):
+            names = [name or "the whole model" for name, module in self.model.named_modules() if module.training]
+            raise ValueError(
+                f"the teacher must stay in eval mode, got {len(names)} of its modules in training mode ({', '.join(names[:3])}"
+                f"{', ...' if len(names) > 3 else ''}): something called `.train()` on them. Call `teacher.eval()`."
+            )
 
 
 def check_not_shared(student: nn.Module, teacher: nn.Module) -> None:
