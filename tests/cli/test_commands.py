@@ -31,7 +31,22 @@ def folder(tmp_path_factory):
 
 def test_eval_measures_agreement_with_the_recorded_teacher(folder, capsys):
     assert main(["eval", str(folder), "--device", "cpu"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[-3] != "-"
+    assert capsys.readouterr().out.splitlines()[1].split()[-2] != "-"
+
+
+def test_eval_says_what_each_network_costs(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder.parent)
+    assert main(["eval", "kd", "teacher", "--device", "cpu"]) == 0
+    tables, costs = capsys.readouterr().out.split("\n\n")
+    assert len(tables.splitlines()) == 3
+    title, header, *rows = [line.split() for line in costs.splitlines()]
+    assert title[:3] == ["One", "image,", "float32,"]
+    assert " ".join(header) == "network role parameters multiply-adds ms, batch 1 ms, batch 64"
+    assert [row[:3] for row in rows] == [["cifar_resnet8", "student", "78,042"], ["cifar_resnet8", "teacher", "78,042"]]
+    assert all(float(cell) > 0 for row in rows for cell in row[-2:])
+    assert max(len(line) for line in costs.splitlines()) <= 100
+    assert main(["eval", "kd", "--device", "cpu", "--latency", "false"]) == 0
+    assert capsys.readouterr().out.splitlines()[4].split() == ["network", "role", "parameters", "multiply-adds"]
 
 
 def test_eval_without_the_recorded_teacher(folder, capsys):
@@ -43,7 +58,7 @@ def test_eval_without_the_recorded_teacher(folder, capsys):
     finally:
         (folder.parent / "moved").rename(teacher)
     said = capsys.readouterr()
-    assert said.out.splitlines()[1].split()[-3] == "-"
+    assert said.out.splitlines()[1].split()[-2] == "-"
     assert f"no agreement, as its teacher's checkpoint {teacher} is not there" in said.err
     assert main(["eval", str(folder), "--teacher.checkpoint", "gone"]) == 2  # asked for: then it must be there
 

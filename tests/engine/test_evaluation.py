@@ -13,7 +13,13 @@ def test_a_run_folder_gives_the_runs_own_numbers(tiny, teacher_folder):
     found = evaluate(result.folder, teacher=teacher_folder)
     assert found.pop("images") == 500
     assert found.pop("split") == "test"
-    assert found.pop("parameters") == result.parameters
+    assert found.pop("device") == "CPU, 1 thread"
+    cost = found.pop("cost")
+    assert cost["student"]["parameters"] == result.parameters
+    assert cost["teacher"]["parameters"] == 78_042
+    # A convolution on 8x8 pixels, one that strides, the classifier.
+    assert cost["student"]["macs"] == 3 * 16 * 9 * 64 + 16 * 32 * 9 * 16 + 32 * 10
+    assert list(cost["teacher"]["latency_ms"]) == [1, 64]
     assert found == pytest.approx(result.metrics, rel=1e-4)
 
 
@@ -24,7 +30,7 @@ def test_module_configuration_and_folder_agree(teacher_folder):
         ModelConfig("cifar_resnet8", checkpoint),
         build_model("cifar_resnet8", 10, checkpoint=checkpoint),
     ]
-    found = [evaluate(way, DIGITS, batch_size=100) for way in ways]
+    found = [evaluate(way, DIGITS, batch_size=100, latency=False) for way in ways]
     assert found[0] == found[1] == found[2]
     assert found[0]["top1"] > 50
 

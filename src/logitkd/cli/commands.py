@@ -30,6 +30,7 @@ class EvalFlags:
         model: the network of a checkpoint file, a timm name or package.module:callable; a run folder knows its own.
         batch_size: images at a time; changes memory and speed only.
         device: auto, cpu, cuda or cuda:N.
+        latency: also time batches of 1 and 64: about five passes of each where one is slow, else at most half a second.
         data: what to evaluate on; by default the run folder's.
         teacher: the network to measure agreement with; by default the run folder's.
     """
@@ -37,6 +38,7 @@ class EvalFlags:
     model: str | None = None
     batch_size: int = 256
     device: str = "auto"
+    latency: bool = True
     data: DataConfig | None = None
     teacher: ModelConfig | None = None
 
@@ -142,14 +144,24 @@ def _evaluate(arguments: list[str]) -> None:
         raise UsageError(list(dict.fromkeys(problems)))
     from logitkd.engine import evaluate
 
-    rows = []
+    rows: list[list[str]] = []
+    costs: dict[tuple[str, ...], list[str]] = {}  # runs of one pair share their networks: a row each, not one a run
     for target, (model, data, teacher) in zip(targets, plans, strict=True):
-        options = {key: values[key] for key in ("batch_size", "device") if key in values}
+        options = {key: values[key] for key in ("batch_size", "device", "latency") if key in values}
         found = evaluate(model, data, teacher=teacher, **options)
         on = f"{data.source} {found['split']} ({found['images']:,})"
-        rows.append([target, on, *_numbers(found), f"{found['parameters']:,}"])
+        rows.append([target, on, *_numbers(found)])
+        for role, named in (("student", model), ("teacher", teacher)):
+            if named is not None:
+                cost = found["cost"][role]
+                counts = (named.name, role, f"{cost['parameters']:,}", f"{cost['macs']:,}")
+                costs.setdefault(counts, [*counts, *(f"{spent:.2f}" for spent in cost.get("latency_ms", {}).values())])
     titles = [title for title, _, _ in METRICS]
-    tables.show(["student", "data", *titles, "parameters"], rows, right=[*titles, "parameters"])
+    tables.show(["student", "data", *titles], rows, right=titles)
+    titles = ["parameters", "multiply-adds", "ms, batch 1", "ms, batch 64"]
+    shown = list(costs.values())
+    print(f"\nOne image, float32, {found['device']}:")
+    tables.show(["network", "role", *titles][: len(shown[0])], shown, right=titles)
 
 
 def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[ModelConfig, DataConfig, ModelConfig | None]:

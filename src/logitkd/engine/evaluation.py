@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from logitkd.data import DeviceLoader, load_images
 from logitkd.data.config import DataConfig
 from logitkd.engine.accelerator import resolve_device
 from logitkd.engine.config import ModelConfig
+from logitkd.engine.cost import network_cost
 from logitkd.engine.inputs import load_network
 from logitkd.engine.run_folder import read_run
-from logitkd.models import parameter_count
 from logitkd.reach import Teacher
 from logitkd.tasks.classification import evaluate_classifier, predict
 
@@ -28,8 +29,9 @@ def evaluate(
     teacher: nn.Module | ModelConfig | str | Path | None = None,
     batch_size: int = 256,
     device: str = "auto",
+    latency: bool = True,
 ) -> dict[str, Any]:
-    """Return the metrics of ``model`` on the evaluation split of ``data``, in float32.
+    """Return the metrics of ``model`` on the evaluation split of ``data``, and what it costs, in float32.
 
     Args:
         model: a module, a configuration of one, or a run folder (its student).
@@ -37,10 +39,13 @@ def evaluate(
         teacher: the network to measure the agreement with; a run folder there means that run's student.
         batch_size: images at a time; changes nothing but memory and speed.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        latency: also time batches of 1 and 64: about five passes each where one is slow, else at most half a second.
 
     Returns:
         ``top1``, ``top5``, ``agreement`` (percent), ``loss`` (nats), ``calibration_error`` (in [0, 1]), ``images``,
-        ``split`` and ``parameters``.
+        ``split`` and ``device`` (on a CPU with its threads); under ``cost``, for ``student`` and, where there is one,
+        ``teacher``: ``parameters``, ``macs`` (multiply-adds of one image: half its floating-point operations) and
+        ``latency_ms`` (batch size to median).
 
     Raises:
         FileNotFoundError: the path is not a run folder.
@@ -55,17 +60,28 @@ def evaluate(
     classes = len(images.classes)
     loader = DeviceLoader(images.eval, batch_size=batch_size, device=where, mean=images.mean, std=images.std)
     network = _network(model, images.classes).to(where)
+    size = next(iter(loader.epoch(1))).images.shape[1:]
+    costs = {"student": network_cost(network, size, where, latency=latency)}
     predictions = None
     if teacher is not None:
         frozen = Teacher(_network(teacher, images.classes).to(where), num_classes=classes)
         predictions = predict(lambda batch: frozen(batch).logits, loader.epoch(1), len(images.eval), where)
+        costs["teacher"] = network_cost(frozen, size, where, latency=latency)
     metrics = evaluate_classifier(network, loader.epoch(1), classes, where, teacher_predictions=predictions)
     return {
         **metrics,
         "images": len(images.eval),
         "split": data.eval_split,
-        "parameters": parameter_count(network),
+        "device": _named(where),
+        "cost": costs,
     }
+
+
+def _named(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _network(model: nn.Module | ModelConfig | str | Path, classes: Sequence[str]) -> nn.Module:
