@@ -29,6 +29,7 @@ class Stream(IntEnum):
     VIEW = 2
     BUDGET = 3
     SPLIT = 4
+    NOISE = 5
 
 
 def _signed(value: int) -> int:
