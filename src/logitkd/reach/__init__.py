@@ -1,5 +1,6 @@
 """Reaching into a model without editing it: what one forward pass can yield beyond its logits, and the frozen teacher."""
 
+from logitkd.reach.blocks import StoneModel
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.modes import eval_mode
 from logitkd.reach.normalization import Renormalize
@@ -7,4 +8,14 @@ from logitkd.reach.regions import RegionModel, pool_cells
 from logitkd.reach.signals import Signals
 from logitkd.reach.teacher import Teacher, check_not_shared
 
-__all__ = ["LabelMap", "RegionModel", "Renormalize", "Signals", "Teacher", "check_not_shared", "eval_mode", "pool_cells"]
+__all__ = [
+    "LabelMap",
+    "RegionModel",
+    "Renormalize",
+    "Signals",
+    "StoneModel",
+    "Teacher",
+    "check_not_shared",
+    "eval_mode",
+    "pool_cells",
+]

@@ -1,0 +1,156 @@
+"""Stepping stones: the student's first blocks, a connector, the teacher's remaining blocks; no network is edited or copied.
+
+Yu et al., "Decoupling Dark Knowledge via Block-wise Logit Distillation for Feature-level Alignment", IEEE TAI 2024,
+2411.01547. There is no public code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from logitkd.reach.connectors import Connector, read_layout
+from logitkd.reach.cuts import pair_cuts
+from logitkd.reach.replay import Replay, first_tensor, plain
+from logitkd.reach.signals import Signals, check_logits
+from logitkd.reach.teacher import Teacher
+
+__all__ = ["StoneModel", "choose_stones"]
+
+
+class StoneModel(nn.Module):
+    """A student that also yields the logits of its stepping stones.
+
+    Stone i is the student up to its cut i, a connector, and the teacher from behind its cut i on::
+
+        stone_i = classifier(T_n(... T_{i+1}(connector_i(S_i(... S_1(images))))))
+
+    One pass of the student and one of the teacher serve all stones: a stone starts behind the teacher's cut, with the
+    connector's output in place of what the teacher put out there, and no teacher block before it runs again. Gradients
+    pass through the teacher's blocks into connector and student; the teacher is frozen, in eval mode, and not a part of
+    this module: ``parameters()`` are the student's and the connectors'.
+
+    ::
+
+        stones = StoneModel(student, teacher, images)
+        for images, labels in loader:
+            taught = stones.teach(images)       # the teacher's only pass
+            signals = stones(images)            # logits and stones
+            loss = BlockKDLoss()(signals.logits, taught.logits, labels, stones=signals.stones)
+        student = stones.export()
+
+    The cuts are module paths. They are found where they are not given, see ``find_blocks``; the connectors' shapes come from
+    one pass of both models on ``images``, which also proves that the teacher's blocks read nothing from before their cut.
+
+    Args:
+        student: any classifier ``images -> (N, C)``.
+        teacher: the frozen teacher.
+        images: an example batch ``(N, 3, H, W)``, N at least 2; all later ones must have its H and W.
+        student_cuts: paths of the modules that end the student's blocks, first to last.
+        teacher_cuts: likewise the teacher's; as many.
+        use: which stones, from 1 (after the first block) to n: ``all``, ``last`` (the cheapest: only the teacher's
+            classifier runs again) or their numbers.
+
+    Raises:
+        ValueError: cuts that do not exist, run never or more than once, in the wrong order or one inside another; different
+            numbers of cuts; a stone that does not exist; a block whose output is no map, tokens or vector.
+        TypeError: a model that cannot be called with images alone.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher,
+        images: Tensor,
+        *,
+        student_cuts: Sequence[str] | None = None,
+        teacher_cuts: Sequence[str] | None = None,
+        use: Literal["all", "last"] | Sequence[int] = "all",
+    ) -> None:
+        super().__init__()
+        if len(images) < 2:
+            raise ValueError(f"`images` must be an example batch of at least 2, got {len(images)}.")
+        images = images[:2]
+        prepared = teacher.prepare(images)
+        pairs = pair_cuts(student, teacher.model, images, prepared, student_cuts, teacher_cuts)
+        chosen = choose_stones(use, len(pairs[0]))
+        paths = [[cuts[number - 1] for number in chosen] for cuts in pairs]
+        here = Replay(student, paths[0], images, what="student cut")
+        try:
+            there = Replay(teacher.model, paths[1], prepared, what="teacher cut")
+            there.check(prepared)
+        except (ValueError, TypeError):
+            here.close()
+            raise
+        self.student = student
+        # Not registered: what holds a student must not hold its teacher.
+        self._teacher, self._student_pass, self._teacher_pass = (teacher,), (here,), (there,)
+        device = next((p.device for p in plain(student).parameters()), images.device)
+        self.connectors = nn.ModuleList(
+            Connector(
+                read_layout(student, here.shapes[i], images, paths[0][i]),
+                read_layout(teacher.model, there.shapes[i], prepared, paths[1][i]),
+            ).to(device)
+            for i in range(len(chosen))
+        )
+
+    @property
+    def cuts(self) -> list[tuple[str, str]]:
+        """The paths of each stone: where it leaves the student, and behind what it enters the teacher."""
+        return list(zip(self._student_pass[0].paths, self._teacher_pass[0].paths, strict=True))
+
+    @torch.no_grad()
+    def teach(self, images: Tensor) -> Signals:
+        """Return the teacher's logits of ``images`` ``(N, 3, H, W)``, a constant, and remember what the stones need."""
+        teacher = self._teacher[0]
+        output, _ = self._teacher_pass[0].run(teacher.prepare(images))
+        return Signals(teacher.finish(check_logits(output, "teacher")))
+
+    def forward(self, images: Tensor) -> Signals:
+        """Return the student's logits ``(N, C)`` of ``images``, and those of each stone, the deepest last.
+
+        Raises:
+            RuntimeError: ``teach`` has not been called with these images.
+        """
+        teacher, resumed = self._teacher[0], self._teacher_pass[0]
+        if resumed.tape.batch != len(images):
+            raise RuntimeError("`teach(images)` must come before the student's pass on the same images, as stones enter it.")
+        output, features = self._student_pass[0].run(images)
+        logits = check_logits(output, "student")
+        stones = []
+        for number, (connector, value) in enumerate(zip(self.connectors, features, strict=True)):
+            stone = resumed.resume(number, connector(value), images)
+            stones.append(teacher.finish(check_logits(first_tensor(stone), "teacher")))
+        return Signals(logits, stones=stones)
+
+    def export(self) -> nn.Module:
+        """Take everything out of both models and return the student, as it was given; this module is of no use after."""
+        self._student_pass[0].close()
+        self._teacher_pass[0].close()
+        return self.student
+
+
+def choose_stones(use: Literal["all", "last"] | Sequence[int], count: int) -> list[int]:
+    """Return the numbers of the stones that ``use`` means, of ``count``.
+
+    Raises:
+        ValueError: it means none, or one that does not exist.
+
+    >>> choose_stones("last", 4), choose_stones([2, 4], 4)
+    ([4], [2, 4])
+    >>> choose_stones([5], 4)
+    Traceback (most recent call last):
+    ValueError: stones must be `all`, `last` or rising numbers in [1, 4] (one a block), got [5].
+    """
+    if use == "all":
+        return list(range(1, count + 1))
+    if use == "last":
+        return [count]
+    numbers = [] if isinstance(use, str) else list(use)
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= count for n in numbers)
+    if not numbers or not whole or numbers != sorted(set(numbers)):
+        raise ValueError(f"stones must be `all`, `last` or rising numbers in [1, {count}] (one a block), got {use}.")
+    return numbers

@@ -1,0 +1,337 @@
+"""Stepping stones: equal to the composition by hand, on every pair of architectures, and gone when asked."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+import logitkd.models  # noqa: F401 (registers the CIFAR networks)
+from logitkd.losses import BlockKDLoss, GDKDLoss
+from logitkd.reach import LabelMap, StoneModel, Teacher
+
+NUM_CLASSES = 5
+
+
+class Blocks(nn.Module):
+    """Linear blocks and a classifier."""
+
+    def __init__(self, widths: list[int], dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(nn.Linear(a, b, dtype=dtype) for a, b in itertools.pairwise(widths)))
+        self.classifier = nn.Linear(widths[-1], NUM_CLASSES, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(torch.tanh(self.blocks(x)))
+
+
+CUTS = ["blocks.0", "blocks.1", "blocks.2"]
+
+
+@pytest.fixture
+def toys() -> tuple[Blocks, Blocks, Tensor]:
+    torch.manual_seed(0)
+    return Blocks([6, 4, 5, 3]), Blocks([6, 8, 7, 9]), torch.randn(4, 6, dtype=torch.float64)
+
+
+def stones_of(student: Blocks, teacher: Blocks, x: Tensor, use: object = "all") -> StoneModel:
+    model = StoneModel(student, Teacher(teacher, num_classes=5), x, student_cuts=CUTS, teacher_cuts=CUTS, use=use)  # type: ignore[arg-type]
+    return model.to(x.dtype)
+
+
+def by_hand(student: Blocks, teacher: Blocks, stones: StoneModel, x: Tensor) -> list[Tensor]:
+    """Return the logits of each stone, composed block by block."""
+    outputs = []
+    for i in range(3):
+        h = x
+        for block in list(student.blocks)[: i + 1]:
+            h = block(h)
+        h = stones.connectors[i].project(h)  # type: ignore[union-attr, operator]
+        for block in list(teacher.blocks)[i + 1 :]:
+            h = block(h)
+        outputs.append(teacher.classifier(torch.tanh(h)))
+    return outputs
+
+
+def test_stones_are_the_composition_by_hand_in_value_and_gradient(toys: tuple[Blocks, Blocks, Tensor]) -> None:
+    student, teacher, x = toys
+    stones, labels = stones_of(student, teacher, x), torch.tensor([0, 1, 2, 3])
+    taught, signals = stones.teach(x), stones(x)
+    expected = by_hand(student, teacher, stones, x)
+    assert signals.stones is not None
+    for stone, other in zip(signals.stones, expected, strict=True):
+        torch.testing.assert_close(stone, other)
+    torch.testing.assert_close(taught.logits, teacher(x))
+    torch.testing.assert_close(signals.logits, student(x))
+    parameters = list(stones.parameters())
+    loss = BlockKDLoss()
+    ours = torch.autograd.grad(loss(signals.logits, taught.logits, labels, stones=signals.stones), parameters)
+    theirs = torch.autograd.grad(loss(student(x), teacher(x).detach(), labels, stones=expected), parameters)
+    for name, one, other in zip(dict(stones.named_parameters()), ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, msg=name)
+        assert one.abs().max() > 0, name
+
+
+def test_no_teacher_block_before_the_cut_runs_twice(toys: tuple[Blocks, Blocks, Tensor]) -> None:
+    student, teacher, x = toys
+    counts = dict.fromkeys([*CUTS, "classifier"], 0)
+    stones = stones_of(student, teacher, x)
+    for path in counts:
+        inner = teacher.get_submodule(path)
+        original = type(inner).forward
+
+        def counting(module: nn.Linear, value: Tensor, path: str = path) -> Tensor:
+            counts[path] += 1
+            return original(module, value)  # noqa: B023 (the same for all)
+
+        switch = vars(inner).get("forward")
+        target = counting.__get__(inner)
+        if switch is None:
+            inner.forward = target
+        else:
+            switch.forward = target
+    stones.teach(x)
+    assert list(counts.values()) == [1, 1, 1, 1]
+    stones(x)
+    assert counts == {"blocks.0": 1, "blocks.1": 2, "blocks.2": 3, "classifier": 4}
+
+
+def test_the_teacher_collects_no_gradient_and_keeps_its_statistics() -> None:
+    torch.manual_seed(0)
+    teacher_net = timm.create_model("cifar_resnet8", num_classes=5)
+    before = copy.deepcopy(teacher_net.state_dict())
+    student, images = timm.create_model("cifar_resnet8", num_classes=5), torch.randn(4, 3, 16, 16)
+    stones = StoneModel(student, Teacher(teacher_net, num_classes=5), images)
+    stones.train()
+    taught, signals = stones.teach(images), stones(images)
+    BlockKDLoss()(signals.logits, taught.logits, torch.arange(4), stones=signals.stones).backward()
+    assert all(parameter.grad is None for parameter in teacher_net.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in teacher_net.state_dict().items())
+    assert not any(module.training for module in teacher_net.modules())
+    names = {name.split(".")[0] for name, _ in stones.named_parameters()}
+    assert names == {"student", "connectors"}
+    for name, parameter in stones.named_parameters():
+        assert parameter.grad is not None, name
+
+
+PAIRS = [
+    ("cifar_resnet32x4", "cifar_resnet8x4", 16, ["layer1", "layer2", "layer3"]),
+    ("cifar_vgg13", "cifar_mobilenetv2", 32, ["blocks.1", "blocks.2", "blocks.4", "conv2"]),
+    ("cifar_wrn_40_2", "cifar_shufflenetv1", 16, ["layer1", "layer2", "layer3"]),
+    ("resnet50", "mobilenetv3_small_100", 32, ["blocks.0", "blocks.1", "blocks.3", "blocks.5"]),
+    ("convnext_atto", "resnet18", 32, ["layer1", "layer2", "layer3", "layer4"]),
+    ("deit_tiny_patch16_224", "resnet18", 32, ["layer1", "layer2", "layer3", "layer4"]),
+    ("resnet18", "vit_tiny_patch16_224", 32, ["blocks.2", "blocks.5", "blocks.8", "blocks.11"]),
+    ("deit_tiny_distilled_patch16_224", "vit_tiny_patch16_224", 32, ["blocks.2", "blocks.5", "blocks.8", "blocks.11"]),
+]
+
+
+def build(name: str, size: int) -> nn.Module:
+    fitted = {"img_size": size, "patch_size": 8} if "patch16" in name else {}
+    return timm.create_model(name, num_classes=NUM_CLASSES, **fitted)
+
+
+@pytest.mark.parametrize(("teacher_name", "student_name", "size", "cuts"), PAIRS, ids=lambda value: str(value)[:24])
+def test_every_pair_is_distilled_with_falling_loss(teacher_name: str, student_name: str, size: int, cuts: list[str]) -> None:
+    torch.manual_seed(0)
+    images, labels = torch.randn(8, 3, size, size), torch.arange(8) % NUM_CLASSES
+    teacher_net = build(teacher_name, size)
+    teacher_net(images)  # one pass of training mode: batch norms of random networks know nothing of their input otherwise
+    teacher, student = Teacher(teacher_net, num_classes=NUM_CLASSES), build(student_name, size)
+    stones = StoneModel(student, teacher, images)
+    assert [pair[0] for pair in stones.cuts] == cuts
+    optimizer = torch.optim.AdamW(stones.parameters(), lr=2e-3)
+    losses = []
+    stones.train()
+    for _ in range(6):
+        taught, signals = stones.teach(images), stones(images)
+        assert signals.stones is not None
+        assert [tuple(stone.shape) for stone in signals.stones] == [(8, NUM_CLASSES)] * len(cuts)
+        loss = BlockKDLoss()(signals.logits, taught.logits, labels, stones=signals.stones)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-2:]) < 0.9 * sum(losses[:2]), losses
+    assert all(parameter.grad is not None for parameter in stones.connectors.parameters())
+
+
+def test_a_stone_that_is_given_the_teachers_own_features_is_the_teacher() -> None:
+    """Student and teacher alike, the connector an identity: every stone's logits are the teacher's."""
+    torch.manual_seed(0)
+    teacher_net = timm.create_model("cifar_resnet8", num_classes=5).eval()
+    images = torch.randn(2, 3, 16, 16)
+    stones = StoneModel(copy.deepcopy(teacher_net), Teacher(teacher_net, num_classes=5), images).eval()
+    for connector in stones.connectors:
+        nn.init.dirac_(connector.project.weight)  # type: ignore[arg-type, union-attr]
+    taught, signals = stones.teach(images), stones(images)
+    assert signals.stones is not None
+    for stone in signals.stones:
+        torch.testing.assert_close(stone, taught.logits, rtol=1e-3, atol=1e-4)  # the batch norm's epsilon
+
+
+def test_export_gives_the_plain_student_back() -> None:
+    torch.manual_seed(0)
+    student, images = timm.create_model("cifar_resnet8", num_classes=5), torch.randn(2, 3, 16, 16)
+    names = list(student.state_dict())
+    teacher_net = timm.create_model("cifar_resnet8", num_classes=5)
+    stones = StoneModel(student, Teacher(teacher_net, num_classes=5), images)
+    exported = stones.export()
+    assert exported is student
+    assert list(exported.state_dict()) == names
+    for network in (student, teacher_net):
+        assert not any("forward" in vars(module) for module in network.modules())
+
+
+@pytest.mark.parametrize(("use", "kept"), [("all", [0, 1, 2]), ("last", [2]), ([1, 3], [0, 2])])
+def test_stones_can_be_chosen(toys: tuple[Blocks, Blocks, Tensor], use: object, kept: list[int]) -> None:
+    student, teacher, x = toys
+    stones = stones_of(student, teacher, x, use)
+    stones.teach(x)
+    assert len(stones(x).stones or []) == len(stones.connectors) == len(kept)
+    assert stones.cuts == [(CUTS[i], CUTS[i]) for i in kept]
+
+
+def test_any_loss_is_a_distance(toys: tuple[Blocks, Blocks, Tensor]) -> None:
+    student, teacher, x = toys
+    stones = stones_of(student, teacher, x)
+    taught, signals = stones.teach(x), stones(x)
+    loss = BlockKDLoss(d=GDKDLoss(top_k=2))(signals.logits, taught.logits, torch.arange(4), stones=signals.stones)
+    loss.backward()
+    assert loss.isfinite()
+
+
+def test_label_map_and_normalisation_of_the_teacher_reach_the_stones() -> None:
+    torch.manual_seed(0)
+    wide = Blocks([6, 8, 7, 9], dtype=torch.float32)
+    wide.classifier = nn.Linear(9, 7)
+    label_map = LabelMap([0, 1, 2, 3, 4, 4, 0], num_classes=5)
+    x = torch.randn(4, 6)
+    student = Blocks([6, 4, 5, 3], dtype=torch.float32)
+    teacher = Teacher(wide, num_classes=5, label_map=label_map)
+    stones = StoneModel(student, teacher, x, student_cuts=CUTS, teacher_cuts=CUTS)
+    taught, signals = stones.teach(x), stones(x)
+    torch.testing.assert_close(taught.logits, label_map(wide(x)))
+    assert signals.stones is not None
+    torch.testing.assert_close(signals.stones[2], label_map(wide.classifier(stones.connectors[2](student.blocks(x)).tanh())))
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(toys: tuple[Blocks, Blocks, Tensor]) -> None:
+    student, teacher, x = toys
+    stones, labels, loss = stones_of(student, teacher, x), torch.tensor([0, 1, 2, 3]), BlockKDLoss(gamma=0.5)
+
+    def step(part: slice, share: float) -> None:
+        taught, signals = stones.teach(x[part]), stones(x[part])
+        (share * loss(signals.logits, taught.logits, labels[part], stones=signals.stones)).backward()
+
+    step(slice(0, 4), 1.0)
+    whole = [p.grad.clone() for p in stones.parameters() if p.grad is not None]
+    stones.zero_grad()
+    step(slice(0, 2), 0.5)
+    step(slice(2, 4), 0.5)
+    for one, other in zip(whole, stones.parameters(), strict=True):
+        torch.testing.assert_close(one, other.grad)
+
+
+def test_bfloat16_autocast_is_close_to_float32() -> None:
+    torch.manual_seed(0)
+    student, images = timm.create_model("cifar_resnet8", num_classes=5), torch.randn(8, 3, 16, 16)
+    stones = StoneModel(student, Teacher(timm.create_model("cifar_resnet8", num_classes=5), num_classes=5), images).eval()
+    stones.teach(images)
+    exact = stones(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        taught, rough = stones.teach(images), stones(images)
+    loss = BlockKDLoss()(rough.logits, taught.logits, torch.arange(8) % 5, stones=rough.stones)
+    loss.backward()
+    assert loss.isfinite()
+    assert exact.stones is not None
+    assert rough.stones is not None
+    for one, other in zip(exact.stones, rough.stones, strict=True):
+        assert other.dtype == torch.bfloat16
+        torch.testing.assert_close(other.float(), one, rtol=0.1, atol=0.1)
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["stones", "student"])
+@pytest.mark.usefixtures("fresh_compiler")
+def test_compiled_stones_are_the_eager_ones(whole: bool) -> None:
+    torch.manual_seed(0)
+    student, images = timm.create_model("cifar_resnet8", num_classes=5), torch.randn(4, 3, 16, 16)
+    teacher = Teacher(timm.create_model("cifar_resnet8", num_classes=5), num_classes=5)
+    stones = StoneModel(student, teacher, images)
+    stones.eval()
+    stones.teach(images)
+    expected = stones(images)
+    if whole:
+        compiled = torch.compile(stones, backend="aot_eager")
+    else:
+        student.compile(backend="aot_eager")
+        compiled = stones
+    for batch in (images, images.flip(0)):
+        taught, signals = stones.teach(batch), compiled(batch)
+    loss = BlockKDLoss()(signals.logits, taught.logits, torch.arange(4), stones=signals.stones)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in stones.parameters())
+    torch.testing.assert_close(signals.logits.flip(0), expected.logits)
+    for one, other in zip(signals.stones, expected.stones or [], strict=True):
+        torch.testing.assert_close(one.flip(0), other, rtol=1e-4, atol=1e-5)
+
+
+def test_two_processes_get_the_gradients_of_one() -> None:
+    script = Path(__file__).with_name("stones_in_two_processes.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["agrees", "agrees"]
+
+
+@pytest.mark.parametrize(
+    ("student_cuts", "teacher_cuts", "message"),
+    [
+        (CUTS[:2], CUTS, r"same number of places, got 2 \(blocks.0, blocks.1\) and 3"),
+        (CUTS, ["blocks.0", "blocks.2", "blocks.1"], "teacher cuts of Blocks must be in the order in which they run"),
+        (["blocks.0", "blocks.1", "blocks.9"], CUTS, "student cut `blocks.9` is no module of Blocks"),
+        ([], CUTS, "student cuts must be at least one module path, got none"),
+    ],
+)
+def test_bad_cuts_are_refused_and_leave_nothing_behind(
+    toys: tuple[Blocks, Blocks, Tensor], student_cuts: list[str], teacher_cuts: list[str], message: str
+) -> None:
+    student, teacher, x = toys
+    with pytest.raises(ValueError, match=message):
+        StoneModel(student, Teacher(teacher, num_classes=5), x, student_cuts=student_cuts, teacher_cuts=teacher_cuts)
+    for network in (student, teacher):
+        assert not any("forward" in vars(module) for module in network.modules())
+
+
+@pytest.mark.parametrize("use", ["first", [0], [4], [2, 1], [2, 2], [], [True]])
+def test_stones_that_do_not_exist_are_refused(toys: tuple[Blocks, Blocks, Tensor], use: object) -> None:
+    with pytest.raises(ValueError, match=r"stones must be `all`, `last` or rising numbers in \[1, 3\]"):
+        stones_of(*toys, use)
+
+
+def test_the_student_must_see_what_the_teacher_saw(toys: tuple[Blocks, Blocks, Tensor]) -> None:
+    student, teacher, x = toys
+    stones = stones_of(student, teacher, x)
+    stones.teach(x)
+    with pytest.raises(RuntimeError, match="`teach\\(images\\)` must come before the student's pass on the same images"):
+        stones(x[:3])
+
+
+def test_one_example_image_is_too_few(toys: tuple[Blocks, Blocks, Tensor]) -> None:
+    student, teacher, x = toys
+    with pytest.raises(ValueError, match="`images` must be an example batch of at least 2, got 1"):
+        StoneModel(student, Teacher(teacher, num_classes=5), x[:1])

@@ -1,0 +1,124 @@
+"""Connectors: every layout reaches every other that it can."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from logitkd.reach.connectors import Connector, Layout, read_layout
+
+LAYOUTS = {
+    "map": Layout("map", 6, (8, 8), length=64),
+    "small map": Layout("map", 4, (3, 5), length=15),
+    "NHWC map": Layout("map", 5, (4, 4), channels_last=True, length=16),
+    "class token": Layout("tokens", 7, (4, 4), prefix=1, length=16),
+    "distilled tokens": Layout("tokens", 6, (2, 3), prefix=2, length=6),
+    "tokens": Layout("tokens", 3, (4, 4), length=16),
+    "vector": Layout("vector", 9),
+    "sequence": Layout("tokens", 4, None, length=11),
+    "short sequence": Layout("tokens", 5, None, length=6),
+}
+
+
+def example(layout: Layout) -> Tensor:
+    if layout.kind == "vector":
+        shape: tuple[int, ...] = (layout.channels,)
+    elif layout.kind == "tokens":
+        shape = (layout.prefix + layout.length, layout.channels)
+    else:
+        assert layout.grid is not None
+        shape = (*layout.grid, layout.channels) if layout.channels_last else (layout.channels, *layout.grid)
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def possible(student: Layout, teacher: Layout) -> bool:
+    sequence = [layout.kind == "tokens" and layout.grid is None for layout in (student, teacher)]
+    return not (any(sequence) and "map" in (student.kind, teacher.kind))
+
+
+@pytest.mark.parametrize(("student", "teacher"), list(itertools.product(LAYOUTS, LAYOUTS)))
+def test_every_layout_reaches_every_other(student: str, teacher: str) -> None:
+    one, other = LAYOUTS[student], LAYOUTS[teacher]
+    if not possible(one, other):
+        with pytest.raises(ValueError, match="has no grid, so that a map cannot stand for it"):
+            Connector(one, other)
+        return
+    connector, features = Connector(one, other), example(one).requires_grad_()
+    output = connector(features)
+    assert output.shape == example(other).shape
+    output.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in connector.parameters())
+    (gradient,) = [features.grad]
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
+
+
+def test_a_map_is_convolved_averaged_and_normalised() -> None:
+    student, teacher = Layout("map", 6, (8, 8), length=64), Layout("map", 4, (4, 4), length=16)
+    connector, features = Connector(student, teacher), torch.randn(3, 6, 8, 8)
+    weight = connector.project.weight[:, :, 0, 0]
+    expected = torch.einsum("cd,ndhw->nchw", weight, features.unflatten(3, (4, 2)).unflatten(2, (4, 2)).mean((3, 5)))
+    expected = (expected - expected.mean((0, 2, 3), keepdim=True)) / (
+        expected.var((0, 2, 3), unbiased=False, keepdim=True) + connector.norm.eps
+    ).sqrt()
+    torch.testing.assert_close(connector(features), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_alike_pass_one_linear_layer() -> None:
+    student, teacher = Layout("tokens", 3, (2, 2), prefix=1, length=4), Layout("tokens", 5, (2, 2), prefix=1, length=4)
+    connector, features = Connector(student, teacher), torch.randn(2, 5, 3)
+    torch.testing.assert_close(
+        connector(features), nn.functional.linear(features, connector.project.weight, connector.project.bias)
+    )
+    assert connector.prefix is None
+
+
+def test_a_class_token_comes_from_the_students_own_or_from_its_mean() -> None:
+    teacher = Layout("tokens", 5, (4, 4), prefix=1, length=16)
+    own, none = (Connector(Layout("tokens", 3, (2, 2), prefix=p, length=4), teacher) for p in (1, 0))
+    features = torch.randn(2, 5, 3)
+    assert own.prefix is not None
+    assert none.prefix is not None
+    torch.testing.assert_close(own(features)[:, 0], own.prefix(features[:, 0]))
+    torch.testing.assert_close(none(features[:, 1:])[:, 0], none.prefix(features[:, 1:].mean(1)))
+
+
+class Says(nn.Module):
+    """A model with timm's attributes."""
+
+    def __init__(self, **said: object) -> None:
+        super().__init__()
+        for name, value in said.items():
+            setattr(self, name, value)
+
+
+SQUARE, WIDE = torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 64)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "images", "expected"),
+    [
+        (Says(), (16, 8, 8), SQUARE, Layout("map", 16, (8, 8), length=64)),
+        (Says(), (8, 8, 16), SQUARE, Layout("map", 16, (8, 8), channels_last=True, length=64)),
+        (Says(), (4, 8, 24), WIDE, Layout("map", 24, (4, 8), channels_last=True, length=32)),
+        (Says(), (24, 4, 8), WIDE, Layout("map", 24, (4, 8), length=32)),
+        (Says(output_fmt="NHWC"), (8, 8, 8), SQUARE, Layout("map", 8, (8, 8), channels_last=True, length=64)),
+        (Says(), (8, 8, 8), SQUARE, Layout("map", 8, (8, 8), length=64)),
+        (Says(num_prefix_tokens=2), (18, 12), SQUARE, Layout("tokens", 12, (4, 4), prefix=2, length=16)),
+        (Says(), (17, 12), SQUARE, Layout("tokens", 12, (4, 4), prefix=1, length=16)),
+        (Says(), (16, 12), SQUARE, Layout("tokens", 12, (4, 4), length=16)),
+        (Says(), (32, 12), WIDE, Layout("tokens", 12, (4, 8), length=32)),
+        (Says(), (10,), SQUARE, Layout("vector", 10)),
+        (Says(), (12, 5), torch.zeros(2, 12), Layout("tokens", 5, None, length=12)),
+    ],
+)
+def test_layouts_are_read_from_shapes(model: nn.Module, shape: tuple[int, ...], images: Tensor, expected: Layout) -> None:
+    assert read_layout(model, shape, images, "block") == expected
+
+
+def test_a_video_is_no_layout() -> None:
+    with pytest.raises(ValueError, match=r"block `stage` must put out a map.*got \(N, 4, 2, 8, 8\): cut elsewhere"):
+        read_layout(Says(), (4, 2, 8, 8), SQUARE, "stage")
