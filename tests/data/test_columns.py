@@ -6,7 +6,7 @@ from logitkd.data.frames import Frame
 
 
 def frame(where="the split", **features):
-    return Frame(where, features, read=lambda _: [], place=str)
+    return Frame(where, features, read=lambda _: [], column=lambda _: [], place=str)
 
 
 CIFAR = frame(img=Image(), fine=ClassLabel(names=["a", "b", "c"]), coarse=ClassLabel(names=["x", "y"]))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from logitkd.data.images import ImageSplit, channel_statistics, fingerprint
+from logitkd.data.images import ImageData, ImageSplit, channel_statistics
 
 
 def test_statistics_equal_float64():
@@ -28,6 +28,9 @@ def test_a_constant_channel_is_refused():
 def test_fingerprint_sees_every_part():
     def split(start):
         return ImageSplit((torch.arange(72) * 7 + start).to(torch.uint8).view(6, 3, 2, 2), torch.arange(6) % 2)
+
+    def fingerprint(train, test, classes):
+        return ImageData(train, test, classes, (0.5,) * 3, (0.5,) * 3).fingerprint
 
     train, test, classes = split(0), split(1), ("a", "b")
     base = fingerprint(train, test, classes)

@@ -98,8 +98,9 @@ def test_a_corrupt_image_names_file_and_row(parquet_folder):
 
 def test_a_corrupt_image_file_is_named(tmp_path):
     for split in ("train", "test"):
-        (tmp_path / split / "ant").mkdir(parents=True)
-        (tmp_path / split / "ant" / "1.png").write_bytes(png(pixels(0)))
+        for kind in ("ant", "bee"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            (tmp_path / split / kind / "1.png").write_bytes(png(pixels(0)))
     (tmp_path / "test" / "ant" / "2.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"cannot decode the image in .*/test/ant/2.png: "):
         load_images(config(tmp_path))

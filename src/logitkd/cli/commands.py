@@ -60,7 +60,7 @@ class DemoFlags:
     quiet: bool = False
 
 
-UNREAD = ("data.train_per_class", "data.crop_padding", "data.flip")  # they only shape training
+UNREAD = ("data.train_per_class", "data.crop_padding", "data.flip", "data.transforms")  # they only shape training
 EVAL_FLAGS = {
     key: replace(setting, default=None) if key.startswith("data.") else setting  # by default the run folder's
     for key, setting in settings_of(EvalFlags).items()

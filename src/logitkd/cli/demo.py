@@ -176,7 +176,7 @@ class _Row:
     def __init__(self, bars: Progress, task: TaskID) -> None:
         self.bars, self.task = bars, task
 
-    def start(self, title: str, epochs: int, steps: int, done: int) -> None:
+    def start(self, title: str, epochs: int, steps: int, done: int, about: str = "") -> None:
         self.bars.start_task(self.task)
         self.bars.update(self.task, total=epochs * steps, completed=done)
 

@@ -1,4 +1,7 @@
-"""Data: any source of small labelled images -> one tensor on the device -> batches that carry their index."""
+"""Data: any source of labelled images -> batches on the device that carry their index.
+
+Small images of one size live on the device as one tensor; images of any size are decoded by workers.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,19 @@ from logitkd.data.config import DataConfig
 if TYPE_CHECKING:
     from logitkd.data.images import ImageData, ImageSplit
     from logitkd.data.loader import Batch, DeviceLoader
+    from logitkd.data.loaders import Loader, make_loader
     from logitkd.data.source import load_images
 
-__all__ = ["Batch", "DataConfig", "DeviceLoader", "ImageData", "ImageSplit", "load_images"]
+__all__ = ["Batch", "DataConfig", "DeviceLoader", "ImageData", "ImageSplit", "Loader", "load_images", "make_loader"]
 
 _HOMES = {
     "Batch": "loader",
     "DeviceLoader": "loader",
     "ImageData": "images",
     "ImageSplit": "images",
+    "Loader": "loaders",
     "load_images": "source",
+    "make_loader": "loaders",
 }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from logitkd.data.cache import cached
 
-__all__ = ["decode_images", "decode_labels"]
+__all__ = ["check_encoded", "decode_images", "decode_labels", "encoded", "open_image"]
 
 
 # Fewer images than this decode in less time than anybody notices.
@@ -42,17 +43,27 @@ def decode_images(values: Sequence[Any], place: Callable[[int], str]) -> Tensor:
     Raises:
         ValueError: an image that is missing, cannot be decoded, or has another size than the first.
     """
-    encoded = [_encoded(value, row, place) for row, value in enumerate(values)]
-    if len(encoded) < CACHE_FROM:
-        return _decode_all(encoded, place)
-    digest = hashlib.sha256(f"decoding {DECODING}, Pillow {PIL.__version__}, {len(encoded)} images".encode())
-    for content in encoded:
+    contents = [encoded(value, row, place) for row, value in enumerate(values)]
+    if len(contents) < CACHE_FROM:
+        return _decode_all(contents, place)
+    digest = hashlib.sha256(f"decoding {DECODING}, Pillow {PIL.__version__}, {len(contents)} images".encode())
+    for content in contents:
         digest.update(len(content).to_bytes(8))
         digest.update(content)
-    return cached(digest.hexdigest()[:32], lambda: _decode_all(encoded, place))
+    return cached(digest.hexdigest()[:32], lambda: _decode_all(contents, place))
 
 
-def _encoded(value: Any, row: int, place: Callable[[int], str]) -> bytes:
+def encoded(value: Any, row: int, place: Callable[[int], str]) -> bytes:
+    """Return the bytes of an image file from what a column holds of it.
+
+    Args:
+        value: bytes, or ``{"bytes": ..., "path": ...}``.
+        row: its row.
+        place: row -> where it is kept, for messages.
+
+    Raises:
+        ValueError: it is missing or its file cannot be read.
+    """
     path = None
     if isinstance(value, dict):
         value, path = value.get("bytes"), value.get("path")
@@ -66,31 +77,61 @@ def _encoded(value: Any, row: int, place: Callable[[int], str]) -> bytes:
         raise ValueError(f"cannot read the image in {place(row)}: {error}.") from error
 
 
-def _decode_all(encoded: Sequence[bytes], place: Callable[[int], str]) -> Tensor:
+def _decode_all(contents: Sequence[bytes], place: Callable[[int], str]) -> Tensor:
     # One thread: these images are so small that two threads wait for the interpreter lock as long as they work.
-    first = _decode(encoded[0], 0, place)
-    images = np.empty((len(encoded), *first.shape), dtype=np.uint8)
-    for row, content in enumerate(encoded):
+    first = _decode(contents[0], 0, place)
+    images = np.empty((len(contents), *first.shape), dtype=np.uint8)
+    for row, content in enumerate(contents):
         pixels = _decode(content, row, place)
         if pixels.shape != first.shape:
             raise ValueError(
                 f"images must all have one size (height x width), {_size(first)} as in {place(0)}, "
-                f"got {_size(pixels)} in {place(row)}. Resize the data set first."
+                f"got {_size(pixels)} in {place(row)}. For images of any size give `data.image_size`."
             )
         images[row] = pixels
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
 def _decode(content: bytes, row: int, place: Callable[[int], str]) -> np.ndarray:
+    return np.asarray(open_image(content, row, place))
+
+
+def open_image(content: bytes, row: int, place: Callable[[int], str]) -> Image.Image:
+    """Return the decoded image in Pillow's mode RGB; an alpha channel is dropped.
+
+    Args:
+        content: of an image file.
+        row: its row.
+        place: row -> where it is kept, for messages.
+
+    Raises:
+        ValueError: it cannot be decoded, or has more than 8 bits a channel.
+    """
+    with _naming(row, place), Image.open(io.BytesIO(content)) as image:
+        _check_depth(image)
+        image.load()  # before the file is closed
+        return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def check_encoded(content: bytes, row: int, place: Callable[[int], str]) -> None:
+    """Look at an image file's header only: raise ``ValueError`` where :func:`open_image` would before it reads pixels."""
+    with _naming(row, place), Image.open(io.BytesIO(content)) as image:
+        _check_depth(image)
+
+
+@contextmanager
+def _naming(row: int, place: Callable[[int], str]) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.mode.startswith(("I", "F")):  # convert() would clip them at 255 without a word
-                raise ValueError(f"pixels must have at most 8 bits a channel, got Pillow mode {image.mode}")
-            if wide := WIDE.search(str(getattr(image, "tile", ""))):
-                raise ValueError(f"pixels must have at most 8 bits a channel, got {wide[0]}")
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        yield
     except Exception as error:  # Pillow's formats raise whatever they stumble over: OSError, SyntaxError, struct.error...
         raise ValueError(f"cannot decode the image in {place(row)}: {error}.") from error
+
+
+def _check_depth(image: Image.Image) -> None:
+    if image.mode.startswith(("I", "F")):  # convert() would clip them at 255 without a word
+        raise ValueError(f"pixels must have at most 8 bits a channel, got Pillow mode {image.mode}")
+    if wide := WIDE.search(str(getattr(image, "tile", ""))):
+        raise ValueError(f"pixels must have at most 8 bits a channel, got {wide[0]}")
 
 
 def _size(pixels: np.ndarray) -> str:

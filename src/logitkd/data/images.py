@@ -1,15 +1,23 @@
-"""Labelled images of one size, in memory: what every source becomes."""
+"""What every source becomes: a data set of two splits, and a split of small images of one size, in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["ImageData", "ImageSplit", "channel_statistics", "fingerprint"]
+if TYPE_CHECKING:
+    from logitkd.data.encoded import EncodedSplit
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "ImageSplit", "channel_statistics"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -27,26 +35,57 @@ class ImageSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, chosen: Tensor) -> ImageSplit:
+        """Return the split of the examples that ``chosen``, a ``(N,)`` bool mask, marks."""
+        return ImageSplit(self.images[chosen], self.labels[chosen])
+
+    def update(self, digest: Any) -> None:
+        """Feed pixels, labels and their order to a hash."""
+        digest.update(repr(tuple(self.images.shape)).encode())
+        digest.update(self.images.numpy().data)
+        digest.update(self.labels.numpy().data)
+
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set, ready to train on.
+    """A data set, ready to train on: decoded, or encoded images of any size, which :func:`make_loader` tells apart.
 
     Args:
         train: the labelled training images (after ``train_per_class``).
         eval: the images every reported accuracy is measured on.
         classes: the name of each class, in label order.
-        mean: mean of each channel over the whole training split, in [0, 1].
-        std: standard deviation of each channel over the whole training split.
-        fingerprint: hash of all pixels, labels and class names; equal exactly where the data are equal.
+        mean: of each channel, to be subtracted from the input, in [0, 1].
+        std: of each channel, to divide the input by.
     """
 
-    train: ImageSplit
-    eval: ImageSplit
+    train: ImageSplit | EncodedSplit
+    eval: ImageSplit | EncodedSplit
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    fingerprint: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash (32 hexadecimal digits) of images, labels, their order, and the class names.
+
+        It is of the pixels where these are in memory, so equal exactly where they are. Images of any size are hashed as they
+        are encoded: every file is read once, none is decoded, and the same pixels in another file format are other data.
+        """
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for split in (self.train, self.eval):
+            split.update(digest)
+        return digest.hexdigest()[:32]
+
+    def summary(self) -> str:
+        """Say in a line how much there is and of what.
+
+        >>> split = ImageSplit(torch.zeros(2, 3, 1, 1, dtype=torch.uint8), torch.tensor([0, 1]))
+        >>> ImageData(split, split, ("ant", "bee"), (0.0,) * 3, (1.0,) * 3).summary()
+        '2 training and 2 evaluation images of 2 classes: ant, bee'
+        """
+        shown = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+        counts = f"{len(self.train):,} training and {len(self.eval):,} evaluation images"
+        return f"{counts} of {len(self.classes)} classes: {shown}"
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -83,13 +122,3 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         means.append(first / total / 255)
         deviations.append(math.sqrt(spread) / total / 255)
     return tuple(means), tuple(deviations)
-
-
-def fingerprint(train: ImageSplit, eval: ImageSplit, classes: tuple[str, ...]) -> str:
-    """Return a hash (32 hexadecimal digits) of pixels, labels, their order, and the class names."""
-    digest = hashlib.sha256(repr(classes).encode())
-    for split in (train, eval):
-        digest.update(repr(tuple(split.images.shape)).encode())
-        digest.update(split.images.numpy().data)
-        digest.update(split.labels.numpy().data)
-    return digest.hexdigest()[:32]

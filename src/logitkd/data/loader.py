@@ -13,7 +13,7 @@ from logitkd.checks import check_int, check_positive
 from logitkd.data.images import ImageSplit
 from logitkd.data.rng import Stream, permutation, random_below, random_bits
 
-__all__ = ["Batch", "DeviceLoader"]
+__all__ = ["Batch", "DeviceLoader", "Normalize"]
 
 
 class Batch(NamedTuple):
@@ -28,6 +28,41 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no batch needs
+
+
+class Normalize:
+    """From pixels to the network's input: ``(pixel / 255 - mean) / std``, in this order, so equal to torchvision's bit by bit.
+
+    Args:
+        mean: of each channel, on the scale where 255 is 1.
+        std: of each channel, above 0.
+        channels: how many there are.
+        device: of the pixels.
+        channels_last: give images in the channels_last memory format.
+
+    Raises:
+        ValueError: not one value a channel, or a ``std`` that is not above 0.
+    """
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], *, channels: int, device: torch.device, channels_last: bool
+    ) -> None:
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) != channels:
+                raise ValueError(f"`{name}` must have one value a channel ({channels}), got {tuple(values)}.")
+        for value in std:
+            check_positive("std", value)
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        # Divisors are tensors on the device: CUDA turns division by a host number into multiplication by its
+        # reciprocal, whose last bit differs.
+        self._full = torch.tensor(255.0, device=device)
+        self._mean = torch.tensor(mean, device=device, dtype=torch.float32).view(-1, 1, 1)
+        self._std = torch.tensor(std, device=device, dtype=torch.float32).view(-1, 1, 1)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return ``(B, channels, H, W)`` float32 from uint8 ``pixels`` of that shape."""
+        images = pixels.to(torch.float32, memory_format=self._memory_format)
+        return images.div_(self._full).sub_(self._mean).div_(self._std)
 
 
 class DeviceLoader:
@@ -72,21 +107,17 @@ class DeviceLoader:
         flip: bool = False,
         channels_last: bool = False,
     ) -> None:
-        _check(split, batch_size, mean, std, seed, crop_padding)
+        _check(split, batch_size, seed, crop_padding)
         self.device = torch.device(device)
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
         self.crop_padding = crop_padding
         self.flip = flip
-        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._images = split.images.to(self.device)
         self._labels = split.labels.to(self.device)
-        # Divisors are tensors on the device: CUDA turns division by a host number into multiplication by its
-        # reciprocal, whose last bit differs.
-        self._full = torch.tensor(255.0, device=self.device)
-        self._mean = torch.tensor(mean, device=self.device, dtype=torch.float32).view(-1, 1, 1)
-        self._std = torch.tensor(std, device=self.device, dtype=torch.float32).view(-1, 1, 1)
+        channels = split.images.shape[1]
+        self._normalize = Normalize(mean, std, channels=channels, device=self.device, channels_last=channels_last)
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -114,9 +145,7 @@ class DeviceLoader:
         for start in range(start_step * self.batch_size, count, self.batch_size):
             index = order[start : start + self.batch_size]
             views = self._augment(self._images.index_select(0, index), bits[start : start + self.batch_size])
-            images = views.to(torch.float32, memory_format=self._memory_format)
-            images.div_(self._full).sub_(self._mean).div_(self._std)
-            yield Batch(images, self._labels.index_select(0, index), index)
+            yield Batch(self._normalize(views), self._labels.index_select(0, index), index)
 
     def _augment(self, images: Tensor, bits: Tensor) -> Tensor:
         """Crop and flip ``(B, 3, H, W)`` uint8 images as their ``(B,)`` random bits say."""
@@ -142,17 +171,9 @@ def _crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
     return windows[torch.arange(count, device=images.device), top, left]
 
 
-def _check(
-    split: ImageSplit, batch_size: int, mean: Sequence[float], std: Sequence[float], seed: int, crop_padding: int
-) -> None:
+def _check(split: ImageSplit, batch_size: int, seed: int, crop_padding: int) -> None:
     if len(split) == 0:
         raise ValueError("`split` is empty: there is nothing to iterate over.")
     check_int("batch_size", batch_size, 1, None)
     check_int("seed", seed, 0, 2**63 - 1)
     check_int("crop_padding", crop_padding, 0, min(split.images.shape[2:]), "0 to the image size")
-    channels = split.images.shape[1]
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) != channels:
-            raise ValueError(f"`{name}` must have one value a channel ({channels}), got {tuple(values)}.")
-    for value in std:
-        check_positive("std", value)

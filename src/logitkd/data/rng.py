@@ -99,14 +99,14 @@ def permutation(count: int, seed: int, epoch: int, device: torch.device | str = 
     return torch.argsort(random_bits(seed, epoch, rows, Stream.ORDER), stable=True)
 
 
-def first_per_class(labels: Tensor, count: int, seed: int, stream: Stream) -> Tensor:
+def first_per_class(labels: Tensor, count: int | Tensor, seed: int, stream: Stream) -> Tensor:
     """Choose ``count`` rows of each class: a ``(N,)`` bool mask, a pure function of (labels, count, seed, stream).
 
     A row's place in the queue of its class is its hash, so a larger ``count`` keeps every row that a smaller one keeps.
 
     Args:
         labels: ``(N,)`` int64.
-        count: rows of each class; classes with fewer keep all they have.
+        count: rows of each class, one number for all or ``(C,)`` int64; classes with fewer keep all they have.
         seed: decides which rows.
         stream: what they are chosen for.
 
@@ -119,5 +119,6 @@ def first_per_class(labels: Tensor, count: int, seed: int, stream: Stream) -> Te
     sizes = torch.bincount(labels)
     starts = torch.cumsum(sizes, 0) - sizes
     chosen = torch.zeros(len(labels), dtype=torch.bool)
-    chosen[queue[rows - starts[labels[queue]] < count]] = True
+    wanted = count[labels[queue]] if isinstance(count, Tensor) else count
+    chosen[queue[rows - starts[labels[queue]] < wanted]] = True
     return chosen

@@ -1,92 +1,145 @@
-"""From a ``DataConfig`` to images in memory: one function for every source."""
+"""From a ``DataConfig`` to labelled images: one function for every source."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from logitkd.checks import check_int
 from logitkd.data.config import DataConfig
-from logitkd.data.images import ImageData, ImageSplit, channel_statistics, fingerprint
+from logitkd.data.images import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageSplit, channel_statistics
 from logitkd.data.rng import Stream, first_per_class
 
 if TYPE_CHECKING:
+    from logitkd.data.encoded import EncodedSplit
     from logitkd.data.frames import Frame
 
 __all__ = ["load_images"]
 
+SPLIT_SEED = 0  # whatever the run's: the images to evaluate on must be the same in every run
+
 
 def load_images(config: DataConfig, seed: int = 0) -> ImageData:
-    """Load both splits of a data set of small images of one size.
+    """Load both splits of a data set: decoded if its images have one, small size, encoded with ``config.image_size``.
 
     Args:
         config: where the images are, and how many to keep.
         seed: decides which images ``config.train_per_class`` keeps: a pure function of (seed, row).
 
     Returns:
-        The data. Mean and standard deviation are those of the whole training split whatever is kept of it, so that a
-        teacher trained on all of it and a student trained on part of it see the same input.
+        The data. Mean and standard deviation of small images are by default those of the whole training split whatever is kept
+        of it, so that a teacher trained on all of it and a student trained on part of it see the same input.
 
     Raises:
         FileNotFoundError: no such source.
         ConnectionError: a hub id that cannot be reached.
         ValueError: a missing split or column, an empty split, an image that cannot be decoded or has another size, a
-            label out of range, too few images of a class or none. The message names file and row.
+            label out of range, too few images of a class or none, a single class. The message names file and row. Images of
+            any size are not looked at here, but by :attr:`ImageData.fingerprint` and when they are decoded.
     """
     if config.train_per_class is not None:
         check_int("data.train_per_class", config.train_per_class, 1, None)
-    if config.source == "digits":
-        train, evaluation, classes = _digits(config)
+    splits, classes = (_digits if config.source == "digits" else _frames)(config)
+    if config.eval_fraction is not None:
+        splits = _hold_out(splits[0], config.eval_fraction)
+    train, evaluation = splits
+    _check_learnable(train, evaluation, classes)
+    if config.mean is not None and config.std is not None:
+        mean, std = config.mean, config.std
+    elif isinstance(train, ImageSplit):
+        mean, std = channel_statistics(train.images)
     else:
-        train, evaluation, classes = _frames(config)
-    mean, std = channel_statistics(train.images)
-    if config.train_per_class is not None:
-        train = _keep(train, config.train_per_class, seed, classes)
-    return ImageData(train, evaluation, classes, mean, std, fingerprint(train, evaluation, classes))
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    data = ImageData(train, evaluation, classes, mean, std)
+    if config.train_per_class is None:
+        return data
+    return replace(data, train=_keep(train, config.train_per_class, seed, classes))
+
+
+def _split_names(config: DataConfig) -> tuple[tuple[str, ...], str | None]:
+    """Return the splits to load, and one that must not be there because it is made out of the first."""
+    if config.eval_fraction is None:
+        return (config.train_split, config.eval_split), None
+    return (config.train_split,), config.eval_split
 
 
 # The two readers are imported where they are used: each costs a second of start-up that the other's runs need not pay.
 
 
-def _digits(config: DataConfig) -> tuple[ImageSplit, ImageSplit, tuple[str, ...]]:
+def _digits(config: DataConfig) -> tuple[list[ImageSplit | EncodedSplit], tuple[str, ...]]:
     from logitkd.data.digits import CLASSES, load_digits
 
     splits = load_digits()
-    for name in (config.train_split, config.eval_split):
+    names, absent = _split_names(config)
+    if absent in splits:
+        from logitkd.data.frames import check_absent
+
+        check_absent(absent, "`digits`", splits)
+    for name in names:
         if name not in splits:
             raise ValueError(f"there is no split `{name}` in the digits. Splits there: {', '.join(sorted(splits))}.")
-    return ImageSplit(*splits[config.train_split]), ImageSplit(*splits[config.eval_split]), CLASSES
+    return [ImageSplit(*splits[name]) for name in names], CLASSES
 
 
-def _frames(config: DataConfig) -> tuple[ImageSplit, ImageSplit, tuple[str, ...]]:
+def _frames(config: DataConfig) -> tuple[list[ImageSplit | EncodedSplit], tuple[str, ...]]:
     from logitkd.data.columns import class_names, image_column, label_column
     from logitkd.data.decode import decode_images, decode_labels
+    from logitkd.data.encoded import whole
     from logitkd.data.frames import read_frames
 
-    frames = read_frames(config.source, (config.train_split, config.eval_split))
+    frames = read_frames(config.source, *_split_names(config))
     image_name, label_name = image_column(frames[0], config.image_column), label_column(frames[0], config.label_column)
     for frame in frames[1:]:
         image_column(frame, image_name)
         label_column(frame, label_name)
     labels = [_read(frame, label_name) for frame in frames]
     classes = class_names(frames, label_name, labels[0])
-    splits = []
-    for frame, values in zip(frames, labels, strict=True):
-        numbers = decode_labels(values, frame.place, classes)  # before the images: it is quick and may fail
-        splits.append(ImageSplit(decode_images(_read(frame, image_name), frame.place), numbers))
-    sizes = [tuple(split.images.shape[2:]) for split in splits]
-    if sizes[0] != sizes[1]:
+    # The labels of all splits before the images: they are quick to read and may be wrong.
+    numbers = [decode_labels(values, frame.place, classes) for frame, values in zip(frames, labels, strict=True)]
+    _check_several(numbers[0], frames[0], classes)
+    if config.image_size is not None:
+        splits = zip(frames, numbers, strict=True)
+        return [whole(frame.column(image_name), known, frame.place) for frame, known in splits], classes
+    decoded = [decode_images(_read(frame, image_name), frame.place) for frame in frames]
+    sizes = [tuple(images.shape[2:]) for images in decoded]
+    if sizes[0] != sizes[-1]:
         raise ValueError(
             f"both splits must have images of one size (height x width), got {sizes[0][0]}x{sizes[0][1]} in "
-            f"{frames[0].where} and {sizes[1][0]}x{sizes[1][1]} in {frames[1].where}. Resize the data set first."
+            f"{frames[0].where} and {sizes[1][0]}x{sizes[1][1]} in {frames[1].where}. For images of any size give "
+            "`data.image_size`."
         )
-    _check_learnable(splits[0], splits[1], classes)
-    return splits[0], splits[1], classes
+    return [ImageSplit(images, known) for images, known in zip(decoded, numbers, strict=True)], classes
 
 
-def _check_learnable(train: ImageSplit, evaluation: ImageSplit, classes: Sequence[str]) -> None:
+def _check_several(labels: torch.Tensor, frame: Frame, classes: Sequence[str]) -> None:
+    present = labels[labels >= 0].unique().tolist()
+    if len(present) == 1:
+        raise ValueError(
+            f"images must be of at least 2 classes, got `{classes[present[0]]}` alone in {frame.where}: there is nothing to "
+            "tell apart. Is this the right folder or `data.label_column`?"
+        )
+
+
+def _hold_out(train: ImageSplit | EncodedSplit, fraction: float) -> list[ImageSplit | EncodedSplit]:
+    """Take ``fraction`` of each class out of the training split: at least one image, except of a class that has only one.
+
+    Which ones is a function of (row, labels) alone; a larger fraction takes those that a smaller one takes.
+    """
+    labelled = (train.labels >= 0).nonzero().flatten()
+    labels = train.labels[labelled]
+    sizes = torch.bincount(labels)
+    count = (sizes * fraction).round().long().clamp(min=1).minimum(sizes - 1)
+    out = torch.zeros(len(train), dtype=torch.bool)
+    out[labelled[first_per_class(labels, count, SPLIT_SEED, Stream.SPLIT)]] = True
+    if not out.any():
+        raise ValueError("`data.eval_fraction` must leave something to evaluate on, but every class has a single image.")
+    return [train.take(~out), train.take(out)]
+
+
+def _check_learnable(train: ImageSplit | EncodedSplit, evaluation: ImageSplit | EncodedSplit, classes: Sequence[str]) -> None:
     """A class folder spelt differently in the two splits must not pass as a class that is always missed."""
     taught = set(train.labels.unique().tolist())
     untaught = [classes[label] for label in evaluation.labels.unique().tolist() if label not in taught]
@@ -104,7 +157,7 @@ def _read(frame: Frame, column: str) -> Sequence[Any]:
     return values
 
 
-def _keep(split: ImageSplit, count: int, seed: int, classes: Sequence[str]) -> ImageSplit:
+def _keep(split: ImageSplit | EncodedSplit, count: int, seed: int, classes: Sequence[str]) -> ImageSplit | EncodedSplit:
     present, sizes = torch.unique(split.labels, return_counts=True)
     scarcest = int(sizes.argmin())
     if sizes[scarcest] < count:
@@ -112,5 +165,4 @@ def _keep(split: ImageSplit, count: int, seed: int, classes: Sequence[str]) -> I
             f"`data.train_per_class` must be at most {int(sizes[scarcest])}, "
             f"the images there are of class `{classes[int(present[scarcest])]}`, got {count}."
         )
-    chosen = first_per_class(split.labels, count, seed, Stream.BUDGET)
-    return ImageSplit(split.images[chosen], split.labels[chosen])
+    return split.take(first_per_class(split.labels, count, seed, Stream.BUDGET))

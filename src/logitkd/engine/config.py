@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from logitkd.checks import check_choice, check_int, check_positive, check_range
-from logitkd.data.config import DataConfig
+from logitkd.data.config import DataConfig, check_data
 
 __all__ = ["ModelConfig", "OptimConfig", "ScheduleConfig", "TrainConfig", "check_config", "default_folder"]
 
@@ -144,12 +144,7 @@ def check_config(config: TrainConfig) -> None:
     check(check_choice, "precision", config.precision, ["float32", "bfloat16"])
     if config.checkpoint_every is not None:
         check(check_int, "checkpoint_every", config.checkpoint_every, 1)
-    for name in ("source", "train_split", "eval_split"):
-        if not getattr(config.data, name):
-            problems.append(f"`data.{name}` must be a name, got {getattr(config.data, name)!r}.")
-    if config.data.train_per_class is not None:
-        check(check_int, "data.train_per_class", config.data.train_per_class, 1)
-    check(check_int, "data.crop_padding", config.data.crop_padding, 0)
+    problems += check_data(config.data)
     if config.trackers:
         from accelerate.utils import LoggerType  # costs a second: only for those who log
 

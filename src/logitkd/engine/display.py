@@ -15,8 +15,8 @@ __all__ = ["Bar", "Display", "Lines", "clock", "make_display"]
 class Display(Protocol):
     """Receives a run's news. All numbers are plain Python ones; accuracies in percent."""
 
-    def start(self, title: str, epochs: int, steps: int, done: int) -> None:
-        """A run of ``epochs`` times ``steps`` begins, ``done`` of these steps already taken."""
+    def start(self, title: str, epochs: int, steps: int, done: int, about: str = "") -> None:
+        """A run of ``epochs`` times ``steps`` begins, ``done`` of these steps already taken; ``about`` says on what data."""
 
     def step(self, epoch: int, done: int, numbers: dict[str, float]) -> None:
         """``done`` steps of the run are taken; ``numbers`` may hold loss, train_top1, images_per_second, lr, eta."""
@@ -48,9 +48,11 @@ class Lines:
     def __init__(self) -> None:
         self.epochs = 0
 
-    def start(self, title: str, epochs: int, steps: int, done: int) -> None:
+    def start(self, title: str, epochs: int, steps: int, done: int, about: str = "") -> None:
         """Print what runs."""
         self.epochs = epochs
+        if about:
+            self.note(about)
         self.note(title if not done else f"{title}: going on after step {done} of {epochs * steps}")
 
     def step(self, epoch: int, done: int, numbers: dict[str, float]) -> None:
@@ -116,9 +118,11 @@ class Bar:
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def start(self, title: str, epochs: int, steps: int, done: int) -> None:
+    def start(self, title: str, epochs: int, steps: int, done: int, about: str = "") -> None:
         """Show the bar."""
         self.epochs = epochs
+        if about:
+            self.note(about)
         bar = 16 if self.console.width >= 120 else 6
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),

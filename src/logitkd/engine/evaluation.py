@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from logitkd.data import DeviceLoader, load_images
-from logitkd.data.config import DataConfig
+from logitkd.data import load_images, make_loader
+from logitkd.data.config import DataConfig, check_data
 from logitkd.engine.accelerator import resolve_device
 from logitkd.engine.config import ModelConfig
 from logitkd.engine.cost import network_cost
@@ -49,29 +49,31 @@ def evaluate(
 
     Raises:
         FileNotFoundError: the path is not a run folder.
-        ValueError: ``data`` is missing, a network does not fit its classes, or the folder's ``config.yaml`` is no run's.
+        ValueError: ``data`` is missing or wrong, a network does not fit its classes, or ``config.yaml`` is no run's.
     """
     where = resolve_device(device)
     if isinstance(model, (str, Path)):
-        data = data or DataConfig(**_tuples(read_run(Path(model))["run"]["data"]))
+        data = data or DataConfig(**read_run(Path(model))["run"]["data"])
     if data is None:
         raise ValueError("`data` must be given unless `model` is a run folder.")
+    problems = check_data(data, training=False)
+    if problems:
+        raise ValueError("\n".join(problems))
     images = load_images(data)  # the seed chooses training images only
     classes = len(images.classes)
-    loader = DeviceLoader(images.eval, batch_size=batch_size, device=where, mean=images.mean, std=images.std)
+    loader = make_loader(images, data, train=False, batch_size=batch_size, device=where)
     network = _network(model, images.classes).to(where)
-    size = next(iter(loader.epoch(1))).images.shape[1:]
-    costs = {"student": network_cost(network, size, where, latency=latency)}
+    costs = {"student": network_cost(network, loader.shape, where, latency=latency)}
     predictions = None
     if teacher is not None:
         frozen = Teacher(_network(teacher, images.classes).to(where), num_classes=classes)
         predictions = predict(lambda batch: frozen(batch).logits, loader.epoch(1), len(images.eval), where)
-        costs["teacher"] = network_cost(frozen, size, where, latency=latency)
+        costs["teacher"] = network_cost(frozen, loader.shape, where, latency=latency)
     metrics = evaluate_classifier(network, loader.epoch(1), classes, where, teacher_predictions=predictions)
     return {
         **metrics,
         "images": len(images.eval),
-        "split": data.eval_split,
+        "split": data.eval_name,
         "device": _named(where),
         "cost": costs,
     }
@@ -90,7 +92,3 @@ def _network(model: nn.Module | ModelConfig | str | Path, classes: Sequence[str]
     if isinstance(model, (str, Path)):
         model = ModelConfig(read_run(Path(model))["run"]["student"]["name"], checkpoint=str(model))
     return load_network(model, classes)
-
-
-def _tuples(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}

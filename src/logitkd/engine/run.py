@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from logitkd.data import Batch, DeviceLoader, load_images
+from logitkd.data import Batch, Loader, load_images, make_loader
 from logitkd.engine.checkpoint import Progress, checkpoint_bytes, load_checkpoint, save_checkpoint, student_bytes
 from logitkd.engine.config import TrainConfig
 from logitkd.engine.display import Display
@@ -90,19 +90,18 @@ class Run:
         model = model.to(self.device)
         return model.to(memory_format=torch.channels_last) if self.config.channels_last else model
 
-    def _loader(self, *, train: bool) -> DeviceLoader:
-        config, data = self.config, self.data
-        common = {"device": self.device, "mean": data.mean, "std": data.std, "channels_last": config.channels_last}
-        if not train:
-            return DeviceLoader(data.eval, batch_size=EVAL_BATCH, **common)
-        return DeviceLoader(
-            data.train,
-            batch_size=config.batch_size,
+    def _loader(self, *, train: bool) -> Loader:
+        config = self.config
+        # So many large images would take more memory than training does.
+        fits = train or config.data.image_size is not None
+        return make_loader(
+            self.data,
+            config.data,
+            train=train,
+            batch_size=config.batch_size if fits else EVAL_BATCH,
+            device=self.device,
             seed=config.seed,
-            shuffle=True,
-            crop_padding=config.data.crop_padding,
-            flip=config.data.flip,
-            **common,
+            channels_last=config.channels_last,
         )
 
     def _predict(self, teacher: nn.Module) -> torch.Tensor:
@@ -133,7 +132,7 @@ class Run:
         if config.trackers:
             self.accelerator.init_trackers("trackers")
         title = f"{config.student.name} {self.method.name}"
-        self.display.start(title, config.epochs, len(self.loader), self._done())
+        self.display.start(title, config.epochs, len(self.loader), self._done(), self.data.summary())
         try:
             with self.stops:
                 while progress.epoch <= config.epochs:
@@ -145,7 +144,7 @@ class Run:
         last = progress.last
         result = {
             "top1": last["eval"]["top1"],
-            "split": config.data.eval_split,
+            "split": config.data.eval_name,
             "epoch": config.epochs,
             "metrics": last["eval"],
             "train": last["train"],
@@ -225,7 +224,7 @@ class Run:
         eval_seconds = time.perf_counter() - begun
         progress.seconds += eval_seconds
         if not progress.best or metrics["top1"] > progress.best["top1"]:
-            progress.best = {"top1": metrics["top1"], "epoch": progress.epoch, "split": config.data.eval_split}
+            progress.best = {"top1": metrics["top1"], "epoch": progress.epoch, "split": config.data.eval_name}
         log = StepLog(1, progress.sums)
         means = log.means()
         line = {
@@ -234,7 +233,7 @@ class Run:
             "loss": means.pop("loss"),
             "train": {"top1": means.pop("top1")},
             "terms": means,
-            "split": config.data.eval_split,
+            "split": config.data.eval_name,
             "eval": metrics,
             "best": progress.best,
             "seconds": progress.epoch_seconds,
