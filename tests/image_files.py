@@ -35,3 +35,17 @@ def write_parquet(path: Path, rows, images=None, labels=None, label_type=None) -
     )
     Dataset.from_dict(columns, features=features).to_parquet(path)
     return path
+
+
+def write_mixed_folder(folder: Path, per_class: int = 5, splits=("train", "test")) -> Path:
+    """An image folder whose images differ in size, mode and file format: gray, palette, RGBA, JPEG among them."""
+    modes = ["RGB", "L", "P", "RGBA", "RGB"]
+    for number, split in enumerate(splits):
+        for kind, name in enumerate(SHAPES):
+            place = folder / split / name
+            place.mkdir(parents=True, exist_ok=True)
+            for row in range(per_class):
+                seed = 1000 * number + 100 * kind + row
+                picture = PILImage.fromarray(pixels(seed, 9 + 5 * row + kind, 24 - 3 * row)).convert(modes[row % 5])
+                picture.save(place / (f"{row}.jpg" if row % 5 == 4 else f"{row}.png"))
+    return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -123,7 +123,7 @@ class DeviceLoader:
         """Steps in an epoch."""
         return -(-len(self._labels) // self.batch_size)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch, from ``start_step`` on.
 
         Args:
@@ -137,7 +137,7 @@ class DeviceLoader:
         check_int("start_step", start_step, 0, len(self), "the steps of an epoch")
         return self._batches(epoch, start_step)
 
-    def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
         count = len(self._labels)
         order = permutation(count, self.seed, epoch, self.device) if self.shuffle else torch.arange(count, device=self.device)
         # Hashing the whole epoch at once costs as much as hashing a few batches: small kernels are all overhead.

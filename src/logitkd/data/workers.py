@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,7 +87,7 @@ class WorkerLoader:
         """Steps in an epoch."""
         return -(-len(self._labels) // self.batch_size)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch, from ``start_step`` on.
 
         Args:
@@ -101,7 +101,7 @@ class WorkerLoader:
         check_int("start_step", start_step, 0, len(self), "the steps of an epoch")
         return self._batches(epoch, start_step)
 
-    def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
         count = len(self._labels)
         order = permutation(count, self.seed, epoch) if self.shuffle else torch.arange(count)
         bits = random_bits(self.seed, epoch, order, Stream.VIEW)

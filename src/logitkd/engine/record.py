@@ -15,7 +15,7 @@ from logitkd.models import parameter_count
 
 __all__ = ["commit", "versions", "weights_fingerprint"]
 
-PACKAGES = ("logitkd", "torch", "timm", "accelerate", "datasets", "torchmetrics", "numpy", "pillow")
+PACKAGES = ("logitkd", "torch", "torchvision", "timm", "accelerate", "datasets", "torchmetrics", "numpy", "pillow")
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import time
 import warnings
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -162,6 +164,10 @@ class Run:
         return result
 
     def _train_epoch(self, lr: float) -> None:
+        with closing(self.loader.epoch(self.progress.epoch, start_step=self.progress.step)) as batches:  # ends its workers
+            self._train_on(batches, lr)
+
+    def _train_on(self, batches: Iterable[Batch], lr: float) -> None:
         progress, config = self.progress, self.config
         log = StepLog(1 if config.debug else READ_EVERY[self.device.type], progress.sums)
         begun, before, first = time.perf_counter(), (progress.seconds, progress.epoch_seconds), progress.step
@@ -174,7 +180,7 @@ class Run:
             progress.seconds, progress.epoch_seconds = before[0] + spent, before[1] + spent
 
         self.stepper.learner.train()
-        for batch in self.loader.epoch(progress.epoch, start_step=first):
+        for batch in batches:
             due = self._step(batch, log)
             numbers = {"lr": lr}
             if due:
@@ -211,14 +217,15 @@ class Run:
         progress, config = self.progress, self.config
         begun = time.perf_counter()
         try:
-            metrics = evaluate_classifier(
-                self.student,
-                self.eval_loader.epoch(1),
-                self.num_classes,
-                self.device,
-                teacher_predictions=self.teacher_predictions,
-                stop=lambda: self.stops.received is not None,
-            )
+            with closing(self.eval_loader.epoch(1)) as batches:
+                metrics = evaluate_classifier(
+                    self.student,
+                    batches,
+                    self.num_classes,
+                    self.device,
+                    teacher_predictions=self.teacher_predictions,
+                    stop=lambda: self.stops.received is not None,
+                )
         except Stopped:
             self._interrupt()
         eval_seconds = time.perf_counter() - begun

@@ -57,6 +57,19 @@ def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _without(names: tuple[str, ...], record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested keys without those named.
+
+    >>> _without(("data.workers", "quiet"), {"data": {"workers": 1, "source": "digits"}, "quiet": True})
+    {'data': {'source': 'digits'}}
+    """
+    return {
+        key: _without(names, value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in record.items()
+        if f"{prefix}{key}" not in names
+    }
+
+
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return a line for each key whose value differs.
 
@@ -205,7 +218,7 @@ class RunFolder:
         write_atomic(self.path / CONFIG, text.encode())
 
     def check_same(self, key: str, now: dict[str, Any], ignore: tuple[str, ...] = ()) -> None:
-        """Compare block ``key`` of ``config.yaml`` with the present run's, except its entries named in ``ignore``.
+        """Compare block ``key`` of ``config.yaml`` with the present run's, except its entries named (dotted) in ``ignore``.
 
         A run that never got anywhere has nothing to be the same as.
 
@@ -221,7 +234,7 @@ class RunFolder:
                 "changed by hand. Give another `output`, or delete the folder to start again."
             )
         present = json.loads(json.dumps(now))
-        lines = differences(*({k: v for k, v in record.items() if k not in ignore} for record in (before, present)))
+        lines = differences(*(_without(ignore, record) for record in (before, present)))
         if lines:
             raise ValueError(
                 f"the run folder {self.path} belongs to another run; under `{key}`:\n  "

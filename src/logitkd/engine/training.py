@@ -21,7 +21,7 @@ from logitkd.methods import Method
 __all__ = ["RunResult", "train"]
 
 # What may differ when a run is resumed: how it is shown and where it runs, not what comes out.
-PRESENTATION = ("output", "device", "checkpoint_every", "trackers", "quiet", "debug", "method_options")
+PRESENTATION = ("output", "device", "checkpoint_every", "trackers", "quiet", "debug", "method_options", "data.workers")
 
 
 @dataclass(frozen=True)
