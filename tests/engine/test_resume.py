@@ -207,6 +207,12 @@ train(pickle.loads(bytes.fromhex(sys.argv[1])))
 """
 
 
+def here():
+    """The environment of a process that finds ``tiny_net``, and what this one finds."""
+    found = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(found)}
+
+
 def command(script, config, *arguments):
     import pickle
 
@@ -217,8 +223,7 @@ def command(script, config, *arguments):
 def test_kill_at_the_rename_of_a_checkpoint(crashed, tmp_path, moment):
     config, expected = crashed
     config = replace(config, output=str(tmp_path / "renamed"))
-    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run(command(KILL_INSIDE + TRAIN, config, moment), env=path, capture_output=True)
+    done = subprocess.run(command(KILL_INSIDE + TRAIN, config, moment), env=here(), capture_output=True)
     assert done.returncode == -signal.SIGKILL
     train(config)
     assert outcome(Path(config.output)) == expected
@@ -229,8 +234,7 @@ def test_signal_writes_a_checkpoint_and_says_how_to_go_on(crashed, tmp_path, num
     config, expected = crashed
     folder = tmp_path / "stopped"
     config = replace(config, output=str(folder), checkpoint_every=None)
-    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen(command(TRAIN, config), env=path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(TRAIN, config), env=here(), stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if line.startswith("epoch 1/"):
             break

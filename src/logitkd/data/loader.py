@@ -119,6 +119,12 @@ class DeviceLoader:
         channels = split.images.shape[1]
         self._normalize = Normalize(mean, std, channels=channels, device=self.device, channels_last=channels_last)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image in a batch."""
+        _, channels, height, width = self._images.shape
+        return channels, height, width
+
     def __len__(self) -> int:
         """Steps in an epoch."""
         return -(-len(self._labels) // self.batch_size)

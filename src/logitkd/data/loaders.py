@@ -17,7 +17,12 @@ __all__ = ["Loader", "make_loader"]
 class Loader(Protocol):
     """Iterates over a split: batches on the device, their order and views pure functions of (seed, epoch, index)."""
 
-    def __len__(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image in a batch."""
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
 
     def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch (from 1), from ``start_step`` on."""

@@ -19,11 +19,14 @@ class View:
     """A list of transforms that ends in an image of one size.
 
     Args:
-        transforms: Pillow image to Pillow image, in order.
+        names: of the table, ``config.TRANSFORMS``.
+        config: its ``image_size`` must be given.
     """
 
-    def __init__(self, transforms: Sequence[Callable[[Image.Image], Image.Image]]) -> None:
-        self.transforms = tuple(transforms)
+    def __init__(self, names: Sequence[str], config: DataConfig) -> None:
+        assert config.image_size is not None
+        self.size = config.image_size
+        self.transforms = [_BUILDERS[name](self.size, config) for name in names]
 
     def __call__(self, image: Image.Image, bits: int) -> np.ndarray:
         """Return the view of ``image`` that ``bits`` decide: ``(S, S, 3)`` uint8.
@@ -70,11 +73,9 @@ _BUILDERS: dict[str, Callable[[int, DataConfig], Any]] = {
 
 def training_view(config: DataConfig) -> View:
     """Return ``config.transforms``; ``config.image_size`` must be given."""
-    assert config.image_size is not None
-    return View([_BUILDERS[name](config.image_size, config) for name in config.transforms])
+    return View(config.transforms, config)
 
 
 def evaluation_view(config: DataConfig) -> View:
     """Return the resize of the shorter side to ``image_size / crop_ratio`` and the central crop of ``image_size``."""
-    assert config.image_size is not None
-    return View([_BUILDERS[name](config.image_size, config) for name in ("resize", "center_crop")])
+    return View(("resize", "center_crop"), config)

@@ -83,6 +83,11 @@ class WorkerLoader:
         self._labels = split.labels.to(self.device)
         self._normalize = Normalize(mean, std, channels=3, device=self.device, channels_last=channels_last)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image in a batch."""
+        return 3, self._views.view.size, self._views.view.size
+
     def __len__(self) -> int:
         """Steps in an epoch."""
         return -(-len(self._labels) // self.batch_size)
