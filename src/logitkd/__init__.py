@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from logitkd import losses, methods
     from logitkd.data import DataConfig
-    from logitkd.engine import ModelConfig, OptimConfig, RunResult, ScheduleConfig, TrainConfig, evaluate, train
+    from logitkd.engine import ModelConfig, OptimConfig, RunResult, ScheduleConfig, TrainConfig, evaluate, export, train
     from logitkd.losses import (
         BlockKDLoss,
         DISTLoss,
@@ -59,6 +59,7 @@ __all__ = [
     "TrainConfig",
     "build_model",
     "evaluate",
+    "export",
     "load_weights",
     "losses",
     "methods",
@@ -74,7 +75,7 @@ _HOMES = {
     "reach": "RegionModel Signals Teacher",
     "models": "build_model load_weights",
     "data": "DataConfig",
-    "engine": "ModelConfig OptimConfig RunResult ScheduleConfig TrainConfig evaluate train",
+    "engine": "ModelConfig OptimConfig RunResult ScheduleConfig TrainConfig evaluate export train",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -29,7 +29,7 @@ def logitkd(*arguments, **options):
 def test_the_main_page_names_every_command(words, capsys):
     assert main(words) == 0
     page = capsys.readouterr().out
-    assert all(f"\n  {name} " in page for name in ("demo", "train", "eval", "list"))
+    assert all(f"\n  {name} " in page for name in ("demo", "train", "eval", "export", "list"))
 
 
 def test_help_and_version_come_without_torch():
@@ -67,6 +67,7 @@ def test_version(capsys):
             ],
         ),
         ("eval", ["--model", "--data.source", "--teacher.checkpoint"]),
+        ("export", ["--output", "--format", "logitkd[export]", "default: safetensors,onnx,torch_export"]),
         ("demo", ["--seed", "--epochs", "--quiet [{true,false}]"]),
         ("list", ["logitkd list METHOD", "logitkd list recipes"]),
     ],

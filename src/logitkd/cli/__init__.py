@@ -12,7 +12,7 @@ from logitkd import __version__
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "train", "eval", "list")
+COMMANDS = ("demo", "train", "eval", "export", "list")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

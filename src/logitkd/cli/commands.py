@@ -44,6 +44,19 @@ class EvalFlags:
 
 
 @dataclass(frozen=True)
+class ExportFlags:
+    """What ``logitkd export`` can be told.
+
+    Args:
+        output: the folder to write; by default the folder export in the run folder.
+        format: some of safetensors, onnx, torch_export, with commas between them.
+    """
+
+    output: str | None = None
+    format: str = "safetensors,onnx,torch_export"
+
+
+@dataclass(frozen=True)
 class DemoFlags:
     """What ``logitkd demo`` can be told.
 
@@ -66,6 +79,7 @@ EVAL_FLAGS = {
     for key, setting in settings_of(EvalFlags).items()
     if key not in UNREAD
 }
+EXPORT_FLAGS = settings_of(ExportFlags)
 DEMO_FLAGS = settings_of(DemoFlags)
 
 
@@ -74,6 +88,7 @@ def page(name: str) -> str:
     text, flags = {
         "train": (pages.TRAIN, TRAIN_FLAGS),
         "eval": (pages.EVAL, EVAL_FLAGS),
+        "export": (pages.EXPORT, EXPORT_FLAGS),
         "demo": (pages.DEMO, DEMO_FLAGS),
         "list": (pages.LIST, {}),
     }[name]
@@ -86,7 +101,7 @@ def run(name: str, arguments: list[str]) -> None:
     Raises:
         UsageError: the arguments are wrong; nothing was done.
     """
-    {"train": _train, "eval": _evaluate, "demo": _demo, "list": _list}[name](arguments)
+    {"train": _train, "eval": _evaluate, "export": _export, "demo": _demo, "list": _list}[name](arguments)
 
 
 def _train(arguments: list[str]) -> None:
@@ -216,6 +231,32 @@ def _recorded_teacher(target: str, teacher: ModelConfig) -> ModelConfig | None:
         file=sys.stderr,
     )
     return None
+
+
+def _export(arguments: list[str]) -> None:
+    problems: list[str] = []
+    runs, values = _read_flags(EXPORT_FLAGS, arguments, problems)
+    if len(runs) != 1:
+        problems.append(f"one run folder must be given: `logitkd export RUN`, got {' '.join(runs) or 'none'}.")
+    flags = ExportFlags(**values)
+    from logitkd.engine import export
+    from logitkd.engine.formats import check_formats
+
+    formats = [name.strip() for name in flags.format.split(",")]
+    try:
+        check_formats(formats)
+    except ValueError as error:
+        problems.append(str(error))
+    if problems:
+        raise UsageError(problems)
+    result = export(runs[0], flags.output, formats=formats)
+    print(f"{result.folder}: README.md, config.json and, compared on {result.checked_on}:")
+    rows = [
+        [line.file, f"{(result.folder / line.file).stat().st_size:,}", f"{line.gap:.1e}", f"{line.allowed:.1e}"]
+        for line in result.parity
+    ]
+    titles = ["bytes", "largest difference of a logit", "allowed"]
+    tables.show(["file", *titles], rows, right=titles)
 
 
 def _demo(arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 if TYPE_CHECKING:
     from logitkd.cli.flags import Setting  # with torch, which the main page does not need
 
-__all__ = ["DEMO", "EVAL", "LIST", "MAIN", "TRAIN", "flags_page"]
+__all__ = ["DEMO", "EVAL", "EXPORT", "LIST", "MAIN", "TRAIN", "flags_page"]
 
 MAIN = """\
 logitkd distils a big image classifier into a small one through its logits.
@@ -21,6 +21,7 @@ commands:
   demo     train a teacher and seven students on scans of digits; about a minute, offline
   train    train a student with any method, or a teacher, from a recipe or from flags
   eval     accuracy, calibration and agreement with the teacher of one or more run folders
+  export   the plain student of a run for others: safetensors, ONNX, torch.export, a model card
   list     methods (and one METHOD in detail), recipes, models
 
 start here:
@@ -30,6 +31,7 @@ start here:
   logitkd train cifar100/resnet56-resnet20 --role teacher         its teacher; fetches the data, a GPU helps
   logitkd train cifar100/resnet56-resnet20 --method dkd           its student, from that teacher
   logitkd eval runs/cifar100/resnet56-resnet20/dkd-seed0
+  logitkd export runs/cifar100/resnet56-resnet20/dkd-seed0
 
 your own data and networks (timm names, or package.module:callable):
   logitkd train --student resnet50 --method ce --data.source photos/
@@ -64,6 +66,18 @@ error (15 bins, in percent). A run folder brings its network, data and teacher; 
 
 Then what each network costs: parameters, multiply-adds for one image (half its floating-point operations), and the median
 milliseconds for batches of 1 and 64, in float32 on the device and threads named. --latency false leaves the times out.
+"""
+
+EXPORT = """\
+logitkd export RUN [--FLAGS]
+
+Writes the student of a finished run as others load it, with nothing of the teacher in it: model.safetensors with a config.json
+that timm reads, model.onnx for any number of images (needs `pip install 'logitkd[export]'`), model.pt2 of torch.export, and
+README.md, the model card. Each file is read back and must give the student's logits, on evaluation images of the run where its
+data is there. If one does not, nothing is exported. An earlier export in the same folder is replaced.
+
+  logitkd export runs/digits/dkd-seed0
+  logitkd export runs/digits/dkd-seed0 --output digits-net --format safetensors,torch_export
 """
 
 LIST = """\

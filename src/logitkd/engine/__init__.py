@@ -9,12 +9,14 @@ from logitkd.engine.config import ModelConfig, OptimConfig, ScheduleConfig, Trai
 if TYPE_CHECKING:
     from logitkd.engine.display import Display, Lines
     from logitkd.engine.evaluation import evaluate
+    from logitkd.engine.exporting import ExportResult, export
     from logitkd.engine.interrupt import Interrupted
     from logitkd.engine.steplog import NonFiniteLossError
     from logitkd.engine.training import RunResult, train
 
 __all__ = [
     "Display",
+    "ExportResult",
     "Interrupted",
     "Lines",
     "ModelConfig",
@@ -26,16 +28,19 @@ __all__ = [
     "check_config",
     "default_folder",
     "evaluate",
+    "export",
     "train",
 ]
 
 _HOMES = {
     "Display": "display",
+    "ExportResult": "exporting",
     "Interrupted": "interrupt",
     "Lines": "display",
     "NonFiniteLossError": "steplog",
     "RunResult": "training",
     "evaluate": "evaluation",
+    "export": "exporting",
     "train": "training",
 }
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from logitkd.data import ImageData, load_images
+from logitkd.data import ImageData, load_images, make_loader
 from logitkd.engine.config import ModelConfig, TrainConfig
 from logitkd.engine.record import model_record
 from logitkd.engine.run_folder import CONFIG, RunFolder, read_run
@@ -53,6 +53,9 @@ def input_record(config: TrainConfig, data: ImageData, student: nn.Module, teach
             "train": len(data.train),
             "eval": len(data.eval),
             "classes": list(data.classes),
+            "input_size": list(make_loader(data, config.data, train=False, batch_size=1, device="cpu").shape),
+            "mean": list(data.mean),
+            "std": list(data.std),
         },
         "student": model_record(student, weights=config.student.checkpoint is not None),
         "teacher": {} if teacher is None else model_record(teacher, weights=True),

@@ -1,0 +1,149 @@
+"""export(): from a finished run to the plain student as others load it, each file checked against the student."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+
+from logitkd.engine.card import CARD, CONFIG, card, describe, is_timm
+from logitkd.engine.config import ModelConfig
+from logitkd.engine.files import sync_folder
+from logitkd.engine.formats import FORMATS, check_formats
+from logitkd.engine.inputs import load_network
+from logitkd.engine.parity import Parity, compare, read_input
+from logitkd.engine.run_folder import read_result, read_run
+
+__all__ = ["ExportResult", "export"]
+
+OURS = {CARD, CONFIG, *(form.file for form in FORMATS.values()), FORMATS["onnx"].file + ".data"}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export came to.
+
+    Args:
+        folder: where the files are.
+        parity: a line a format.
+        checked_on: the images the files were compared on, in words.
+    """
+
+    folder: Path
+    parity: tuple[Parity, ...]
+    checked_on: str
+
+
+def export(run: str | Path, output: str | Path | None = None, *, formats: Sequence[str] = tuple(FORMATS)) -> ExportResult:
+    """Write the plain student of a finished run, with a model card, to a folder of its own.
+
+    Every file is read back and must agree with the student at several batch sizes, on evaluation images of the run where
+    its data can be read, else on random ones. The folder appears whole, in place of an earlier export, or not at all.
+
+    Args:
+        run: the folder of a finished run.
+        output: the export folder; by default ``export`` in the run folder.
+        formats: some of ``safetensors``, ``onnx`` and ``torch_export``.
+
+    Returns:
+        Where the files are and how well they agree.
+
+    Raises:
+        FileNotFoundError: ``run`` is no run folder.
+        FileExistsError: ``output`` holds something else than an export.
+        ParityError: a file does not agree with the student; nothing is left behind.
+        ValueError: the run is unfinished, a format is unknown, not installed or cannot express the student, or neither the
+            run folder nor its data say what the student takes.
+    """
+    folder, formats = Path(run), tuple(dict.fromkeys(formats))
+    check_formats(formats)
+    record, result = read_run(folder), read_result(folder)
+    if result is None:
+        raise ValueError(
+            f"a run must be finished to be exported, and {folder} has no result.json yet. Give the `logitkd train` command "
+            "that began it again: it goes on where it stopped."
+        )
+    target = folder / "export" if output is None else Path(output)
+    _refuse_foreign(target)
+    name, classes = record["run"]["student"]["name"], record["data"]["classes"]
+    student = load_network(ModelConfig(name, str(folder)), classes).eval()
+    given = read_input(record)
+    with _aside(target) as aside:
+        parity = []
+        for form in formats:
+            file = FORMATS[form].file
+            try:
+                FORMATS[form].write(student, given.images[:2], aside / file)
+            except OSError:
+                raise  # a full disk is not the student's fault
+            except Exception as error:  # the tracer runs the user's code on symbols: it fails in any way
+                raise ValueError(_untraceable(form, name, error)) from error
+            exported = FORMATS[form].read(aside / file, lambda: load_network(ModelConfig(name), classes))
+            parity.append(compare(student, exported, given.images, file))
+        facts = describe(student, record, result, given, parity)
+        (aside / CONFIG).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (aside / CARD).write_text(card(facts), encoding="utf-8")
+        if "safetensors" in formats and is_timm(name):  # the way the card recommends
+            timms = timm.create_model(f"local-dir:{aside}", pretrained=True).eval()
+            compare(student, timms, given.images, CONFIG)
+    return ExportResult(target, tuple(parity), given.words)
+
+
+def _untraceable(form: str, name: str, error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    others = ",".join(other for other in FORMATS if not FORMATS[other].needs and other != form)
+    return (
+        f"the student `{name}` cannot be exported as `{form}` for batches of any size: {type(error).__name__}: "
+        f"{' '.join(lines[:2])}\nLeave the format out, e.g. `--format {others.partition(',')[0]}`."
+    )
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Raise unless ``target`` is free or an export that holds nothing else."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise NotADirectoryError(f"`output` must be a folder, but {target} is a file. Give another path.")
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in OURS)
+    if not foreign and any(target.iterdir()) and not _is_export(target):
+        foreign = sorted(path.name for path in target.iterdir())
+    if foreign:
+        raise FileExistsError(
+            f"`output` must be a new folder or an earlier export, but {target} holds {foreign[0]}, which no export wrote. "
+            "Give another path."
+        )
+
+
+def _is_export(target: Path) -> bool:
+    try:
+        return "logitkd" in json.loads((target / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``target`` when the block ends well, and is gone when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as holder:
+        aside, old = Path(holder) / "new", Path(holder) / "old"
+        aside.mkdir()
+        yield aside
+        for path in aside.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())  # before the rename: else a power cut may leave the new name on no bytes
+        if target.exists():
+            os.replace(target, old)
+        try:
+            os.replace(aside, target)
+        except OSError:
+            if old.exists():
+                os.replace(old, target)
+            raise
+    sync_folder(target.parent)
