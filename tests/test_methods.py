@@ -39,6 +39,8 @@ DEFAULTS: dict[str, tuple[tuple[float, float, int], dict[str, Any]]] = {
     "icd-dkd": ((1.0, 1.0, 20), {**SDD, **GRAM, "alpha": 1.0, "beta": 2.0, "temperature": 4.0}),
     "icd-gdkd": ((1.0, 1.0, 20), {**SDD, **GRAM, **GDKD}),
     "block-kd": ((0.0, 1.0, 0), {"alpha": 1.0, "beta": 1.0, "gamma": 1.0, "decay": 2.0, "temperature": 4.0}),
+    "block-dkd": ((0.0, 1.0, 0), {"alpha": 1.0, "beta": 1.0, "d_alpha": 1.0, "d_beta": 8.0, "temperature": 4.0}),
+    "block-gdkd": ((0.0, 1.0, 0), {"alpha": 1.0, **GDKD}),
 }
 SIGNALS = {"ce": "none", "sdd": "regions", "icd": "regions", "block": "stones"}
 

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from logitkd import losses, methods
     from logitkd.data import DataConfig
-    from logitkd.engine import ModelConfig, OptimConfig, RunResult, ScheduleConfig, TrainConfig, evaluate, export, train
+    from logitkd.engine import (
+        ModelConfig,
+        OptimConfig,
+        RunResult,
+        ScheduleConfig,
+        StonesConfig,
+        TrainConfig,
+        evaluate,
+        export,
+        train,
+    )
     from logitkd.losses import (
         BlockKDLoss,
         DISTLoss,
@@ -29,7 +39,7 @@ if TYPE_CHECKING:
     )
     from logitkd.models import build_model, load_weights
     from logitkd.objective import Objective
-    from logitkd.reach import RegionModel, Signals, Teacher
+    from logitkd.reach import RegionModel, Signals, StoneModel, Teacher
 
 __version__ = "0.1.0"
 
@@ -55,6 +65,8 @@ __all__ = [
     "ScheduleConfig",
     "Signals",
     "Standardized",
+    "StoneModel",
+    "StonesConfig",
     "Teacher",
     "TrainConfig",
     "build_model",
@@ -72,10 +84,10 @@ _HOMES = {
         " Standardized"
     ),
     "objective": "Objective",
-    "reach": "RegionModel Signals Teacher",
+    "reach": "RegionModel Signals StoneModel Teacher",
     "models": "build_model load_weights",
     "data": "DataConfig",
-    "engine": "ModelConfig OptimConfig RunResult ScheduleConfig TrainConfig evaluate export train",
+    "engine": "ModelConfig OptimConfig RunResult ScheduleConfig StonesConfig TrainConfig evaluate export train",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -60,9 +60,9 @@ class Method:
     def __post_init__(self) -> None:
         known: list[str] = list(_WEIGHTS)
         defaults: dict[str, Any] = {}
-        for part in self.parts:
-            known += _options_of(part)
-            defaults |= _options_of(part)
+        for part, spelling in self._spellings():
+            known += spelling.values()
+            defaults |= {spelling[name]: default for name, default in _options_of(part).items()}
         # `scales` of iCD follow those of the SDD inside it: one name, one meaning.
         clash = {name for name in known if known.count(name) > 1} - {"scales"}
         if clash:
@@ -101,16 +101,31 @@ class Method:
     def options(self) -> dict[str, Any]:
         """Every hyper-parameter and its value: the three weights, then the loss's own, outermost class last."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _WEIGHTS}
-        for part in reversed(self.parts):
+        for part, spelling in reversed(self._spellings()):
             for name, default in _options_of(part).items():
-                values.setdefault(name, default)
+                values.setdefault(spelling[name], default)
         return {**values, **self.overrides}
+
+    def _spellings(self) -> list[tuple[type[LogitLoss], dict[str, str]]]:
+        """Return for each part how its arguments are called among the options.
+
+        By their own names; but Block-KD has weights ``alpha`` and ``beta`` as its distance may have, which is then set by
+        ``d_alpha`` and ``d_beta``.
+        """
+        spellings: list[tuple[type[LogitLoss], dict[str, str]]] = []
+        taken: set[str] = set()
+        for part in self.parts:
+            names = _options_of(part)
+            prefix = "d_" if self.parts[0] is BlockKDLoss else ""
+            spellings.append((part, {name: f"{prefix}{name}" if name in taken else name for name in names}))
+            taken.update(names)
+        return spellings
 
     def build(self) -> LogitLoss | None:
         """Return a new loss with this method's hyper-parameters; None where it has no loss."""
         loss: LogitLoss | None = None
-        for part in reversed(self.parts):
-            given = {name: self.overrides[name] for name in _options_of(part) if name in self.overrides}
+        for part, spelling in reversed(self._spellings()):
+            given = {name: self.overrides[option] for name, option in spelling.items() if option in self.overrides}
             loss = part(**given) if loss is None else part(loss, **given)  # type: ignore[arg-type]
         return loss
 
@@ -127,10 +142,11 @@ class Method:
         ValueError: `top_k` must be in [1, 3] (num_classes - 1), got 5.
         """
         loss = self.build()
-        if loss is not None and loss.reads != "stones":
+        if loss is not None:
             regions = [sum(m * m for m in self.scales)] if self.scales else []
             zeros = torch.zeros(1, *regions, num_classes)
-            loss.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
+            stones = {"stones": [zeros]} if loss.reads == "stones" else {}
+            loss.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64), **stones)
 
     @property
     def signal(self) -> Literal["none", "logits", "regions", "stones"]:
@@ -191,6 +207,7 @@ _LS = "Sun et al. CVPR 2024, 2403.01427"
 _LDRLD = "Xu et al. ICCV 2025, 2507.15911"
 _SDD = "Luo CVPR 2024, 2403.13512"
 _ICD = "Xue et al. AAAI 2026, 2509.12553"
+_BLOCK = "Yu et al. TAI 2024, 2411.01547"
 _BETA2 = {"beta": 2.0}  # the SDD and iCD configurations weigh DKD's non-target term by 2
 
 for _row in (
@@ -216,6 +233,9 @@ for _row in (
     Method("icd-dkd", _ICD, "SDD-DKD and Gram structure", (ICDLoss, SDDLoss, DKDLoss), 1.0, 1.0, 20, _BETA2),
     Method("icd-nkd", _ICD, "SDD-NKD and Gram structure", (ICDLoss, SDDLoss, NKDLoss), warmup_epochs=20),
     Method("icd-gdkd", _ICD, "SDD-GDKD and Gram structure", (ICDLoss, SDDLoss, GDKDLoss), warmup_epochs=20),
-    Method("block-kd", "Yu et al. TAI 2024, 2411.01547", "stepping stones", (BlockKDLoss, KDLoss), ce_weight=0.0),
+    Method("block-kd", _BLOCK, "the student's first blocks in the teacher's place", (BlockKDLoss, KDLoss), ce_weight=0.0),
+    Method("block-dkd", _BLOCK, "Block-KD with DKD as its distance", (BlockKDLoss, DKDLoss), ce_weight=0.0),
+    Method("block-gdkd", _BLOCK, "Block-KD with GDKD as its distance", (BlockKDLoss, GDKDLoss), ce_weight=0.0),
+    Method("block-ldrld", _BLOCK, "Block-KD with LDRLD as its distance", (BlockKDLoss, LDRLDLoss), ce_weight=0.0),
 ):
     register(_row)

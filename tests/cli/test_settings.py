@@ -2,8 +2,10 @@
 
 import pytest
 
+from logitkd import methods
 from logitkd.cli.flags import UsageError
 from logitkd.cli.settings import resolve
+from logitkd.engine.config import StonesConfig
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +97,21 @@ def test_nothing_given_says_what_is_needed():
     assert [problem.split(" must")[0] for problem in problems()] == ["`--student NAME`", "`--teacher NAME`"]
 
 
-def test_stepping_stones_are_refused_before_the_run():
-    assert any("stepping stones" in problem for problem in problems("digits", "--method", "block-kd"))
+def test_stepping_stones_are_set_by_flags(empty_folder):
+    finished_run(empty_folder / "runs/digits/cifar_resnet20/ce-seed0")
+    flags = ["--stones.use", "[1, 2]", "--stones.student", "[layer1, layer2, layer3]", "--method.d_beta", "2"]
+    config = resolve(["digits", "--method", "block-dkd", *flags])
+    assert config.stones == StonesConfig(use=(1, 2), student=("layer1", "layer2", "layer3"))
+    assert methods.get("block-dkd").replace(**config.method_options).build().d.term_weights["nckd"] == 2
+    assert resolve(["digits", "--method", "block-kd", "--stones.use", "last"]).stones.use == "last"
+
+
+def test_stepping_stones_that_cannot_be_are_refused_before_the_run():
+    found = problems(
+        "digits", "--method", "block-kd", "--stones.use", "[2, 1]", "--stones.student", "[a]", "--stones.teacher", "[b, c]"
+    )
+    assert any("`stones.use` must be `all`, `last` or rising numbers from 1, got (2, 1)" in problem for problem in found)
+    assert any("must hold as many paths, got 1 and 2" in problem for problem in found)
 
 
 class TestTeacher:

@@ -166,10 +166,10 @@ def test_a_tracker_shows_no_epoch_twice(tiny, monkeypatch):
 
     from logitkd.engine import run
 
-    def save(folder, student, optimizer, progress, device):
+    def save(folder, student, optimizer, progress, device, connectors):
         if progress.epoch == 3:
             raise RuntimeError("crash")
-        checkpoint.save_checkpoint(folder, student, optimizer, progress, device)
+        checkpoint.save_checkpoint(folder, student, optimizer, progress, device, connectors)
 
     config = tiny(trackers=("tensorboard",))
     with monkeypatch.context() as patch:
@@ -400,7 +400,6 @@ def test_other_thread_count_warns(tiny):
         ({"method_options": {"temprature": 1}}, "temperature"),
         ({"teacher": None}, "`teacher` must be given, as the method `kd` learns from one"),
         ({"teacher": ModelConfig("cifar_resnet8")}, "would teach random weights"),
-        ({"method": "block-kd"}, "stepping stones is not available"),
         ({"device": "tpu"}, "`device` must be auto, cpu, cuda or cuda:N, got 'tpu'"),
         ({"device": "cuda:99"}, "torch sees"),
         ({"data": DataConfig(source="nowhere/at/all")}, "nowhere"),

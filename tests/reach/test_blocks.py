@@ -126,7 +126,7 @@ PAIRS = [
     ("cifar_resnet32x4", "cifar_resnet8x4", 16, ["layer1", "layer2", "layer3"]),
     ("cifar_vgg13", "cifar_mobilenetv2", 32, ["blocks.1", "blocks.2", "blocks.4", "conv2"]),
     ("cifar_wrn_40_2", "cifar_shufflenetv1", 16, ["layer1", "layer2", "layer3"]),
-    ("resnet50", "mobilenetv3_small_100", 32, ["blocks.0", "blocks.1", "blocks.3", "blocks.5"]),
+    ("resnet50", "mobilenetv3_small_100", 64, ["blocks.0", "blocks.1", "blocks.3", "blocks.5"]),
     ("convnext_atto", "resnet18", 32, ["layer1", "layer2", "layer3", "layer4"]),
     ("deit_tiny_patch16_224", "resnet18", 32, ["layer1", "layer2", "layer3", "layer4"]),
     ("resnet18", "vit_tiny_patch16_224", 32, ["blocks.2", "blocks.5", "blocks.8", "blocks.11"]),
@@ -142,25 +142,25 @@ def build(name: str, size: int) -> nn.Module:
 @pytest.mark.parametrize(("teacher_name", "student_name", "size", "cuts"), PAIRS, ids=lambda value: str(value)[:24])
 def test_every_pair_is_distilled_with_falling_loss(teacher_name: str, student_name: str, size: int, cuts: list[str]) -> None:
     torch.manual_seed(0)
-    images, labels = torch.randn(8, 3, size, size), torch.arange(8) % NUM_CLASSES
+    images, labels = torch.randn(6, 3, size, size), torch.arange(6) % NUM_CLASSES
     teacher_net = build(teacher_name, size)
     teacher_net(images)  # one pass of training mode: batch norms of random networks know nothing of their input otherwise
     teacher, student = Teacher(teacher_net, num_classes=NUM_CLASSES), build(student_name, size)
     stones = StoneModel(student, teacher, images)
     assert [pair[0] for pair in stones.cuts] == cuts
-    optimizer = torch.optim.AdamW(stones.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(stones.parameters(), lr=5e-4)
     losses = []
     stones.train()
-    for _ in range(6):
+    for _ in range(8):
         taught, signals = stones.teach(images), stones(images)
         assert signals.stones is not None
-        assert [tuple(stone.shape) for stone in signals.stones] == [(8, NUM_CLASSES)] * len(cuts)
+        assert [tuple(stone.shape) for stone in signals.stones] == [(6, NUM_CLASSES)] * len(cuts)
         loss = BlockKDLoss()(signals.logits, taught.logits, labels, stones=signals.stones)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert sum(losses[-2:]) < 0.9 * sum(losses[:2]), losses
+    assert sum(losses[-3:]) < 0.95 * sum(losses[:3]), losses
     assert all(parameter.grad is not None for parameter in stones.connectors.parameters())
 
 

@@ -179,8 +179,6 @@ def _method(given: str | None, flags: Mapping[str, str], recipe: Recipe, teachin
     if name not in methods.names():
         problems.append(unknown("method", name, methods.names()))
         return methods.get("ce")
-    if methods.get(name).signal == "stones":
-        problems.append(f"method `{name}` reads stepping stones, which training cannot build yet; its loss can be used alone.")
     options = dict(recipe.methods.get(name, {}))
     if recipe.method == name:
         options |= recipe.method_options

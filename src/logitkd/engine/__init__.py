@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from logitkd.engine.config import ModelConfig, OptimConfig, ScheduleConfig, TrainConfig, check_config, default_folder
+from logitkd.engine.config import (
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    StonesConfig,
+    TrainConfig,
+    check_config,
+    default_folder,
+)
 
 if TYPE_CHECKING:
     from logitkd.engine.display import Display, Lines
@@ -24,6 +32,7 @@ __all__ = [
     "OptimConfig",
     "RunResult",
     "ScheduleConfig",
+    "StonesConfig",
     "TrainConfig",
     "check_config",
     "default_folder",

@@ -94,13 +94,16 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     device: torch.device,
+    connectors: nn.Module | None = None,
 ) -> None:
-    """Replace the checkpoint in ``folder`` by the present state.
+    """Replace the checkpoint in ``folder`` by the present state; ``connectors`` are what is trained beside the student.
 
     Raises:
         OSError: it could not be written; the previous checkpoint is untouched.
     """
     tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
+    if connectors is not None:
+        tensors |= {f"connectors.{name}": tensor for name, tensor in connectors.state_dict().items()}
     tensors |= _optimizer_tensors(optimizer) | _random_tensors(device)
     metadata = {"format": FORMAT, "progress": json.dumps(asdict(progress))}
     content = save(_detached(tensors), metadata=metadata)
@@ -109,9 +112,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, student: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+    folder: Path,
+    student: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    connectors: nn.Module | None = None,
 ) -> Progress | None:
-    """Restore student, optimizer and random generators from ``folder``; ``None`` when it holds no checkpoint.
+    """Restore student, connectors, optimizer and random generators from ``folder``; ``None`` when it holds no checkpoint.
 
     Raises:
         ValueError: the file is damaged or does not belong to this student.
@@ -128,11 +135,13 @@ def load_checkpoint(
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version of logitkd. Delete it to start the run again.")
 
-    weights = {name.removeprefix("student."): t for name, t in tensors.items() if name.startswith("student.")}
-    try:
-        student.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint {path} does not fit the student: {error}") from error
+    for role, module in (("student", student), ("connectors", connectors)):
+        weights = {name.removeprefix(f"{role}."): t for name, t in tensors.items() if name.startswith(f"{role}.")}
+        try:
+            if module is not None:
+                module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint {path} does not fit the {role}: {error}") from error
     _restore_optimizer(optimizer, tensors)
     torch.set_rng_state(tensors["random.cpu"])
     if device.type == "cuda" and "random.cuda" in tensors:

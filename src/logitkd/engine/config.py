@@ -12,7 +12,7 @@ from typing import Any, Literal
 from logitkd.checks import check_choice, check_int, check_positive, check_range
 from logitkd.data.config import DataConfig, check_data
 
-__all__ = ["ModelConfig", "OptimConfig", "ScheduleConfig", "TrainConfig", "check_config", "default_folder"]
+__all__ = ["ModelConfig", "OptimConfig", "ScheduleConfig", "StonesConfig", "TrainConfig", "check_config", "default_folder"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,26 @@ class ModelConfig:
 
     name: str
     checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class StonesConfig:
+    """The stepping stones of Block-KD; other methods take no notice.
+
+    Args:
+        use: ``all``, ``last`` (the cheapest: only the teacher's classifier runs again) or their numbers, from 1: ``[2, 3]``.
+        student: module paths that end the student's blocks, first to last; by default they are found.
+        teacher: likewise the teacher's, as many.
+    """
+
+    use: Literal["all", "last"] | tuple[int, ...] = "all"
+    student: tuple[str, ...] | None = None
+    teacher: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("use", "student", "teacher"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,7 @@ class TrainConfig:
         data: the data set and its augmentation.
         optim: the optimizer.
         schedule: the learning-rate schedule.
+        stones: where Block-KD cuts both networks.
         epochs: passes over the training split.
         batch_size: examples a step.
         precision: ``float32`` or ``bfloat16`` (autocast).
@@ -94,6 +115,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    stones: StonesConfig = field(default_factory=StonesConfig)
     epochs: int = 240
     batch_size: int = 64
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -145,6 +167,7 @@ def check_config(config: TrainConfig) -> None:
     if config.checkpoint_every is not None:
         check(check_int, "checkpoint_every", config.checkpoint_every, 1)
     problems += check_data(config.data)
+    _check_stones(config.stones, problems)
     if config.trackers:
         from accelerate.utils import LoggerType  # costs a second: only for those who log
 
@@ -171,3 +194,19 @@ def check_config(config: TrainConfig) -> None:
             f"`optim.lr` should be lower for `adamw`, got {config.optim.lr:g}: that is an SGD rate; 0.001 is usual for adamw.",
             stacklevel=3,
         )
+
+
+def _check_stones(stones: StonesConfig, problems: list[str]) -> None:
+    for side in ("student", "teacher"):
+        cuts = getattr(stones, side)
+        if cuts is not None and not cuts:
+            problems.append(f"`stones.{side}` must hold at least one module path, got none. Leave it out to have them found.")
+    counts = {len(cuts) for cuts in (stones.student, stones.teacher) if cuts}
+    if len(counts) > 1:
+        problems.append(
+            f"`stones.student` and `stones.teacher` must hold as many paths, got {len(stones.student or ())} and"
+            f" {len(stones.teacher or ())}: one of each for every stepping stone."
+        )
+    numbers = [] if isinstance(stones.use, str) else list(stones.use)
+    if stones.use not in ("all", "last") and (not numbers or numbers != sorted(set(numbers)) or numbers[0] < 1):
+        problems.append(f"`stones.use` must be `all`, `last` or rising numbers from 1, got {stones.use!r}.")

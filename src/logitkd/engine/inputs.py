@@ -73,15 +73,15 @@ def check_finished(config: TrainConfig, folder: RunFolder) -> None:
         folder.check_same(block, now)
 
 
-def check_last_batch(student: nn.Module, images: int, batch_size: int) -> None:
+def check_last_batch(student: nn.Module, images: int, batch_size: int, connectors: bool = False) -> None:
     """Refuse an epoch that ends in a batch of one image, which has no variance for a batch norm to divide by.
 
     Raises:
-        ValueError: it does, and the student has batch norms.
+        ValueError: it does, and the student has batch norms, or is trained with ``connectors``, which may have some.
     """
-    if images % batch_size == 1 and any(isinstance(module, _BatchNorm) for module in student.modules()):
+    if images % batch_size == 1 and (connectors or any(isinstance(module, _BatchNorm) for module in student.modules())):
         other = next((size for size in range(batch_size + 1, images + 1) if images % size != 1), 1)
         raise ValueError(
-            "`batch_size` must not leave one image for an epoch's last batch, as the student has batch norms, got "
+            "`batch_size` must not leave one image for an epoch's last batch, as what is trained has batch norms, got "
             f"{batch_size} with {images} training images. Try {other}."
         )

@@ -66,7 +66,7 @@ class Run:
         self.num_classes = len(self.data.classes)
         method.check_classes(self.num_classes)
         student, teacher = build_models(config, self.data.classes)
-        check_last_batch(student, len(self.data.train), config.batch_size)
+        check_last_batch(student, len(self.data.train), config.batch_size, connectors=method.signal == "stones")
         inputs = input_record(config, self.data, student, teacher)
         for block, now in inputs.items():
             folder.check_same(block, now)
@@ -80,7 +80,11 @@ class Run:
 
         self.loader, self.eval_loader = self._loader(train=True), self._loader(train=False)
         self.teacher_predictions = None if teacher is None else self._predict(teacher)
-        self.stepper = Stepper(config, method, self.student, teacher, self.num_classes, accelerator)
+        example = self._example() if method.signal == "stones" else None
+        self.stepper = Stepper(config, method, self.student, teacher, self.num_classes, accelerator, example)
+        self.connectors = self.stepper.stones.connectors if self.stepper.stones else None
+        if self.stepper.stones:
+            display.note("stepping stones: " + ", ".join(f"{one} -> {other}" for one, other in self.stepper.stones.cuts))
         self.schedule = build_schedule(config.schedule, self.stepper.plain_optimizer, config.epochs)
         folder.check_space(3 * checkpoint_bytes(self.student, slots=1 if config.optim.name == "sgd" else 2))
 
@@ -106,6 +110,11 @@ class Run:
             channels_last=config.channels_last,
         )
 
+    def _example(self) -> torch.Tensor:
+        """Return two training images, as the networks get them."""
+        images = next(self.loader.epoch(1)).images[:2]
+        return images if len(images) == 2 else torch.cat([images, images.flip(-1)])
+
     def _predict(self, teacher: nn.Module) -> torch.Tensor:
         plain = Teacher(teacher, num_classes=self.num_classes)
         batches = self.eval_loader.epoch(1)
@@ -113,7 +122,8 @@ class Run:
 
     def _resume(self) -> Progress:
         here = {"threads": torch.get_num_threads(), "device": self.device.type}
-        progress = load_checkpoint(self.folder.checkpoint, self.student, self.stepper.plain_optimizer, self.device)
+        optimizer = self.stepper.plain_optimizer
+        progress = load_checkpoint(self.folder.checkpoint, self.student, optimizer, self.device, self.connectors)
         if progress is None:
             self.folder.truncate_metrics(0)
             return Progress(**here)
@@ -258,9 +268,9 @@ class Run:
             self._leave()
 
     def _save(self) -> None:
-        progress = self.progress
+        progress, optimizer = self.progress, self.stepper.plain_optimizer
         try:
-            save_checkpoint(self.folder.checkpoint, self.student, self.stepper.plain_optimizer, progress, self.device)
+            save_checkpoint(self.folder.checkpoint, self.student, optimizer, progress, self.device, self.connectors)
         except OSError as error:
             where = f"epoch {progress.epoch}, step {progress.step}"
             raise OSError(error.errno, f"no checkpoint at {where}: {error.strerror}; the one before it is untouched") from error

@@ -13,7 +13,7 @@ from logitkd.engine.config import TrainConfig
 from logitkd.engine.frozen import fold_batch_norms
 from logitkd.engine.optim import build_optimizer
 from logitkd.methods import Method
-from logitkd.reach import Teacher, check_not_shared
+from logitkd.reach import StoneModel, Teacher, check_not_shared
 from logitkd.tasks.classification import Learner
 
 __all__ = ["StepError", "StepOutput", "Stepper"]
@@ -55,6 +55,7 @@ class Stepper:
         teacher: likewise, or none.
         num_classes: C.
         accelerator: as configured for the run.
+        images: an example batch on the device, at least two; only stepping stones need it, to find shapes.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Stepper:
         teacher: nn.Module | None,
         num_classes: int,
         accelerator: Accelerator,
+        images: Tensor | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.clip_grad = config.optim.clip_grad
@@ -80,7 +82,16 @@ class Stepper:
             for model in (student, teacher):
                 if model is not None:
                     model.to(memory_format=torch.channels_last)
-        learner = Learner(student, scales=method.scales)
+        learner: nn.Module = Learner(student, scales=method.scales)
+        self.stones: StoneModel | None = None
+        if method.signal == "stones" and self.teacher is not None and images is not None:
+            cuts = config.stones
+            torch.manual_seed(config.seed)  # of the connectors' weights
+            learner = self.stones = StoneModel(
+                student, self.teacher, images, student_cuts=cuts.student, teacher_cuts=cuts.teacher, use=cuts.use
+            )
+            if config.channels_last:
+                self.stones.connectors.to(memory_format=torch.channels_last)
         self.plain_optimizer = build_optimizer(config.optim, learner)
         self.learner, self.optimizer = accelerator.prepare(learner, self.plain_optimizer)
 
@@ -93,7 +104,7 @@ class Stepper:
         teacher = None
         if self.teacher is not None:
             with self.accelerator.autocast():
-                teacher = self.teacher(batch.images)
+                teacher = self.teacher(batch.images) if self.stones is None else self.stones.teach(batch.images)
         student = self.learner(batch.images)
         student_logits = student.logits.detach()
         teacher_logits = None if teacher is None else teacher.logits

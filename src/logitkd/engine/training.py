@@ -115,13 +115,8 @@ def check_method(config: TrainConfig, method: Method) -> None:
     """Refuse a method that cannot be trained as configured; warn about a warm-up that never ends.
 
     Raises:
-        ValueError: the method reads stepping stones, or needs a teacher that is not given.
+        ValueError: the method needs a teacher that is not given.
     """
-    if method.signal == "stones":
-        raise ValueError(
-            f"`method` must be one that can be trained here, got `{method.name}`: training with stepping stones is not "
-            "available. `logitkd.losses.BlockKDLoss` can be used in your own loop."
-        )
     if method.signal != "none":
         if config.teacher is None:
             raise ValueError(f"`teacher` must be given, as the method `{method.name}` learns from one, got none.")
