@@ -1,6 +1,7 @@
 """Reaching into a model without editing it: what one forward pass can yield beyond its logits, and the frozen teacher."""
 
 from logitkd.reach.blocks import StoneModel
+from logitkd.reach.ensemble import Ensemble
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.modes import eval_mode
 from logitkd.reach.normalization import Renormalize
@@ -9,6 +10,7 @@ from logitkd.reach.signals import Signals
 from logitkd.reach.teacher import Teacher, check_not_shared
 
 __all__ = [
+    "Ensemble",
     "LabelMap",
     "RegionModel",
     "Renormalize",
