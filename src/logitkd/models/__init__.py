@@ -9,11 +9,17 @@ from logitkd.models import (
     cifar_vgg,
     cifar_wrn,
 )
-from logitkd.models.build import build_model, parameter_count
-from logitkd.models.weights import load_weights
+from logitkd.models.build import build_model, build_pretrained, parameter_count
+from logitkd.models.names import check_name, read_name
+from logitkd.models.pretrained import Pretrained
+from logitkd.models.weights import ClassCountError, load_weights
 
 __all__ = [
+    "ClassCountError",
+    "Pretrained",
     "build_model",
+    "build_pretrained",
+    "check_name",
     "cifar_mobilenetv2",
     "cifar_resnet",
     "cifar_resnet_4stage",
@@ -23,4 +29,5 @@ __all__ = [
     "cifar_wrn",
     "load_weights",
     "parameter_count",
+    "read_name",
 ]

@@ -1,4 +1,4 @@
-"""Building a network by name: a timm name, or ``package.module:callable`` for one's own."""
+"""Building a network by name, a student's for given classes or a trained one with its own."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import difflib
 import importlib
 from pathlib import Path
 
-import timm
 from torch import nn
 
+from logitkd.checks import suggest
+from logitkd.models.from_timm import build_timm, timm_pretrained, timm_statistics
+from logitkd.models.from_torchvision import build_torchvision, torchvision_pretrained
+from logitkd.models.from_transformers import build_transformers, transformers_pretrained, transformers_statistics
+from logitkd.models.names import PREFIXES, Source, check_name, read_name
+from logitkd.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained
 from logitkd.models.weights import load_weights
 
-__all__ = ["build_model", "parameter_count"]
+__all__ = ["build_model", "build_pretrained", "parameter_count"]
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -24,20 +29,30 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = None) -> nn.Module:
-    """Build a classifier and, where a checkpoint is given, load its weights.
+    """Build a classifier for ``num_classes`` and, where a checkpoint is given, load its weights.
+
+    A name that stands for pretrained weights brings them, but for its head where that has other classes: the new head
+    is random and the network meant to be trained. With a checkpoint the name gives the network alone.
 
     Args:
-        name: A timm name (``"resnet18"``, ``"cifar_resnet8x4"``), or ``"package.module:callable"``, which is called as
-            ``callable(num_classes=num_classes)`` and must return an ``nn.Module``.
+        name: One of
+
+            - a timm name (``"resnet18"``, ``"cifar_resnet8x4"``), with a pretrained tag or without
+              (``"resnet50.a1_in1k"``), ``"hf-hub:OWNER/NAME"`` or ``"local-dir:FOLDER"`` as timm writes them;
+            - ``"torchvision:NAME"``, with one of its weights or without (``"torchvision:resnet18.IMAGENET1K_V1"``);
+            - ``"transformers:ID_OR_FOLDER"``, an image classifier with safetensors weights;
+            - ``"package.module:callable"``, which is called as ``callable(num_classes=num_classes)`` and must return an
+              ``nn.Module``.
         num_classes: Classes C, at least 2.
-        checkpoint: What ``load_weights`` reads; ``None`` leaves the weights random.
+        checkpoint: What ``load_weights`` reads; ``None`` leaves the weights as the name has them.
 
     Returns:
         The model on the CPU, in training mode.
 
     Raises:
-        ValueError: The name is unknown, names pretrained weights, or the model has another number of classes.
+        ValueError: The name is unknown, the weights do not fit, or the model has another number of classes.
         TypeError: The callable is none, or does not return an ``nn.Module``.
+        ConnectionError: Pretrained weights are not here and cannot be fetched.
 
     >>> parameter_count(build_model("cifar_resnet8", 100))
     83892
@@ -46,7 +61,18 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
         raise TypeError(f"`num_classes` must be an int, got {num_classes!r} ({type(num_classes).__name__}).")
     if num_classes < 2:
         raise ValueError(f"`num_classes` must be at least 2, got {num_classes}.")
-    model = _own(name, num_classes) if ":" in name and not name.startswith("hf") else _timm(name, num_classes)
+    check_name(name)
+    source = read_name(name)
+    weights = source.has_weights and checkpoint is None
+    match source.kind:
+        case "own":
+            model = _own(name, num_classes)
+        case "torchvision":
+            model = build_torchvision(source, num_classes, weights)
+        case "transformers":
+            model = build_transformers(source, num_classes, weights)
+        case _:
+            model = build_timm(source, num_classes, weights)
     built = getattr(model, "num_classes", num_classes)
     if isinstance(built, int) and built != num_classes:
         raise ValueError(f"`{name}` was asked for {num_classes} classes and was built with {built}.")
@@ -55,27 +81,47 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
     return model
 
 
-def _timm(name: str, num_classes: int) -> nn.Module:
-    """Build a registered network with random weights."""
-    base, _, tag = name.partition(".")
-    if tag or ":" in name:
-        raise ValueError(
-            f"model `{name}` names pretrained weights, which are not fetched by name. Use `{base}` for random weights"
-            " and give a checkpoint file for others."
-            if tag
-            else f"model `{name}` lies on a hub; models are built from timm names or `package.module:callable`."
-        )
-    if not timm.is_model(name):
-        known = timm.list_models()
-        close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-        if f"cifar_{name}" in known:
-            close = [f"cifar_{name}", *(c for c in close if c != f"cifar_{name}")]
-        hint = f" Nearest: {', '.join(close)}." if close else ""
-        raise ValueError(
-            f"unknown model `{name}`.{hint} A name is one of timm's {len(known)} (`timm.list_models()`) or"
-            " `package.module:callable`."
-        )
-    return timm.create_model(name, pretrained=False, num_classes=num_classes)
+def build_pretrained(name: str, num_classes: int | None = None, *, checkpoint: str | Path | None = None) -> Pretrained:
+    """Build a classifier that is trained, head included, with its own classes.
+
+    Args:
+        name: As in ``build_model``.
+        num_classes: Its own classes; needed with a checkpoint or one's own callable, else the weights know.
+        checkpoint: What ``load_weights`` reads, in place of the weights the name stands for.
+
+    Raises:
+        ValueError: There are no weights, or they hold no head, or their classes are not ``num_classes`` (a
+            ``ClassCountError`` where a checkpoint says so); and as ``build_model``.
+        TypeError: As ``build_model``.
+        ConnectionError: As ``build_model``.
+    """
+    check_name(name)
+    source = read_name(name)
+    if checkpoint is not None or source.kind == "own":  # one's own callable may load its weights itself
+        if num_classes is None:
+            raise ValueError(f"`num_classes` must be given, as `{name}` does not say how many classes it has.")
+        model = build_model(name, num_classes, checkpoint=checkpoint)
+        return Pretrained(model, num_classes, None, *_statistics(source, model))
+    if not source.has_weights:
+        raise ValueError(f"model `{name}` has random weights: give a checkpoint, or a name that stands for trained ones.")
+    build = {"torchvision": torchvision_pretrained, "transformers": transformers_pretrained}.get(source.kind, timm_pretrained)
+    found = build(source)
+    if num_classes is not None and num_classes != found.num_classes:
+        raise ValueError(f"`num_classes` must be what `{name}` has, {found.num_classes}, got {num_classes}. Leave it out.")
+    return found
+
+
+def _statistics(source: Source, model: nn.Module) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Return the mean and std that weights of this network are usually trained with, ``None`` for both if none is usual."""
+    match source.kind:
+        case "own":
+            return None, None
+        case "torchvision":
+            return IMAGENET_MEAN, IMAGENET_STD
+        case "transformers":
+            return transformers_statistics(source)
+        case _:
+            return timm_statistics(source, model)
 
 
 def _own(name: str, num_classes: int) -> nn.Module:
@@ -89,8 +135,8 @@ def _own(name: str, num_classes: int) -> nn.Module:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there; something that it imports is not
         raise ValueError(
-            f"model `{name}`: there is no module `{error.name}`. It must be importable: installed, or in the folder"
-            " the command runs in (then `python -m logitkd ...` finds it)."
+            f"model `{name}`: there is no module `{error.name}`.{suggest(module_name, PREFIXES)} It must be importable:"
+            " installed, or in the folder the command runs in (then `python -m logitkd ...` finds it)."
         ) from error
     try:
         for part in attribute.split("."):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from logitkd.checks import listed
 
-__all__ = ["load_weights"]
+__all__ = ["ClassCountError", "load_weights"]
 
 _WRAPPERS = ("model", "state_dict")  # mdistiller and CRD; timm, Lightning and many more
 _PREFIXES = ("module.", "model.")  # DataParallel; a wrapper that holds the network as `.model`
@@ -33,6 +33,14 @@ _NUMBERS: list[Any] = [
 ]
 
 
+class ClassCountError(ValueError):
+    """A checkpoint fits but for its number of classes, which is in ``classes``."""
+
+    def __init__(self, message: str, classes: int) -> None:
+        super().__init__(message)
+        self.classes = classes
+
+
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load weights into ``model``; all of them, or an error and the model as it was.
 
@@ -40,12 +48,12 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         model: The network to fill.
         path: A ``.safetensors`` file; a file written by ``torch.save`` that holds a state dict, alone or under
             ``"model"`` or ``"state_dict"``; or a run folder, whose ``student.safetensors`` is read. A ``module.`` or
-            ``model.`` in front of every name is taken off.
+            ``model.`` in front of every name is taken off, or put there where only the model's own names have it.
 
     Raises:
         FileNotFoundError: There is no such file, or the folder holds no ``student.safetensors``.
         ValueError: The file is damaged, needs unsafe unpickling, holds no state dict, or its names or shapes are not
-            the model's; the message lists which.
+            the model's; the message lists which. A ``ClassCountError`` where nothing but the number of classes differs.
     """
     path = Path(path)
     if path.is_dir():
@@ -112,6 +120,8 @@ def _without_prefix(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> d
         if prefix is None or all(name.startswith(prefix) for name in wanted):
             break
         state = {name.removeprefix(prefix): value for name, value in state.items()}
+    if {f"model.{name}" for name in state} == wanted.keys():  # what a wrapped network wrote before it was wrapped
+        state = {f"model.{name}": value for name, value in state.items()}
     return state
 
 
@@ -128,9 +138,10 @@ def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.
         same_columns = all(state[n].shape[1:] == wanted[n].shape[1:] for n in wrong)
         if same_columns and len(rows) == 1 and len(wrong) <= 2:
             theirs, ours = (shape[0] for shape in rows.pop())
-            raise ValueError(
+            raise ClassCountError(
                 f"checkpoint {path} has {theirs} classes (`{wrong[0]}` {tuple(state[wrong[0]].shape)}), the model has"
-                f" {ours}: build it with `num_classes={theirs}`, or give another checkpoint."
+                f" {ours}: build it with `num_classes={theirs}`, or give another checkpoint.",
+                theirs,
             )
     faults = []
     if missing:
