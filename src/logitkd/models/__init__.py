@@ -10,6 +10,7 @@ from logitkd.models import (
     cifar_wrn,
 )
 from logitkd.models.build import build_model, build_pretrained, parameter_count
+from logitkd.models.label_map import read_label_map
 from logitkd.models.names import check_name, read_name
 from logitkd.models.pretrained import Pretrained
 from logitkd.models.weights import ClassCountError, load_weights
@@ -29,5 +30,6 @@ __all__ = [
     "cifar_wrn",
     "load_weights",
     "parameter_count",
+    "read_label_map",
     "read_name",
 ]
