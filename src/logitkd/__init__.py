@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         RunResult,
         ScheduleConfig,
         StonesConfig,
+        TeacherConfig,
+        TeacherSource,
         TrainConfig,
         evaluate,
         export,
@@ -68,6 +70,8 @@ __all__ = [
     "StoneModel",
     "StonesConfig",
     "Teacher",
+    "TeacherConfig",
+    "TeacherSource",
     "TrainConfig",
     "build_model",
     "evaluate",
@@ -87,7 +91,7 @@ _HOMES = {
     "reach": "RegionModel Signals StoneModel Teacher",
     "models": "build_model load_weights",
     "data": "DataConfig",
-    "engine": "ModelConfig OptimConfig RunResult ScheduleConfig StonesConfig TrainConfig evaluate export train",
+    "engine": "ModelConfig OptimConfig RunResult ScheduleConfig StonesConfig TeacherConfig TeacherSource TrainConfig evaluate export train",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

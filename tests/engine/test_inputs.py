@@ -34,6 +34,11 @@ def test_a_network_is_not_evaluated_on_other_classes(other_classes):
         evaluate(other_classes, DataConfig())
 
 
-def test_weights_without_a_record_are_taken_at_their_word(tiny, other_classes):
-    weights = other_classes / "student.safetensors"
+def test_weights_in_a_run_folder_have_its_record(tiny, other_classes):
+    with pytest.raises(ValueError, match=MESSAGE):
+        train(tiny(teacher=ModelConfig("cifar_resnet8", checkpoint=str(other_classes / "student.safetensors"))))
+
+
+def test_weights_without_a_record_are_taken_at_their_word(tiny, other_classes, tmp_path):
+    weights = shutil.copy(other_classes / "student.safetensors", tmp_path / "weights.safetensors")
     assert train(tiny(teacher=ModelConfig("cifar_resnet8", checkpoint=str(weights)), epochs=1)).top1 > 0

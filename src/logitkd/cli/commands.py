@@ -16,7 +16,7 @@ from logitkd.cli import pages, tables
 from logitkd.cli.flags import Setting, UsageError, convert, nest, settings_of, split
 from logitkd.cli.settings import TRAIN_FLAGS, resolve
 from logitkd.data.config import DataConfig
-from logitkd.engine.config import ModelConfig
+from logitkd.engine.config import ModelConfig, TeacherConfig
 from logitkd.engine.run_folder import read_result, read_run
 
 __all__ = ["page", "run"]
@@ -32,7 +32,7 @@ class EvalFlags:
         device: auto, cpu, cuda or cuda:N.
         latency: also time batches of 1 and 64: about five passes of each where one is slow, else at most half a second.
         data: what to evaluate on; by default the run folder's.
-        teacher: the network to measure agreement with; by default the run folder's.
+        teacher: the network, or networks, to measure agreement with; by default the run folder's.
     """
 
     model: str | None = None
@@ -40,7 +40,7 @@ class EvalFlags:
     device: str = "auto"
     latency: bool = True
     data: DataConfig | None = None
-    teacher: ModelConfig | None = None
+    teacher: TeacherConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def _train(arguments: list[str]) -> None:
     from logitkd.engine import train  # with timm, accelerate and torchmetrics: not for `--help`
 
     if config.teacher is not None:
-        print(f"teacher: {config.teacher.name}{_whence(config.teacher)}", file=sys.stderr)
+        for teacher in config.teacher.members().values():
+            print(f"teacher: {teacher.name}{_whence(teacher)}", file=sys.stderr)
     result = train(config)
     rows = [["last epoch", *_numbers(result.metrics)]]
     print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {config.epochs} epochs")
@@ -179,18 +180,19 @@ def _evaluate(arguments: list[str]) -> None:
     tables.show(["network", "role", *titles][: len(shown[0])], shown, right=titles)
 
 
-def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[ModelConfig, DataConfig, ModelConfig | None]:
+def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[ModelConfig, DataConfig, TeacherConfig | None]:
     """Return the network, data and teacher that a target and the flags mean."""
     path = Path(target)
     flags = nest(EvalFlags, {"teacher.name": "", **values})
     teacher = flags.teacher if flags.teacher.name or flags.teacher.checkpoint else None
     changed = {key.removeprefix("data."): value for key, value in values.items() if key.startswith("data.")}
+    taught = {key.removeprefix("teacher."): value for key, value in values.items() if key.startswith("teacher.")}
     was = _run_of(path, problems)
     if was is not None:
         data = replace(DataConfig(**was["data"]), **changed)
         model = ModelConfig(flags.model or was["student"]["name"], target)
         if teacher is None and was.get("teacher") is not None:
-            teacher = _recorded_teacher(target, ModelConfig(**was["teacher"]))
+            teacher = _recorded_teacher(target, replace(TeacherConfig(**was["teacher"]), **taught))
     else:
         data, model = DataConfig(**changed), ModelConfig(flags.model or "", target)
         if not path.exists():
@@ -205,8 +207,11 @@ def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[Mod
             teacher = replace(teacher, name=record["student"]["name"])
         else:
             problems.append("`--teacher NAME` must be given: its checkpoint is no run folder that would know its network.")
-    if teacher is not None and teacher.checkpoint is not None and not Path(teacher.checkpoint).exists():
-        problems.append(f"the teacher's checkpoint {teacher.checkpoint} is not there. Give it with `--teacher.checkpoint`.")
+    for role, member in ({} if teacher is None else teacher.members()).items():
+        if member.checkpoint is not None and not Path(member.checkpoint).exists():
+            problems.append(f"`{role}.checkpoint`: {member.checkpoint} is not there. Say where it is.")
+        if member.label_map is not None and not Path(member.label_map).is_file():
+            problems.append(f"`{role}.label_map`: {member.label_map} is not there. Say where it is.")
     return model, data, teacher
 
 
@@ -221,16 +226,18 @@ def _run_of(path: Path, problems: list[str]) -> dict[str, Any] | None:
         return None
 
 
-def _recorded_teacher(target: str, teacher: ModelConfig) -> ModelConfig | None:
-    """Return the teacher that a run folder names, or ``None``, and say so, where its weights are gone."""
-    if teacher.checkpoint is None or Path(teacher.checkpoint).exists():
-        return teacher
-    print(
-        f"{target}: no agreement, as its teacher's checkpoint {teacher.checkpoint} is not there. Say where it is with"
-        " `--teacher.checkpoint PATH`.",
-        file=sys.stderr,
-    )
-    return None
+def _recorded_teacher(target: str, teacher: TeacherConfig) -> TeacherConfig | None:
+    """Return the teacher that a run folder names, or ``None``, and say so, where its weights or label map are gone."""
+    for role, member in teacher.members().items():
+        for what, path in (("checkpoint", member.checkpoint), ("label_map", member.label_map)):
+            if path is not None and not Path(path).exists():
+                where = "teacher.others" if role != "teacher" else f"{role}.{what}"
+                print(
+                    f"{target}: no agreement, as its teacher's {what} {path} is not there. Say where it is with `--{where}`.",
+                    file=sys.stderr,
+                )
+                return None
+    return teacher
 
 
 def _export(arguments: list[str]) -> None:

@@ -86,7 +86,8 @@ def settings_of(record: type, skip: Iterable[str] = ()) -> dict[str, Setting]:
 
 def _record_in(hint: Any) -> type | None:
     """Return the dataclass that a type hint is, or is optionally."""
-    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None)
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next((kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None)
 
 
 def unknown_key(key: str, known: Iterable[str], kind: str = "key", dashes: str = "") -> str:
@@ -271,6 +272,9 @@ def _words(kind: Any) -> str:
         return " or ".join("null" if part is type(None) else _words(part) for part in get_args(kind))
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(repr, get_args(kind)))
+    if get_origin(kind) is tuple and (record := _record_in(get_args(kind)[0])):
+        keys = [field.name for field in dataclasses.fields(record)]
+        return f"a list such as [{{{keys[0]}: a, {keys[1]}: b}}, {{{keys[0]}: c}}], with the keys {', '.join(keys)}"
     if get_origin(kind) is tuple:
         return "a list such as " + ("[0.5, 0.75]" if get_args(kind)[0] is float else "[a, b]")
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))

@@ -7,8 +7,6 @@ A method's hyper-parameters: ``--method.OPTION``, the recipe's ``method``, its `
 from __future__ import annotations
 
 import fnmatch
-import functools
-import re
 import shlex
 import warnings
 from collections.abc import Mapping
@@ -16,12 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from logitkd import methods, recipes
 from logitkd.checks import unknown
 from logitkd.cli.flags import Setting, UsageError, convert, flatten, nest, read_value, settings_of, split, unknown_key
-from logitkd.engine.config import ModelConfig, TrainConfig, check_config
+from logitkd.engine.config import TrainConfig, check_config, file_name, pair_name
 from logitkd.methods import Method
 
 __all__ = ["TRAIN_FLAGS", "resolve"]
@@ -211,18 +207,26 @@ def _with_teacher(
     """Settle the teacher: none where nothing reads it, else with the weights given or those of its default run."""
     teacher = config.teacher
     assert teacher is not None
-    if method.signal == "none" and teacher.checkpoint is None:
+    from logitkd.engine.teachers import brings_weights  # with timm
+    from logitkd.models import read_name
+
+    if method.signal == "none" and teacher.checkpoint is None and not read_name(teacher.name).has_weights:
         return replace(config, teacher=None)
     if not teacher.name:
         if not recipe.broken:
             why = f"`{method.name}` learns from one" if method.signal != "none" else "its checkpoint is"
             problems.append(f"`--teacher NAME` must be given, as {why}, or a recipe that names it.")
         return replace(config, teacher=None)
-    if teacher.checkpoint is not None or ":" in teacher.name:  # one's own callable may load its weights itself
+    problems += [
+        f"`{role}.checkpoint` must be given: without it `{other.name}` would teach random weights."
+        for role, other in teacher.members().items()
+        if role != "teacher" and not brings_weights(other)
+    ]
+    if brings_weights(teacher):
         return config
     folder = _teacher_folder(teacher.name, recipe)
     if (folder / "student.safetensors").exists():
-        return replace(config, teacher=ModelConfig(teacher.name, str(folder)))
+        return replace(config, teacher=replace(teacher, checkpoint=str(folder)))
     words = ["logitkd", "train"]
     words += [recipe.name, "--role", "teacher"] if recipe.name else ["--student", teacher.name, "--method", "ce"]
     for key, text in flags.items():
@@ -233,10 +237,6 @@ def _with_teacher(
         f"    {shlex.join(words)}\nor give its checkpoint with `--teacher.checkpoint PATH`."
     )
     return config
-
-
-def _file_name(model: str) -> str:
-    return re.sub(r"[^\w.]+", "_", model)
 
 
 def _group(recipe: Recipe) -> Path:
@@ -251,21 +251,21 @@ def _shares(recipe: Recipe) -> bool:
 
 
 def _teacher_folder(name: str, recipe: Recipe) -> Path:
-    return (Path("runs") if recipe.name is None else _group(recipe)) / _file_name(name) / "ce-seed0"
+    return (Path("runs") if recipe.name is None else _group(recipe)) / file_name(name) / "ce-seed0"
 
 
 def _folder(config: TrainConfig, recipe: Recipe, given: Mapping[str, Any], teaching: bool) -> Path:
     """Return the run folder of a recipe's run: its pair's, or its teacher's, which other pairs with that teacher share."""
-    networks = [config.student] if config.teacher is None else [config.teacher, config.student]
     pair = Path(recipe.name or "").stem if _shares(recipe) else ""
-    if teaching or "student.name" in given or "teacher.name" in given:
-        pair = "-".join(_file_name(network.name) for network in networks)
+    if teaching or {"student.name", "teacher.name", "teacher.others"} & given.keys():
+        pair = pair_name(config)
     return _group(recipe) / pair / f"{config.method}-seed{config.seed}"
 
 
 def _check_values(config: TrainConfig) -> list[str]:
     """Return what the engine and the networks' builder would refuse."""
     from logitkd.engine.accelerator import resolve_device  # accelerate and timm cost seconds: not for `--help`
+    from logitkd.models import check_name
 
     problems: list[str] = []
     try:
@@ -277,18 +277,10 @@ def _check_values(config: TrainConfig) -> list[str]:
         resolve_device(config.device)
     except ValueError as error:
         problems.append(str(error))
-    networks = [config.student.name] + ([] if config.teacher is None else [config.teacher.name])
-    problems += [problem for name in networks if ":" not in name and (problem := _check_network(name))]
+    members = {} if config.teacher is None else config.teacher.members()
+    for network in (config.student, *members.values()):
+        try:
+            check_name(network.name)
+        except ValueError as error:
+            problems.append(str(error))
     return problems
-
-
-@functools.cache
-def _check_network(name: str) -> str | None:
-    from logitkd.models import build_model
-
-    try:
-        with torch.device("meta"):  # the name's check without the weights
-            build_model(name, 2)
-    except ValueError as error:
-        return str(error)
-    return None

@@ -5,14 +5,26 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from logitkd.checks import check_choice, check_int, check_positive, check_range
 from logitkd.data.config import DataConfig, check_data
 
-__all__ = ["ModelConfig", "OptimConfig", "ScheduleConfig", "StonesConfig", "TrainConfig", "check_config", "default_folder"]
+__all__ = [
+    "ModelConfig",
+    "OptimConfig",
+    "ScheduleConfig",
+    "StonesConfig",
+    "TeacherConfig",
+    "TeacherSource",
+    "TrainConfig",
+    "check_config",
+    "default_folder",
+    "file_name",
+    "pair_name",
+]
 
 
 @dataclass(frozen=True)
@@ -20,8 +32,10 @@ class ModelConfig:
     """A network: what to build and the weights to load.
 
     Args:
-        name: timm name (``cifar_resnet8x4``, ``resnet18``) or ``package.module:callable``.
-        checkpoint: safetensors file, ``weights_only`` state dict, or run folder; none means random weights.
+        name: timm name (``cifar_resnet8x4``, ``resnet50.a1_in1k``), ``hf-hub:OWNER/NAME``, ``local-dir:FOLDER``,
+            ``torchvision:NAME``, ``transformers:ID_OR_FOLDER`` or ``package.module:callable``.
+        checkpoint: safetensors file, ``weights_only`` state dict, or run folder; none means the weights the name stands
+            for, or random ones.
     """
 
     name: str
@@ -46,6 +60,63 @@ class StonesConfig:
         for name in ("use", "student", "teacher"):
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+
+
+@dataclass(frozen=True)
+class TeacherSource(ModelConfig):
+    """A frozen network to learn from; its weights must come from somewhere.
+
+    Args:
+        name: as a student's.
+        checkpoint: as a student's; may be left out only where the name stands for trained weights.
+        label_map: as in :class:`TeacherConfig`, and so on.
+        num_classes: its own classes.
+        mean: its own mean.
+        std: its own standard deviation.
+    """
+
+    label_map: str | None = None
+    num_classes: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+
+
+@dataclass(frozen=True)
+class TeacherConfig(TeacherSource):
+    """The frozen network, or networks, to learn from.
+
+    Args:
+        name: as a student's; also the first of several teachers.
+        checkpoint: as a student's; may be left out only where the name stands for trained weights.
+        label_map: YAML, JSON or CSV file ``teacher class: student class``, by name or index; several to one allowed.
+        num_classes: the teacher's own classes; only where neither its weights nor its run folder say.
+        mean: of each channel (0 to 1), what the teacher's images were normalised by; by default what its source says, else
+            the data's.
+        std: likewise.
+        others: more teachers, ``[{name: ..., checkpoint: ...}, ...]`` with the keys above; their mean is learnt from.
+        combine: mean of the teachers' ``probabilities`` or of their ``logits``.
+    """
+
+    others: tuple[TeacherSource, ...] = ()
+    combine: Literal["probabilities", "logits"] = "probabilities"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # From YAML and the command line they come as mappings.
+        others = (other if isinstance(other, TeacherSource) else TeacherSource(**dict(other)) for other in self.others)
+        object.__setattr__(self, "others", tuple(others))
+
+    def members(self) -> dict[str, TeacherSource]:
+        """Return every teacher by the key it is set under: ``teacher``, ``teacher.others[0]``, ..."""
+        first = {field.name: getattr(self, field.name) for field in fields(TeacherSource)}
+        return {"teacher": TeacherSource(**first)} | {
+            f"teacher.others[{index}]": other for index, other in enumerate(self.others)
+        }
 
 
 @dataclass(frozen=True)
@@ -88,7 +159,7 @@ class TrainConfig:
 
     Args:
         student: the network to train.
-        teacher: the frozen network to learn from; none for methods that need no teacher (``ce``).
+        teacher: the frozen network, or networks, to learn from; none for methods that need no teacher (``ce``).
         method: a name from ``logitkd list``.
         method_options: overrides of the method's hyper-parameters, e.g. ``{"top_k": 3, "warmup_epochs": 5}``.
         data: the data set and its augmentation.
@@ -109,7 +180,7 @@ class TrainConfig:
     """
 
     student: ModelConfig
-    teacher: ModelConfig | None = None
+    teacher: TeacherConfig | None = None
     method: str = "kd"
     method_options: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
@@ -131,6 +202,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         # From YAML and the command line sequences may come as lists; one form keeps comparisons simple.
         object.__setattr__(self, "trackers", tuple(self.trackers))
+        if isinstance(self.teacher, ModelConfig) and not isinstance(self.teacher, TeacherConfig):
+            object.__setattr__(self, "teacher", TeacherConfig(**vars(self.teacher)))
 
 
 def default_folder(config: TrainConfig) -> Path:
@@ -141,9 +214,26 @@ def default_folder(config: TrainConfig) -> Path:
     >>> str(default_folder(TrainConfig(ModelConfig("resnet18"), teacher=ModelConfig("resnet50"), seed=1)))
     'runs/resnet50-resnet18/kd-seed1'
     """
-    names = [config.student.name] if config.teacher is None else [config.teacher.name, config.student.name]
-    pair = "-".join(re.sub(r"[^\w.]+", "_", name) for name in names)
-    return Path("runs") / pair / f"{config.method}-seed{config.seed}"
+    return Path("runs") / pair_name(config) / f"{config.method}-seed{config.seed}"
+
+
+def pair_name(config: TrainConfig) -> str:
+    """Return a folder's name for student and teachers, from their networks' names.
+
+    >>> pair_name(TrainConfig(ModelConfig("resnet18"), TeacherConfig("resnet50", others=(TeacherSource("resnet34"),))))
+    'resnet50+resnet34-resnet18'
+    """
+    teachers = [] if config.teacher is None else [member.name for member in config.teacher.members().values()]
+    return "-".join(["+".join(map(file_name, teachers))] * bool(teachers) + [file_name(config.student.name)])
+
+
+def file_name(network: str) -> str:
+    """Return a network's name as a part of a path.
+
+    >>> file_name("torchvision:resnet18")
+    'torchvision_resnet18'
+    """
+    return re.sub(r"[^\w.]+", "_", network)
 
 
 def check_config(config: TrainConfig) -> None:
@@ -184,9 +274,15 @@ def check_config(config: TrainConfig) -> None:
     check(check_range, "schedule.decay", config.schedule.decay, 0, 1)
     for fraction in config.schedule.milestones:
         check(check_range, "schedule.milestones", fraction, 0, 1, "fractions of `epochs`")
-    for role, model in (("student", config.student), ("teacher", config.teacher)):
-        if model is not None and model.checkpoint is not None and not Path(model.checkpoint).exists():
+    networks: dict[str, ModelConfig] = {"student": config.student}
+    if config.teacher is not None:
+        check(check_choice, "teacher.combine", config.teacher.combine, ["probabilities", "logits"])
+        networks |= config.teacher.members()
+    for role, model in networks.items():
+        if model.checkpoint is not None and not Path(model.checkpoint).exists():
             problems.append(f"`{role}.checkpoint` must be a file or a run folder, but there is no {model.checkpoint}.")
+        if isinstance(model, TeacherSource):
+            _check_teacher(role, model, check, problems)
     if problems:
         raise ValueError("\n".join(problems))
     if config.optim.name == "adamw" and config.optim.lr > 0.01:
@@ -210,3 +306,16 @@ def _check_stones(stones: StonesConfig, problems: list[str]) -> None:
     numbers = [] if isinstance(stones.use, str) else list(stones.use)
     if stones.use not in ("all", "last") and (not numbers or numbers != sorted(set(numbers)) or numbers[0] < 1):
         problems.append(f"`stones.use` must be `all`, `last` or rising numbers from 1, got {stones.use!r}.")
+
+
+def _check_teacher(role: str, teacher: TeacherSource, check: Callable[..., None], problems: list[str]) -> None:
+    """Check what a teacher has beyond a student."""
+    if teacher.label_map is not None and not Path(teacher.label_map).is_file():
+        problems.append(f"`{role}.label_map` must be a file, but there is no {teacher.label_map}.")
+    if teacher.num_classes is not None:
+        check(check_int, f"{role}.num_classes", teacher.num_classes, 2)
+    for name, values, function in (("mean", teacher.mean, check_range), ("std", teacher.std, check_positive)):
+        if values is not None and len(values) != 3:
+            problems.append(f"`{role}.{name}` must have one value a channel, 3, got {list(values)}.")
+        for value in values or ():
+            check(function, f"{role}.{name}", value, *([None, None] if name == "mean" else []))

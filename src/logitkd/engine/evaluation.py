@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from logitkd.data import load_images, make_loader
+from logitkd.data import ImageData, load_images, make_loader
 from logitkd.data.config import DataConfig, check_data
 from logitkd.engine.accelerator import resolve_device
 from logitkd.engine.config import ModelConfig
 from logitkd.engine.cost import network_cost
 from logitkd.engine.inputs import load_network
 from logitkd.engine.run_folder import read_run
-from logitkd.reach import Teacher
+from logitkd.engine.teachers import build_teacher
+from logitkd.reach import Ensemble, Teacher
 from logitkd.tasks.classification import evaluate_classifier, predict
 
 __all__ = ["evaluate"]
@@ -36,7 +37,8 @@ def evaluate(
     Args:
         model: a module, a configuration of one, or a run folder (its student).
         data: what to evaluate on; by default the run folder's data.
-        teacher: the network to measure the agreement with; a run folder there means that run's student.
+        teacher: the network to measure the agreement with, or with a ``TeacherConfig`` the networks; a run folder there
+            means that run's student.
         batch_size: images at a time; changes nothing but memory and speed.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         latency: also time batches of 1 and 64: about five passes each where one is slow, else at most half a second.
@@ -66,8 +68,8 @@ def evaluate(
     costs = {"student": network_cost(network, loader.shape, where, latency=latency)}
     predictions = None
     if teacher is not None:
-        frozen = Teacher(_network(teacher, images.classes).to(where), num_classes=classes)
-        predictions = predict(lambda batch: frozen(batch).logits, loader.epoch(1), len(images.eval), where)
+        frozen = _teacher(teacher, images).to(where)
+        predictions = predict(frozen.logits, loader.epoch(1), len(images.eval), where)
         costs["teacher"] = network_cost(frozen, loader.shape, where, latency=latency)
     metrics = evaluate_classifier(network, loader.epoch(1), classes, where, teacher_predictions=predictions)
     return {
@@ -87,8 +89,19 @@ def _named(device: torch.device) -> str:
 
 
 def _network(model: nn.Module | ModelConfig | str | Path, classes: Sequence[str]) -> nn.Module:
-    if isinstance(model, nn.Module):
+    return model if isinstance(model, nn.Module) else load_network(_config(model), classes)
+
+
+def _teacher(teacher: nn.Module | ModelConfig | str | Path, data: ImageData) -> Teacher | Ensemble:
+    if isinstance(teacher, (Teacher, Ensemble)):
+        return teacher
+    if isinstance(teacher, nn.Module):
+        return Teacher(teacher, num_classes=len(data.classes))
+    return build_teacher(_config(teacher), data)
+
+
+def _config(model: ModelConfig | str | Path) -> ModelConfig:
+    """Return the network meant; a run folder means its student."""
+    if isinstance(model, ModelConfig):
         return model
-    if isinstance(model, (str, Path)):
-        model = ModelConfig(read_run(Path(model))["run"]["student"]["name"], checkpoint=str(model))
-    return load_network(model, classes)
+    return ModelConfig(read_run(Path(model))["run"]["student"]["name"], checkpoint=str(model))

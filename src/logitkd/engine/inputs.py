@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,53 +12,68 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from logitkd.data import ImageData, load_images, make_loader
 from logitkd.engine.config import ModelConfig, TrainConfig
 from logitkd.engine.record import model_record
-from logitkd.engine.run_folder import CONFIG, RunFolder, read_run
-from logitkd.models import build_model
+from logitkd.engine.run_folder import RunFolder
+from logitkd.engine.teachers import build_teacher, check_classes, run_data, teacher_record
+from logitkd.models import build_model, read_name
+from logitkd.reach import Ensemble, Teacher
 
-__all__ = ["build_models", "check_finished", "check_last_batch", "input_record", "load_network"]
+__all__ = ["build_models", "check_finished", "check_inputs", "check_last_batch", "input_record", "load_network"]
 
 
 def load_network(config: ModelConfig, classes: Sequence[str]) -> nn.Module:
     """Return a network for the data's ``classes``, on the CPU.
 
     Raises:
-        ValueError: its checkpoint is a run folder whose data had other classes, or the same in another order: its outputs
-            would be read as the wrong classes.
+        ValueError: its checkpoint is a run folder, or lies in one, whose data had other classes, or the same in another
+            order: its outputs would be read as the wrong classes.
     """
-    folder = Path(config.checkpoint or "")
-    if config.checkpoint and (folder / CONFIG).is_file():
-        learnt = read_run(folder).get("data", {}).get("classes", list(classes))
-        if learnt != list(classes):
-            shown = ", ".join(str(name) for name in learnt[:5]), ", ".join(str(name) for name in classes[:5])
-            raise ValueError(
-                f"`checkpoint` must have been trained on the data's classes, in their order, got {folder}, trained on "
-                f"{len(learnt)} classes ({shown[0]} ...) where the data have {len(classes)} ({shown[1]} ...)."
-            )
+    run = run_data(config.checkpoint)
+    if run is not None:
+        check_classes(run.get("classes", classes), classes, str(config.checkpoint))
     return build_model(config.name, len(classes), checkpoint=config.checkpoint)
 
 
-def build_models(config: TrainConfig, classes: Sequence[str]) -> tuple[nn.Module, nn.Module | None]:
+def build_models(
+    config: TrainConfig, data: ImageData, scales: Sequence[int] | None = None
+) -> tuple[nn.Module, Teacher | Ensemble | None]:
     """Return student and teacher, on the CPU; random weights depend on the seed alone."""
     torch.manual_seed(config.seed)  # right before the student, so that every method starts from the same weights
-    student = load_network(config.student, classes)
-    return student, None if config.teacher is None else load_network(config.teacher, classes)
+    student = load_network(config.student, data.classes)
+    return student, None if config.teacher is None else build_teacher(config.teacher, data, scales)
 
 
-def input_record(config: TrainConfig, data: ImageData, student: nn.Module, teacher: nn.Module | None) -> dict[str, Any]:
+def input_record(
+    config: TrainConfig, data: ImageData, student: nn.Module, teacher: Teacher | Ensemble | None
+) -> dict[str, Any]:
     """Return the blocks ``data``, ``student`` and ``teacher`` of ``config.yaml``."""
+    loaded = config.student.checkpoint is not None or read_name(config.student.name).has_weights
     return {
         "data": {
             "fingerprint": data.fingerprint,
             "train": len(data.train),
             "eval": len(data.eval),
+            "mean": list(data.mean),
+            "std": list(data.std),
             "classes": list(data.classes),
             "input_size": list(make_loader(data, config.data, train=False, batch_size=1, device="cpu").shape),
             "mean": list(data.mean),
             "std": list(data.std),
         },
-        "student": model_record(student, weights=config.student.checkpoint is not None),
-        "teacher": {} if teacher is None else model_record(teacher, weights=True),
+        "student": model_record(student, weights=loaded),
+        "teacher": {} if teacher is None else teacher_record(teacher),
     }
+
+
+def check_inputs(folder: RunFolder, inputs: dict[str, Any]) -> None:
+    """Check that the run in ``folder`` saw these inputs.
+
+    Raises:
+        ValueError: it saw others; what differs is named.
+    """
+    statistics = {name: inputs["data"][name] for name in ("mean", "std")}
+    for block, now in inputs.items():
+        # The fingerprint implies them; a folder that began before they were recorded lacks them.
+        folder.check_same(block, now, absent=statistics if block == "data" else {})
 
 
 def check_finished(config: TrainConfig, folder: RunFolder) -> None:
@@ -69,8 +83,7 @@ def check_finished(config: TrainConfig, folder: RunFolder) -> None:
         ValueError: it saw others; what differs is named.
     """
     data = load_images(config.data, seed=config.seed)
-    for block, now in input_record(config, data, *build_models(config, data.classes)).items():
-        folder.check_same(block, now)
+    check_inputs(folder, input_record(config, data, *build_models(config, data)))
 
 
 def check_last_batch(student: nn.Module, images: int, batch_size: int, connectors: bool = False) -> None:

@@ -18,7 +18,7 @@ from logitkd.data import Batch, Loader, load_images, make_loader
 from logitkd.engine.checkpoint import Progress, checkpoint_bytes, load_checkpoint, save_checkpoint, student_bytes
 from logitkd.engine.config import TrainConfig
 from logitkd.engine.display import Display
-from logitkd.engine.inputs import build_models, check_last_batch, input_record
+from logitkd.engine.inputs import build_models, check_inputs, check_last_batch, input_record
 from logitkd.engine.interrupt import Interrupted, StopSignals
 from logitkd.engine.optim import build_schedule, set_epoch
 from logitkd.engine.record import commit, versions
@@ -27,7 +27,7 @@ from logitkd.engine.steplog import StepLog
 from logitkd.engine.stepper import StepError, Stepper
 from logitkd.methods import Method
 from logitkd.models import parameter_count
-from logitkd.reach import Teacher
+from logitkd.reach import Ensemble, Teacher
 from logitkd.tasks.classification import Stopped, evaluate_classifier, predict
 
 __all__ = ["Run"]
@@ -65,13 +65,13 @@ class Run:
         self.data = load_images(config.data, seed=config.seed)
         self.num_classes = len(self.data.classes)
         method.check_classes(self.num_classes)
-        student, teacher = build_models(config, self.data.classes)
+        student, teacher = build_models(config, self.data, method.scales)
         check_last_batch(student, len(self.data.train), config.batch_size, connectors=method.signal == "stones")
         inputs = input_record(config, self.data, student, teacher)
-        for block, now in inputs.items():
-            folder.check_same(block, now)
+        check_inputs(folder, inputs)
         self.student = self._place(student)
-        teacher = None if teacher is None else self._place(teacher)
+        if teacher is not None:
+            self._place(teacher)
         now = versions()
         if folder.begun():
             folder.warn_versions(now)
@@ -81,7 +81,7 @@ class Run:
         self.loader, self.eval_loader = self._loader(train=True), self._loader(train=False)
         self.teacher_predictions = None if teacher is None else self._predict(teacher)
         example = self._example() if method.signal == "stones" else None
-        self.stepper = Stepper(config, method, self.student, teacher, self.num_classes, accelerator, example)
+        self.stepper = Stepper(config, method, self.student, teacher, accelerator, example)
         self.connectors = self.stepper.stones.connectors if self.stepper.stones else None
         if self.stepper.stones:
             display.note("stepping stones: " + ", ".join(f"{one} -> {other}" for one, other in self.stepper.stones.cuts))
@@ -115,10 +115,8 @@ class Run:
         images = next(self.loader.epoch(1)).images[:2]
         return images if len(images) == 2 else torch.cat([images, images.flip(-1)])
 
-    def _predict(self, teacher: nn.Module) -> torch.Tensor:
-        plain = Teacher(teacher, num_classes=self.num_classes)
-        batches = self.eval_loader.epoch(1)
-        return predict(lambda images: plain(images).logits, batches, len(self.data.eval), self.device)
+    def _predict(self, teacher: Teacher | Ensemble) -> torch.Tensor:
+        return predict(teacher.logits, self.eval_loader.epoch(1), len(self.data.eval), self.device)
 
     def _resume(self) -> Progress:
         here = {"threads": torch.get_num_threads(), "device": self.device.type}

@@ -217,10 +217,13 @@ class RunFolder:
         text = yaml.safe_dump(json.loads(json.dumps(record)), sort_keys=False, allow_unicode=True)
         write_atomic(self.path / CONFIG, text.encode())
 
-    def check_same(self, key: str, now: dict[str, Any], ignore: tuple[str, ...] = ()) -> None:
+    def check_same(
+        self, key: str, now: dict[str, Any], ignore: tuple[str, ...] = (), absent: dict[str, Any] | None = None
+    ) -> None:
         """Compare block ``key`` of ``config.yaml`` with the present run's, except its entries named (dotted) in ``ignore``.
 
-        A run that never got anywhere has nothing to be the same as.
+        A run that never got anywhere has nothing to be the same as. ``absent`` says what entries meant that a folder
+        begun by an earlier version lacks.
 
         Raises:
             ValueError: they differ; every differing key is named with both values. Or the block is missing.
@@ -233,8 +236,10 @@ class RunFolder:
                 f"{self.path / CONFIG} must have the section `{key}` of the run that began here, and has none: it was lost or "
                 "changed by hand. Give another `output`, or delete the folder to start again."
             )
-        present = json.loads(json.dumps(now))
-        lines = differences(*(_without(ignore, record) for record in (before, present)))
+        present, defaults = json.loads(json.dumps([now, absent or {}]))
+        old, new = (flatten(_without(ignore, record)) for record in (before, present))
+        meant = {k: v for k, v in flatten(defaults).items() if k in new}
+        lines = differences(meant | old, new)
         if lines:
             raise ValueError(
                 f"the run folder {self.path} belongs to another run; under `{key}`:\n  "

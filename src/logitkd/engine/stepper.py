@@ -13,7 +13,7 @@ from logitkd.engine.config import TrainConfig
 from logitkd.engine.frozen import fold_batch_norms
 from logitkd.engine.optim import build_optimizer
 from logitkd.methods import Method
-from logitkd.reach import StoneModel, Teacher, check_not_shared
+from logitkd.reach import Ensemble, StoneModel, Teacher, check_not_shared
 from logitkd.tasks.classification import Learner
 
 __all__ = ["StepError", "StepOutput", "Stepper"]
@@ -52,8 +52,7 @@ class Stepper:
         config: its optimizer, precision and memory format are used.
         method: what to train the student on.
         student: on the accelerator's device.
-        teacher: likewise, or none.
-        num_classes: C.
+        teacher: likewise, with the regions that the method reads, or none.
         accelerator: as configured for the run.
         images: an example batch on the device, at least two; only stepping stones need it, to find shapes.
     """
@@ -63,28 +62,28 @@ class Stepper:
         config: TrainConfig,
         method: Method,
         student: nn.Module,
-        teacher: nn.Module | None,
-        num_classes: int,
+        teacher: Teacher | Ensemble | None,
         accelerator: Accelerator,
         images: Tensor | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.clip_grad = config.optim.clip_grad
         self.objective = method.objective()
-        self.teacher: Teacher | None = None
+        self.teacher: Teacher | Ensemble | None = None
         if teacher is not None:
             check_not_shared(student, teacher)
         if teacher is not None and method.signal != "none":
             if config.precision == "bfloat16":
-                fold_batch_norms(teacher)
-            self.teacher = Teacher(teacher, num_classes=num_classes, scales=method.scales)
+                for member in teacher.members():
+                    fold_batch_norms(member.model)
+            self.teacher = teacher.eval()
         if config.channels_last:
             for model in (student, teacher):
                 if model is not None:
                     model.to(memory_format=torch.channels_last)
         learner: nn.Module = Learner(student, scales=method.scales)
         self.stones: StoneModel | None = None
-        if method.signal == "stones" and self.teacher is not None and images is not None:
+        if method.signal == "stones" and isinstance(self.teacher, Teacher) and images is not None:
             cuts = config.stones
             torch.manual_seed(config.seed)  # of the connectors' weights
             learner = self.stones = StoneModel(

@@ -11,17 +11,21 @@ from typing import Any
 
 from logitkd import checks, methods
 from logitkd.engine.accelerator import open_accelerator, resolve_device
-from logitkd.engine.config import TrainConfig, check_config, default_folder
+from logitkd.engine.config import ModelConfig, TeacherConfig, TrainConfig, check_config, default_folder
 from logitkd.engine.display import Display, make_display
 from logitkd.engine.inputs import check_finished
 from logitkd.engine.run import Run
 from logitkd.engine.run_folder import RunFolder
+from logitkd.engine.teachers import brings_weights
 from logitkd.methods import Method
 
 __all__ = ["RunResult", "train"]
 
 # What may differ when a run is resumed: how it is shown and where it runs, not what comes out.
 PRESENTATION = ("output", "device", "checkpoint_every", "trackers", "quiet", "debug", "method_options", "data.workers")
+
+# What the settings of later versions mean to a run that began without them.
+DEFAULTS = asdict(TrainConfig(ModelConfig(""), TeacherConfig("")))
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
     path = Path(config.output) if config.output is not None else default_folder(config)
     record = {"run": asdict(config), "method": {"name": method.name, **method.options}}
     with RunFolder(path) as folder:
-        folder.check_same("run", record["run"], ignore=PRESENTATION)
+        folder.check_same("run", record["run"], ignore=PRESENTATION, absent=DEFAULTS)
         folder.check_same("method", record["method"])
         result = folder.result()
         if result is not None and not folder.student.exists():
@@ -117,14 +121,20 @@ def check_method(config: TrainConfig, method: Method) -> None:
     Raises:
         ValueError: the method needs a teacher that is not given.
     """
+    if method.signal == "stones" and config.teacher is not None and config.teacher.others:
+        raise ValueError(
+            f"`teacher.others` must be empty for the method `{method.name}`, got {len(config.teacher.others)}: its stones run "
+            "through the blocks of one teacher. Leave them out, or take a method that reads logits."
+        )
     if method.signal != "none":
         if config.teacher is None:
             raise ValueError(f"`teacher` must be given, as the method `{method.name}` learns from one, got none.")
-        if config.teacher.checkpoint is None and ":" not in config.teacher.name:
-            raise ValueError(
-                f"`teacher.checkpoint` must be given: without it `{config.teacher.name}` would teach random weights. "
-                "Train one with `method: ce` first and give its run folder."
-            )
+        for role, member in config.teacher.members().items():
+            if not brings_weights(member):
+                raise ValueError(
+                    f"`{role}.checkpoint` must be given: without it `{member.name}` would teach random weights. Train one "
+                    "with `method: ce` first and give its run folder, or name pretrained weights."
+                )
     if method.signal != "none" and method.warmup_epochs >= config.epochs:
         when = "reaches its full weight only in the last epoch"
         if method.warmup_epochs > config.epochs:

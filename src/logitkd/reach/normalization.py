@@ -45,6 +45,7 @@ class Renormalize(nn.Module):
                 f"means and standard deviations must have one value a channel, got {len(mean)} and {len(std)} for the images,"
                 f" {len(own_mean)} and {len(own_std)} for the network."
             )
+        self.own_mean, self.own_std = tuple(own_mean), tuple(own_std)
         before, own, width = (torch.tensor(values, dtype=torch.float64) for values in (mean, own_mean, own_std))
         # Not persistent: they say how the network is fed and are no weights of it.
         self.register_buffer("scale", _column(torch.tensor(std, dtype=torch.float64) / width), persistent=False)

@@ -91,7 +91,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits ``(N, C)`` of images ``(N, 3, H, W)`` alone, without what ``scales`` asks for."""
-        self._check_mode()
+        self.check_mode()
         return self.finish(check_logits(self.model(self.prepare(images)), "teacher"))
 
     @torch.no_grad()
@@ -102,7 +102,7 @@ class Teacher(nn.Module):
             TypeError: The model returns no tensor.
             ValueError: The logits are not ``(N, own classes)``, or a part of the model was put in training mode.
         """
-        self._check_mode()
+        self.check_mode()
         output = self.network(self.prepare(images))
         signals = output if isinstance(output, Signals) else Signals(output)
         logits = self.finish(check_logits(signals.logits, "teacher"))
@@ -120,8 +120,8 @@ class Teacher(nn.Module):
                 f" {how} for other classes."
             )
 
-    def _check_mode(self) -> None:
-        """Raise ``ValueError`` if a part was put in training mode since: dropout and batch statistics would teach noise."""
+    def check_mode(self) -> None:
+        """Raise ``ValueError`` if a part was put in training mode: dropout and batch statistics would teach noise."""
         if torch.compiler.is_compiling():
             return
         if self._watched is None:  # walking the modules costs more than looking at each: once, until the next `eval()`

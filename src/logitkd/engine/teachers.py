@@ -1,0 +1,136 @@
+"""The frozen teacher of a run, or the several: built, brought onto the data's pixels and classes, and recorded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from logitkd.checks import listed
+from logitkd.data import ImageData
+from logitkd.engine.config import ModelConfig, TeacherConfig, TeacherSource
+from logitkd.engine.record import model_record
+from logitkd.engine.run_folder import CONFIG, STUDENT, read_run
+from logitkd.models import ClassCountError, Pretrained, build_pretrained, read_label_map, read_name
+from logitkd.reach import Ensemble, LabelMap, Renormalize, Teacher
+
+__all__ = ["brings_weights", "build_teacher", "check_classes", "run_data", "teacher_record"]
+
+
+def build_teacher(config: ModelConfig, data: ImageData, scales: Sequence[int] | None = None) -> Teacher | Ensemble:
+    """Return the frozen teacher, or the mean of several, on the CPU: the one way a run or an evaluation gets its teacher.
+
+    Args:
+        config: a :class:`TeacherConfig`; any other network is one teacher.
+        data: what it is shown, and whose classes it ends in.
+        scales: the regions a method reads, see ``RegionModel``.
+
+    Raises:
+        ValueError: weights without a head or for another network, classes that are not the data's and no label map, or a
+            wrong one.
+        ConnectionError: pretrained weights are not on this machine and cannot be fetched.
+    """
+    if not isinstance(config, TeacherConfig):
+        config = TeacherConfig(**vars(config))
+    members = [_build(role, member, data, scales) for role, member in config.members().items()]
+    return members[0] if len(members) == 1 else Ensemble(members, config.combine)
+
+
+def brings_weights(config: ModelConfig) -> bool:
+    """Whether a network's weights come from somewhere: a checkpoint, a name that stands for them, one's own callable."""
+    source = read_name(config.name)
+    return config.checkpoint is not None or source.has_weights or source.kind == "own"
+
+
+def check_classes(learnt: Sequence[str], classes: Sequence[str], what: str) -> None:
+    """Refuse a network trained on other classes than the data's, or on the same in another order.
+
+    Raises:
+        ValueError: its outputs would be read as the wrong classes.
+    """
+    if list(learnt) != list(classes):
+        shown = ", ".join(map(str, learnt[:5])), ", ".join(map(str, classes[:5]))
+        raise ValueError(
+            f"`checkpoint` must have been trained on the data's classes, in their order, got {what}, trained on "
+            f"{len(learnt)} classes ({shown[0]} ...) where the data have {len(classes)} ({shown[1]} ...). For a teacher a "
+            "label map bridges them: `teacher.label_map`."
+        )
+
+
+def run_data(checkpoint: str | None) -> dict[str, Any] | None:
+    """Return the block ``data`` of the run that wrote a checkpoint, a run folder or its student; ``None`` for any other."""
+    path = Path(checkpoint or "")
+    folder = path.parent if path.name == STUDENT else path
+    if not checkpoint or not (folder / CONFIG).is_file():
+        return None
+    return read_run(folder).get("data", {})
+
+
+def teacher_record(teacher: Teacher | Ensemble) -> dict[str, Any]:
+    """Return the block ``teacher`` of ``config.yaml``: its weights, and its mean, std and label map where they are used."""
+    first, *others = map(_record, teacher.members())
+    return first | ({"others": {str(index): record for index, record in enumerate(others)}} if others else {})
+
+
+def _record(teacher: Teacher) -> dict[str, Any]:
+    record = model_record(teacher.model, weights=True)
+    if teacher.renormalize is not None:
+        record |= {"mean": list(teacher.renormalize.own_mean), "std": list(teacher.renormalize.own_std)}
+    if teacher.label_map is not None:
+        target = teacher.label_map.target
+        digest = hashlib.sha256(repr(target).encode()).hexdigest()[:32]
+        record["label_map"] = {"classes": len(target), "used": sum(t is not None for t in target), "fingerprint": digest}
+    return record
+
+
+def _build(role: str, config: TeacherSource, data: ImageData, scales: Sequence[int] | None) -> Teacher:
+    classes = list(data.classes)
+    run = run_data(config.checkpoint)
+    learnt = None if run is None else run.get("classes")
+    if learnt is not None and config.label_map is None:
+        check_classes(learnt, classes, str(config.checkpoint))
+    found = _load(config, classes, learnt)
+    names = learnt if learnt is not None and len(learnt) == found.num_classes else found.classes
+    label_map = None
+    if config.label_map is not None:
+        target = read_label_map(config.label_map, names or found.num_classes, classes)
+        label_map = LabelMap(target, len(classes))
+    elif found.num_classes != len(classes):
+        raise ValueError(_other_classes(role, config, found.num_classes, classes))
+    elif names is not None and list(names) != classes and sorted(names) == sorted(classes):
+        raise ValueError(
+            f"`{role}`: {config.name} has the data's classes in another order ({listed(names, 5)}; the data: "
+            f"{listed(classes, 5)}). Give `{role}.label_map`, a file of lines `teacher class: student class`."
+        )
+    # A run normalised by its data; one that recorded no statistics is older than this, and had the present data's.
+    usual = (found.mean, found.std) if run is None else (run.get("mean"), run.get("std"))
+    mean, std = (
+        tuple(given or own or now)
+        for given, own, now in zip((config.mean, config.std), usual, (data.mean, data.std), strict=True)
+    )
+    same = (mean, std) == (tuple(data.mean), tuple(data.std))
+    renormalize = None if same else Renormalize(data.mean, data.std, mean, std)
+    return Teacher(found.model, num_classes=len(classes), scales=scales, renormalize=renormalize, label_map=label_map)
+
+
+def _load(config: TeacherSource, classes: Sequence[str], learnt: Sequence[str] | None) -> Pretrained:
+    """Return the network with its own classes, which the weights say where nothing else does."""
+    count = config.num_classes
+    if config.checkpoint is None and read_name(config.name).kind != "own":
+        return build_pretrained(config.name, count)
+    count = count or len(learnt or classes)
+    try:
+        return build_pretrained(config.name, count, checkpoint=config.checkpoint)
+    except ClassCountError as error:
+        if config.label_map is None or config.num_classes is not None:
+            raise ValueError(f"{error} A teacher of other classes also needs `teacher.label_map`.") from error
+        return build_pretrained(config.name, error.classes, checkpoint=config.checkpoint)
+
+
+def _other_classes(role: str, config: TeacherSource, count: int, classes: Sequence[str]) -> str:
+    return (
+        f"`{role}` must have the data's classes, {len(classes)}, or a label map: {config.name} has {count}. Give "
+        f"`{role}.label_map`, a YAML, JSON or CSV file of lines `teacher class: student class` (several to one add up; those "
+        "left out are ignored), or a teacher trained on the data's classes."
+    )
