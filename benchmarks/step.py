@@ -28,6 +28,7 @@ from logitkd.engine.accelerator import open_accelerator
 from logitkd.engine.steplog import StepLog
 from logitkd.engine.stepper import Stepper
 from logitkd.models import build_model
+from logitkd.reach import Teacher
 
 CLASSES = 100
 PLAIN = "plain float32"
@@ -113,7 +114,9 @@ def engine_step(
     args: argparse.Namespace, device: torch.device, config: TrainConfig, batch: Batch, accelerator: Accelerator
 ) -> Callable[[], object]:
     """The engine's step and what its loop does with the outcome."""
-    stepper = Stepper(config, methods.get(args.method), *networks(args, device), CLASSES, accelerator)
+    method = methods.get(args.method)
+    student, teacher = networks(args, device)
+    stepper = Stepper(config, method, student, Teacher(teacher, num_classes=CLASSES, scales=method.scales), accelerator)
     stepper.learner.train()
     log = StepLog(every=10)
 

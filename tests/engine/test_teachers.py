@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,9 +16,7 @@ from logitkd.engine.config import default_folder
 from logitkd.engine.teachers import build_teacher, teacher_record
 from logitkd.models import build_model
 from logitkd.reach import Ensemble, LabelMap
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from folders import OWN_MEAN, OWN_STD, timm_folder, transformers_folder
+from network_folders import OWN_MEAN, OWN_STD, timm_folder, transformers_folder
 
 
 @pytest.fixture(scope="module")

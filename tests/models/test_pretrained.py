@@ -4,7 +4,6 @@ import copy
 import json
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import timm
@@ -15,9 +14,7 @@ from torch import nn
 
 from logitkd.models import ClassCountError, build_model, build_pretrained, read_name
 from logitkd.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
-
-sys.path.insert(0, str(Path(__file__).parent))
-from folders import OWN_MEAN, OWN_STD, timm_folder, transformers_folder
+from network_folders import OWN_MEAN, OWN_STD, timm_folder, transformers_folder
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

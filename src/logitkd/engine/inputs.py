@@ -52,8 +52,6 @@ def input_record(
             "fingerprint": data.fingerprint,
             "train": len(data.train),
             "eval": len(data.eval),
-            "mean": list(data.mean),
-            "std": list(data.std),
             "classes": list(data.classes),
             "input_size": list(make_loader(data, config.data, train=False, batch_size=1, device="cpu").shape),
             "mean": list(data.mean),
@@ -70,10 +68,10 @@ def check_inputs(folder: RunFolder, inputs: dict[str, Any]) -> None:
     Raises:
         ValueError: it saw others; what differs is named.
     """
-    statistics = {name: inputs["data"][name] for name in ("mean", "std")}
+    implied = {name: inputs["data"][name] for name in ("input_size", "mean", "std")}
     for block, now in inputs.items():
-        # The fingerprint implies them; a folder that began before they were recorded lacks them.
-        folder.check_same(block, now, absent=statistics if block == "data" else {})
+        # By the fingerprint; a folder that began before they were recorded lacks them.
+        folder.check_same(block, now, absent=implied if block == "data" else {})
 
 
 def check_finished(config: TrainConfig, folder: RunFolder) -> None:
