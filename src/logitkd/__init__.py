@@ -91,7 +91,10 @@ _HOMES = {
     "reach": "RegionModel Signals StoneModel Teacher",
     "models": "build_model load_weights",
     "data": "DataConfig",
-    "engine": "ModelConfig OptimConfig RunResult ScheduleConfig StonesConfig TeacherConfig TeacherSource TrainConfig evaluate export train",
+    "engine": (
+        "ModelConfig OptimConfig RunResult ScheduleConfig StonesConfig TeacherConfig TeacherSource TrainConfig evaluate export"
+        " train"
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -106,6 +106,7 @@ class StoneModel(nn.Module):
     def teach(self, images: Tensor) -> Signals:
         """Return the teacher's logits of ``images`` ``(N, 3, H, W)``, a constant, and remember what the stones need."""
         teacher = self._teacher[0]
+        teacher.check_mode()
         output, _ = self._teacher_pass[0].run(teacher.prepare(images))
         return Signals(teacher.finish(check_logits(output, "teacher")))
 
