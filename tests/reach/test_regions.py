@@ -290,11 +290,6 @@ def test_a_forward_that_does_more_is_refused():
         RegionModel(Doubled())(torch.randn(2, 3, 32, 32))
 
 
-def test_models_without_the_interface_are_refused():
-    with pytest.raises(TypeError, match="Linear has no `forward_features` and no `forward_head`"):
-        RegionModel(nn.Linear(2, 2))
-
-
 @pytest.mark.parametrize("features", ["list", "flat"])
 def test_features_of_unknown_layout_are_refused(features):
     model = timm.create_model("cifar_resnet8", num_classes=7)

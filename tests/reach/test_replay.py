@@ -268,3 +268,10 @@ def test_the_trace_lists_calls_in_order_with_their_parents() -> None:
     assert found == [("0", None), ("0.0", "0"), ("0.1", "0"), ("1", None)]
     assert torch.equal(calls[0].output, calls[2].output)
     assert output.shape == (2, 4 * 32 * 32)
+
+
+def test_a_run_may_give_what_the_cuts_took(plain: Plain) -> None:
+    replay = Replay(plain, ["second", "third"], IMAGES)
+    _, (second, third) = replay.run(IMAGES, into=True)
+    assert torch.equal(second, torch.relu(plain.first(IMAGES)))
+    assert torch.equal(third, torch.relu(plain.second(second)))

@@ -140,9 +140,10 @@ def test_integer_outputs_are_no_logits():
         Teacher(Rounded(), num_classes=3)(torch.randn(2, 3))
 
 
-def test_regions_need_the_interface():
-    with pytest.raises(TypeError, match="has no `forward_features`"):
-        Teacher(nn.Linear(2, 2), num_classes=2, scales=(1, 2))
+def test_regions_need_pooling(images):
+    flat = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, 7))
+    with pytest.raises(ValueError, match=r"`2` reads every one of the 4 x 30 x 30 numbers of the last map"):
+        Teacher(flat, num_classes=7, scales=(1, 2))(images)
 
 
 def test_sharing_with_the_student(model):

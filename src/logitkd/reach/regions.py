@@ -1,61 +1,29 @@
-"""Multi-scale region logits of any classifier with timm's interface.
+"""Multi-scale region logits of any classifier that averages its last map, or reads class tokens.
 
 What SDD (Luo, "Scale Decoupled Distillation", CVPR 2024, 2403.13512) and iCD (Xue et al., AAAI 2026, 2509.12553) look at:
 the last feature map is averaged over the cells of an m x m grid for each scale m, and each cell goes through the model's
-own head. The model is not edited: a cell is handed to ``forward_head`` as a map (or token sequence) of its own.
+own head. The model is not edited: a cell is handed to its own code as a map, token sequence or vector of its own
+(``region_entry.py``); where, timm's interface says, or a search that proves itself (``region_search.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from logitkd.reach.modes import eval_mode
+from logitkd.reach.region_entry import Entry, TimmEntry, lacks_timm
+from logitkd.reach.region_layout import Layout, check_scales, pool_cells
+from logitkd.reach.region_search import find_entry
+from logitkd.reach.replay import find_module
 from logitkd.reach.signals import Signals, agree, check_logits, gap
 
-__all__ = ["RegionModel", "pool_cells"]
-
-
-def pool_cells(features: Tensor, scales: Sequence[int] = (1, 2, 4), nested: bool = False) -> Tensor:
-    """Average a feature map over the cells of each grid.
-
-    Adaptive average pooling: cell i of m covers rows ``floor(i H / m)`` to ``ceil((i + 1) H / m)``, so cells overlap where
-    m does not divide H, and repeat where the map is smaller than the grid.
-
-    Args:
-        features: Feature map, ``(N, D, H, W)``.
-        scales: Grid sides m, increasing.
-        nested: Pool a 4x4 grid (or the finest scale, if that is finer) from the map and every scale from that grid, as
-            the authors' code does; where 4 does not divide the map, the result differs (region 0 is then not the mean).
-
-    Returns:
-        Cells, ``(N, S, D)``, S the sum of ``m * m``, in the order of the scales, each grid row by row.
-
-    Source: `SPP` in `mdistiller/models/cifar/utils.py` of the authors' code (nested), METHODS of both papers.
-
-    >>> image = torch.arange(16.0).reshape(1, 1, 4, 4)
-    >>> pool_cells(image, (1, 2)).flatten().tolist()
-    [7.5, 2.5, 4.5, 10.5, 12.5]
-    """
-    source = _pool(features, max(4, *scales)) if nested else features
-    return torch.cat([_pool(source, side).flatten(2) for side in scales], dim=2).transpose(1, 2)  # (N, S, D)
-
-
-def _pool(features: Tensor, side: int) -> Tensor:
-    height, width = features.shape[-2:]
-    if (height, width) == (side, side):
-        return features
-    if height % side == 0 and width % side == 0:
-        # The same numbers as below; faster, and its gradient is deterministic on a GPU, which the other's is not.
-        return F.avg_pool2d(features, (height // side, width // side))
-    return F.adaptive_avg_pool2d(features, side)
+__all__ = ["RegionModel"]
 
 
 class RegionModel(nn.Module):
@@ -63,9 +31,18 @@ class RegionModel(nn.Module):
 
     One forward pass of the backbone serves both: ``logits`` are exactly what the model itself returns.
 
-    Layouts, told apart by the features' shape and by timm's attributes ``output_fmt`` and ``num_prefix_tokens``:
+    Which models: any classifier whose head reads the average of its last map, or its class tokens.
 
-    - Maps ``(N, D, H, W)``, or ``(N, H, W, D)`` where ``output_fmt`` says ``NHWC`` (swin).
+    - timm's, by ``forward_features`` and ``forward_head``. ``output_fmt`` says ``NHWC`` (swin), ``num_prefix_tokens`` the
+      number of prefix tokens.
+    - Any other (torchvision's, transformers' in a wrapper that returns logits, one's own), by the last module that averages
+      a map, or behind the last module that puts one out where a function averages it; such modules hold a switch in place
+      of their ``forward`` from then on, see ``Replay`` (``close`` takes it out). A convolution as the head (squeezenet)
+      averages class scores: there the last map is that of the classes. Where the search fails, ``pool`` or ``head`` say it.
+
+    Layouts:
+
+    - Maps ``(N, D, H, W)`` or ``(N, H, W, D)``.
     - Tokens ``(N, P + H W, D)`` of a vision transformer with P class, distillation or register tokens. Patch tokens are
       averaged over each cell. Where the head averages patch tokens, a cell is the head of its average. Where the head
       reads the class token, no token belongs to a cell: the cell's average takes the place of *every* prefix token. Region
@@ -77,90 +54,108 @@ class RegionModel(nn.Module):
     The first forward pass checks on two images, in eval mode, that the head does average the map (see ``check``).
 
     Args:
-        model: Any module with timm's ``forward_features`` and ``forward_head``.
+        model: The classifier, called with images alone, ``model(images)``.
         scales: Grid sides, increasing, the first 1 (the whole image).
         nested: Pool as the authors' code does, see ``pool_cells``. Region 0 is then pooled too and may differ from the
             logits, except where there are prefix tokens.
+        pool: Path of the module that takes the last map and averages it; cells enter there as maps of one cell.
+        head: Path of the module that takes the average; cells enter there. With ``pool`` too, the map is what that one takes.
 
     Raises:
-        TypeError: The model lacks timm's interface.
-        ValueError: ``scales`` are not increasing whole numbers from 1.
+        ValueError: ``scales`` are not increasing whole numbers from 1, or ``pool`` or ``head`` is no module of the model.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    >>> signals = RegionModel(model, (1, 2))(torch.randn(2, 3, 8, 8))
+    >>> signals.logits.shape, signals.regions.shape
+    (torch.Size([2, 5]), torch.Size([2, 5, 5]))
     """
 
-    def __init__(self, model: nn.Module, scales: Sequence[int] = (1, 2, 4), nested: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        scales: Sequence[int] = (1, 2, 4),
+        nested: bool = False,
+        *,
+        pool: str | None = None,
+        head: str | None = None,
+    ) -> None:
         super().__init__()
-        lacking = [name for name in ("forward_features", "forward_head") if not callable(getattr(model, name, None))]
-        if lacking:
-            raise TypeError(
-                f"region logits need a model with timm's interface, {type(model).__name__} has no"
-                f" {' and no '.join(f'`{name}`' for name in lacking)}: give it those methods (last feature map, and map to"
-                " logits), or choose a method that reads plain logits."
-            )
-        scales = tuple(scales)
-        whole = all(isinstance(side, int) and not isinstance(side, bool) for side in scales)
-        if not whole or scales[:1] != (1,) or any(a >= b for a, b in itertools.pairwise(scales)):
-            raise ValueError(f"`scales` must be increasing whole numbers that start with 1 (the image), got {scales}.")
+        self.scales = check_scales(scales)
+        for what, path in (("pool", pool), ("head", head)):
+            if path is not None:
+                find_module(model, path, f"`{what}`")
         self.model = model
-        self.scales = scales
         self.nested = nested
-        self._checked = False
+        self.pool, self.head = pool, head
+        self._entry: Entry | None = None
         self._head_norms: list[nn.Module] = []
 
     def forward(self, images: Tensor) -> Signals:
         """Return logits ``(N, C)`` and regions ``(N, S, C)`` of images ``(N, 3, H, W)``."""
-        if not self._checked:
+        if self._entry is None:
             self.check(images)
-        model: Any = self.model
-        features = model.forward_features(images)
-        logits = model.forward_head(features)
-        grid, prefix = self._grid(features, images)
-        if self.nested and not prefix:
-            return Signals(logits, self._head(pool_cells(grid, self.scales, nested=True), prefix))
+        assert self._entry is not None
+        logits, features, layout = self._entry.run(images)
+        grid = layout.to_map(features)
+        if self.nested and not layout.prefix:
+            return Signals(logits, self._logits_of(pool_cells(grid, self.scales, nested=True), layout, images))
         regions = logits.unsqueeze(1)
         if len(self.scales) > 1:
             cells = pool_cells(grid, self.scales[1:], self.nested)
-            regions = torch.cat([regions, self._head(cells, prefix)], dim=1)
+            regions = torch.cat([regions, self._logits_of(cells, layout, images)], dim=1)
         return Signals(logits, regions)
+
+    def close(self) -> None:
+        """Take out of the model what regions need; the next forward pass puts it in again."""
+        if self._entry is not None:
+            self._entry.close()
+        self._entry = None
 
     @torch.compiler.disable
     @torch.no_grad()
     def check(self, images: Tensor) -> None:
-        """Check on the first two images that region logits mean what they say; leaves no trace in the model.
+        """Find out on the first two images where cells enter the model, and check that their logits mean what they say.
 
-        The model's own logits must be its head on its features, and must not change when the map is replaced by its mean
-        (the patch tokens by theirs): then the logits of a cell's mean are the logits of that cell.
+        The model's own logits must not change when the map is replaced by its mean (the patch tokens by theirs): then the
+        logits of a cell's mean are the logits of that cell. With timm's interface, they must be the head of the features.
 
         Raises:
             TypeError: The features are no tensor, or the logits are not.
             ValueError: The features have an unknown layout, or the head does something else than average.
         """
-        model: Any = self.model
+        self.close()
         images = images[:2]
-        device = images.device.type
-        # Older torch would keep a weight that autocast casts here, without gradient, for the training step that follows.
-        autocast = torch.autocast(
-            device,
-            dtype=torch.get_autocast_dtype(device),
-            enabled=torch.is_autocast_enabled(device),
-            cache_enabled=False,
-        )
-        with eval_mode(model), autocast:
-            logits = check_logits(model(images), "model")
-            features = model.forward_features(images)
-            if not isinstance(features, Tensor):
-                raise TypeError(f"`forward_features` must return one tensor, got {type(features).__name__}.")
-            grid, prefix = self._grid(features, images)
-            with self._find_head_norms():
-                headed = model.forward_head(features)
-            own_prefix = features[:, :prefix] if prefix else None
-            pooled = self._head(pool_cells(grid, (1,)), prefix, own_prefix)[:, 0]
+        if self.pool is None and self.head is None and not lacks_timm(self.model):
+            with self._autocast(images):
+                self._entry = self._checked_timm(images)
+            return
+        if len(images) == 1:
+            images = torch.cat([images, images.flip(-1)])
+        weight = next((p for p in self.model.parameters() if p.is_floating_point()), images)
+        # Half precision hides small differences between what is tried.
+        with self._autocast(images, enabled=False if weight.dtype == images.dtype else None):
+            entry = find_entry(self.model, images, self.pool, self.head)
+            with eval_mode(self.model):
+                _, features, layout = entry.run(images)
+                with self._find_head_norms():
+                    entry.enter(pool_cells(layout.to_map(features), (1,))[:, 0], layout, images)
+        self._entry = entry
+
+    def _checked_timm(self, images: Tensor) -> TimmEntry:
+        model, entry = self.model, TimmEntry(self.model)
         name = type(model).__name__
+        with eval_mode(model):
+            logits = check_logits(model(images), "model")
+            headed, features, layout = entry.run(images)
+            own = features[:, : layout.prefix] if layout.prefix else None
+            with self._find_head_norms():
+                pooled = entry.enter(pool_cells(layout.to_map(features), (1,))[:, 0], layout, images, own)
         if not logits.isfinite().all():
             raise ValueError(f"region logits need finite logits, got NaN or infinity from {name}: check its weights.")
         if not agree(headed, logits):
             raise ValueError(
                 f"region logits need `forward_head(forward_features(x))` to be the model's own logits; {name}'s differ by"
-                f" {gap(headed, logits)}: its `forward` does more than these two."
+                f" {gap(headed, logits)}: its `forward` does more than these two. Pass `pool=` or `head=`, a module's path."
             )
         if not agree(pooled, logits):
             raise ValueError(
@@ -168,55 +163,21 @@ class RegionModel(nn.Module):
                 f" when the map {tuple(features.shape)} is replaced by its mean. Build it with `global_pool='avg'`"
                 " (timm), or choose a method that reads plain logits."
             )
-        self._checked = True
+        return entry
 
-    def _grid(self, features: Tensor, images: Tensor) -> tuple[Tensor, int | None]:
-        """Return the features as a map ``(N, D, H, W)`` (a view), and the number of prefix tokens, ``None`` for a map."""
-        if features.ndim == 4:
-            return (features.permute(0, 3, 1, 2) if self._is_nhwc() else features), None
-        if features.ndim != 3:
-            raise ValueError(
-                f"`forward_features` must return a map (N, D, H, W) or tokens (N, L, D), got shape {tuple(features.shape)}."
-            )
-        prefix = int(getattr(self.model, "num_prefix_tokens", 0))
-        height, width = self._token_grid(features.shape[1] - prefix, images)
-        return features[:, prefix:].transpose(1, 2).unflatten(2, (height, width)), prefix
-
-    def _is_nhwc(self) -> bool:
-        return str(getattr(self.model, "output_fmt", "NCHW")).rpartition(".")[2] == "NHWC"
-
-    def _token_grid(self, count: int, images: Tensor) -> tuple[int, int]:
-        """Return rows and columns of ``count`` patch tokens."""
-        embed: Any = getattr(self.model, "patch_embed", None)
-        candidates = [getattr(embed, "grid_size", None)]
-        if hasattr(embed, "dynamic_feat_size"):  # images of other sizes than the model was built for
-            candidates.insert(0, embed.dynamic_feat_size(tuple(images.shape[-2:])))
-        side = round(count**0.5)
-        candidates.append((side, side))
-        for grid in candidates:
-            if grid is not None and grid[0] * grid[1] == count:
-                return int(grid[0]), int(grid[1])
-        raise ValueError(
-            f"region logits need the grid of the {count} patch tokens: `patch_embed.grid_size` is {candidates[-2]} and"
-            f" {count} is no square."
-        )
-
-    def _head(self, cells: Tensor, prefix: int | None, prefix_tokens: Tensor | None = None) -> Tensor:
-        """Return logits ``(N, S, C)`` of cells ``(N, S, D)``; ``prefix_tokens``, where given, stay as they are."""
-        model: Any = self.model
-        count, regions, channels = cells.shape
-        flat = cells.reshape(count * regions, channels)
-        if prefix is not None:
-            inputs = flat[:, None].expand(-1, prefix + 1, -1)  # (N S, P + 1, D)
-            if prefix_tokens is not None:
-                inputs = torch.cat([prefix_tokens, inputs[:, prefix:]], dim=1)
-        elif self._is_nhwc():
-            inputs = flat[:, None, None]  # (N S, 1, 1, D)
-        else:
-            inputs = flat[:, :, None, None]  # (N S, D, 1, 1)
+    def _logits_of(self, cells: Tensor, layout: Layout, images: Tensor) -> Tensor:
+        """Return logits ``(N, S, C)`` of cells ``(N, S, D)``."""
+        assert self._entry is not None
         with _frozen_statistics(self._head_norms):
-            logits = model.forward_head(inputs)
-        return logits.unflatten(0, (count, regions))
+            logits = self._entry.enter(cells.flatten(0, 1), layout, images)
+        return logits.unflatten(0, cells.shape[:2])
+
+    def _autocast(self, images: Tensor, enabled: bool | None = None) -> torch.autocast:
+        """Return the autocast that is on, or one that is off."""
+        device = images.device.type
+        on = torch.is_autocast_enabled(device) if enabled is None else enabled
+        # Older torch would keep a weight that it casts here, without gradient, for the training step that follows.
+        return torch.autocast(device, dtype=torch.get_autocast_dtype(device), enabled=on, cache_enabled=False)
 
     @contextlib.contextmanager
     def _find_head_norms(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ from logitkd.checks import suggest
 from logitkd.reach.modes import eval_mode
 from logitkd.reach.signals import agree, check_logits, gap
 
-__all__ = ["Call", "Replay", "call_model", "first_tensor", "plain", "trace"]
+__all__ = ["Call", "Replay", "call_model", "find_module", "first_tensor", "plain", "trace"]
 
 
 @dataclass(eq=False)
@@ -34,6 +34,7 @@ class Call:
         parent: the call inside which it was made; ``None`` directly in the model's own forward.
         inputs: its first positional argument.
         output: what it returned; ``None`` before it has.
+        ended: how many calls had begun when it returned: it was over before the call of that number began.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Call:
     parent: Call | None
     inputs: Any = None
     output: Any = None
+    ended: int = 0
 
     def within(self) -> Iterator[Call]:
         """Yield the calls around this one, the innermost first."""
@@ -76,7 +78,8 @@ def trace(model: nn.Module, images: Tensor) -> tuple[list[Call], Any]:
         return hook
 
     def after(module: nn.Module, arguments: Any, output: Any) -> None:
-        open_calls.pop().output = output
+        call = open_calls.pop()
+        call.output, call.ended = output, len(calls)
 
     handles = []
     for path, module in model.named_modules():
@@ -136,6 +139,7 @@ class _Tape:
     batch: int = 0  # record: examples
     outputs: dict[int, tuple[list[Any], Any]] = field(default_factory=dict)  # position -> leaves and structure
     captured: dict[int, Tensor] = field(default_factory=dict)  # position of a cut -> its output
+    inputs: dict[int, Any] = field(default_factory=dict)  # position of a cut -> its first argument
     start: int = 0  # replay: the position that gets the value
     into: bool = False  # replay: the value is that call's input, not its output
     value: Tensor | None = None
@@ -169,7 +173,7 @@ class _Switch:
         finally:
             tape.inside -= 1
         if tape.mode == "record":
-            self.owner._note(position, output, self)
+            self.owner._note(position, arguments[0] if arguments else None, output, self)
         return output
 
 
@@ -201,7 +205,7 @@ class Replay:
         self.model = model
         self.name = type(plain(model)).__name__
         self.paths, self.what = tuple(paths), what
-        modules = [self._find(path) for path in self.paths]
+        modules = [find_module(model, path, what) for path in self.paths]
         calls, _ = trace(plain(model), images)
         cuts = [self._only_call(path, module, calls) for path, module in zip(self.paths, modules, strict=True)]
         self._check_order(cuts)
@@ -231,15 +235,15 @@ class Replay:
                     module.forward = restored
         self._switches = []
 
-    def run(self, images: Tensor) -> tuple[Any, list[Tensor]]:
-        """Return what ``model(images)`` returns, and the output of each cut (its first tensor).
+    def run(self, images: Tensor, *, into: bool = False) -> tuple[Any, list[Tensor]]:
+        """Return what ``model(images)`` returns, and the output of each cut (its first tensor), or ``into`` it: its input.
 
         Raises:
             ValueError: a cut was not reached, or its output has another shape than in the example.
         """
         with self._pass(_Tape("record", batch=len(images))):
             output = call_model(self.model, images)
-            captured = self.tape.captured
+            captured, inputs = self.tape.captured, self.tape.inputs
         outputs = []
         for path, position, shape in zip(self.paths, self.positions, self.shapes, strict=True):
             if position not in captured:
@@ -250,7 +254,7 @@ class Replay:
                     f"{self.what} `{path}` of {self.name} must put out one shape, got (N, {_sizes(now)}) after"
                     f" (N, {_sizes(shape)}): give images of one size."
                 )
-            outputs.append(captured[position])
+            outputs.append(inputs[position] if into else captured[position])
         return output, outputs
 
     def resume(self, cut: int, value: Tensor, images: Tensor, *, into: bool = False) -> Any:
@@ -321,17 +325,6 @@ class Replay:
 
     # -- building -------------------------------------------------------------------------------------------------------
 
-    def _find(self, path: str) -> nn.Module:
-        model = plain(self.model)
-        try:
-            module = model.get_submodule(path) if path else None
-        except AttributeError:
-            module = None
-        if module is None:
-            known = [name for name, _ in model.named_modules() if name]
-            raise ValueError(f"{self.what} `{path}` is no module of {self.name}.{suggest(path, known)}{_children(model, path)}")
-        return module
-
     def _only_call(self, path: str, module: nn.Module, calls: list[Call]) -> Call:
         own = [call for call in calls if call.module is module]
         if not own:
@@ -376,7 +369,7 @@ class Replay:
             # The outputs' shapes are for `resume`; tensors would keep the pass's graph alive.
             self.tape = _Tape(batch=tape.batch, outputs=tape.outputs)
 
-    def _note(self, position: int | None, output: Any, switch: _Switch) -> None:
+    def _note(self, position: int | None, first: Any, output: Any, switch: _Switch) -> None:
         """Keep of a call's output what a resumed pass needs."""
         if position is None:
             if any(p in self.positions for p in switch.positions):
@@ -387,6 +380,7 @@ class Replay:
             tensor = first_tensor(output)
             if tensor is not None:
                 self.tape.captured[position] = tensor
+            self.tape.inputs[position] = first
         leaves, structure = tree_flatten(output)
         kept = [
             _Leaf(
@@ -419,6 +413,25 @@ class Replay:
 def plain(model: nn.Module) -> nn.Module:
     """Return the model that ``torch.compile`` wrapped, and any other as it is: module paths are those of the model itself."""
     return getattr(model, "_orig_mod", model)
+
+
+def find_module(model: nn.Module, path: str, what: str = "cut") -> nn.Module:
+    """Return the submodule at ``path``.
+
+    Raises:
+        ValueError: there is none; the message calls it ``what`` and lists what there is.
+    """
+    model = plain(model)
+    try:
+        module = model.get_submodule(path) if path else None
+    except AttributeError:
+        module = None
+    if module is None:
+        known = [name for name, _ in model.named_modules() if name]
+        raise ValueError(
+            f"{what} `{path}` is no module of {type(model).__name__}.{suggest(path, known)}{_children(model, path)}"
+        )
+    return module
 
 
 def _same(leaf: _Leaf, other: Any) -> bool:

@@ -1,0 +1,148 @@
+"""How features hold a grid of cells: pooling them over grids, and what one cell looks like in the features' place."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Layout", "check_scales", "guess_layouts", "pool_cells"]
+
+MOST_PREFIX_TOKENS = 8  # class, distillation and register tokens: what a guess tries
+
+
+def pool_cells(features: Tensor, scales: Sequence[int] = (1, 2, 4), nested: bool = False) -> Tensor:
+    """Average a feature map over the cells of each grid.
+
+    Adaptive average pooling: cell i of m covers rows ``floor(i H / m)`` to ``ceil((i + 1) H / m)``, so cells overlap where
+    m does not divide H, and repeat where the map is smaller than the grid.
+
+    Args:
+        features: Feature map, ``(N, D, H, W)``.
+        scales: Grid sides m, increasing.
+        nested: Pool a 4x4 grid (or the finest scale, if that is finer) from the map and every scale from that grid, as
+            the authors' code does; where 4 does not divide the map, the result differs (region 0 is then not the mean).
+
+    Returns:
+        Cells, ``(N, S, D)``, S the sum of ``m * m``, in the order of the scales, each grid row by row.
+
+    Source: `SPP` in `mdistiller/models/cifar/utils.py` of the authors' code (nested), METHODS of both papers.
+
+    >>> image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    >>> pool_cells(image, (1, 2)).flatten().tolist()
+    [7.5, 2.5, 4.5, 10.5, 12.5]
+    """
+    source = _pool(features, max(4, *scales)) if nested else features
+    return torch.cat([_pool(source, side).flatten(2) for side in scales], dim=2).transpose(1, 2)  # (N, S, D)
+
+
+def _pool(features: Tensor, side: int) -> Tensor:
+    height, width = features.shape[-2:]
+    if (height, width) == (side, side):
+        return features
+    if height % side == 0 and width % side == 0:
+        # The same numbers as below; faster, and its gradient is deterministic on a GPU, which the other's is not.
+        return F.avg_pool2d(features, (height // side, width // side))
+    return F.adaptive_avg_pool2d(features, side)
+
+
+def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
+    """Return ``scales`` as a tuple; raise ``ValueError`` unless they are increasing whole numbers from 1."""
+    scales = tuple(scales)
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in scales)
+    if not whole or scales[:1] != (1,) or any(a >= b for a, b in itertools.pairwise(scales)):
+        raise ValueError(f"`scales` must be increasing whole numbers that start with 1 (the image), got {scales}.")
+    return scales
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a tensor holds cells of D channels.
+
+    Args:
+        kind: the axes in their order. ``NDHW`` and ``NHWD`` are maps, ``NPLD`` P prefix tokens (class, distillation,
+            registers) and L = H W patch tokens, ``NDL`` a flat map, ``ND`` one cell without a grid.
+        prefix: P.
+        grid: H and W, where the axes do not tell.
+    """
+
+    kind: Literal["NDHW", "NHWD", "NPLD", "NDL", "ND"]
+    prefix: int = 0
+    grid: tuple[int, int] = (1, 1)
+
+    def to_map(self, features: Tensor) -> Tensor:
+        """Return the cells of ``features`` as a map ``(N, D, H, W)``, a view.
+
+        Raises:
+            ValueError: there are more or fewer cells than ``grid`` has.
+        """
+        if self.kind == "NDHW":
+            return features
+        if self.kind == "NHWD":
+            return features.permute(0, 3, 1, 2)
+        flat = features[:, self.prefix :].transpose(1, 2) if self.kind == "NPLD" else features  # (N, D, L)
+        height, width = self.grid
+        if flat.shape[-1] != height * width:
+            raise ValueError(
+                f"regions were set up for {height} x {width} patch tokens, got {flat.shape[-1]}: give images of one size."
+            )
+        return flat.unflatten(2, (height, width))
+
+    def of_cells(self, cells: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
+        """Return cells ``(M, D)`` as M features of one cell each; ``prefix_tokens`` ``(M, P, D)`` stay as they are if given.
+
+        >>> Layout("NPLD", prefix=1).of_cells(torch.zeros(6, 4)).shape
+        torch.Size([6, 2, 4])
+        """
+        if self.kind == "ND":
+            return cells if prefix_tokens is None else prefix_tokens[:, 0]
+        if self.kind == "NDL":
+            return cells[:, :, None]
+        if self.kind == "NDHW":
+            return cells[:, :, None, None]
+        if self.kind == "NHWD":
+            return cells[:, None, None]
+        tokens = cells[:, None].expand(-1, self.prefix + 1, -1)  # (M, P + 1, D)
+        return tokens if prefix_tokens is None else torch.cat([prefix_tokens, tokens[:, self.prefix :]], dim=1)
+
+
+def guess_layouts(features: Tensor, images: Tensor, grids: Sequence[tuple[int, int]] = ()) -> Iterator[Layout]:
+    """Yield the ways in which ``features`` can be read as more than one cell, the likeliest first.
+
+    Args:
+        features: what a module takes or puts out.
+        images: the batch, ``(N, 3, H, W)``: patch tokens form a grid of its aspect ratio.
+        grids: heights and widths of maps that ran before; tokens that are as many as one of them, are that one.
+    """
+    if features.ndim == 4:
+        if features.shape[2] * features.shape[3] > 1:
+            yield Layout("NDHW")
+        if features.shape[1] * features.shape[2] > 1:
+            yield Layout("NHWD")
+    elif features.ndim == 3:
+        length, width = features.shape[1:]
+        guesses = [
+            Layout("NPLD", prefix, grid)
+            for prefix in range(min(MOST_PREFIX_TOKENS + 1, length))
+            if (grid := _grid_of(length - prefix, images, grids))
+        ]
+        yield from sorted(guesses, key=lambda guess: guess.grid not in grids)
+        if grid := _grid_of(width, images, grids):
+            yield Layout("NDL", grid=grid)
+
+
+def _grid_of(count: int, images: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return rows and columns of ``count`` patch tokens, more than one; ``None`` where they form no grid."""
+    if count < 2:
+        return None
+    for grid in grids:
+        if grid[0] * grid[1] == count:
+            return grid
+    height, width = images.shape[-2:]
+    rows = round((count * height / width) ** 0.5)
+    return (rows, count // rows) if rows and count % rows == 0 and rows * width == count // rows * height else None
