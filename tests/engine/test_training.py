@@ -260,7 +260,7 @@ def test_other_configuration_is_refused(tiny):
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"method": "sdd-kd"}, TypeError),  # found when the region model is built
+        ({"method": "sdd-kd", "student": ModelConfig("tiny_net:flat_net")}, ValueError),  # found in the first step
         ({"optim": OptimConfig(lr=1e18)}, NonFiniteLossError),  # found after some steps
         ({"data": DataConfig(crop_padding=100, flip=False)}, ValueError),
     ],

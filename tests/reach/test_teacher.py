@@ -140,6 +140,14 @@ def test_integer_outputs_are_no_logits():
         Teacher(Rounded(), num_classes=3)(torch.randn(2, 3))
 
 
+@pytest.mark.parametrize("paths", [{"pool": "none"}, {"head": "none"}])
+def test_where_regions_enter(model, images, paths):
+    told = Teacher(model, num_classes=7, scales=(1, 2), head="fc")(images)
+    torch.testing.assert_close(told.regions, Teacher(model, num_classes=7, scales=(1, 2))(images).regions)
+    with pytest.raises(ValueError, match="`none` is no module of"):
+        Teacher(model, num_classes=7, scales=(1, 2), **paths)
+
+
 def test_regions_need_pooling(images):
     flat = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, 7))
     with pytest.raises(ValueError, match=r"`2` reads every one of the 4 x 30 x 30 numbers of the last map"):

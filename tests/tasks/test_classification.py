@@ -114,3 +114,12 @@ def test_learner():
     assert plain.regions is None
     assert Learner(model, scales=(1, 2))(images).regions.shape == (2, 5, 10)
     assert set(model.state_dict()) == set(build_model("cifar_resnet8", 10).state_dict())
+
+
+@pytest.mark.parametrize("paths", [{"pool": "none"}, {"head": "none"}])
+def test_the_learner_passes_on_where_regions_enter(paths):
+    model, images = build_model("cifar_resnet8", 10).eval(), torch.randn(2, 3, 32, 32)
+    told = Learner(model, scales=(1, 2), head="fc")(images)
+    torch.testing.assert_close(told.regions, Learner(model, scales=(1, 2))(images).regions)
+    with pytest.raises(ValueError, match="`none` is no module of CifarResNet"):
+        Learner(model, scales=(1, 2), **paths)

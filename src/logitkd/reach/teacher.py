@@ -23,16 +23,18 @@ class Teacher(nn.Module):
     its outputs are constants that a loss may save for backward (``no_grad``, not inference mode).
 
     Args:
-        model: The trained network; with ``scales`` it needs timm's interface.
+        model: The trained network.
         num_classes: Classes C of the data.
         scales: Also yield the logits of these regions, see ``RegionModel``; ``None`` for plain logits.
         nested: Pool regions as the authors' code does, see ``pool_cells``.
+        pool: Path of the module that averages the last map, for ``scales``; found by itself if ``None``.
+        head: Path of the module behind it, likewise.
         renormalize: Turns the student's input into the model's; ``None`` where both are normalised alike.
         label_map: From the model's classes to the data's; ``None`` where they are the same.
 
     Raises:
-        TypeError: ``scales`` are given and the model lacks timm's interface.
-        ValueError: The model says that it has another number of classes, or the label map leads to another.
+        ValueError: The model says that it has another number of classes, or the label map leads to another; with
+            ``scales``, ``pool`` or ``head`` is no module of the model.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class Teacher(nn.Module):
         num_classes: int,
         scales: Sequence[int] | None = None,
         nested: bool = False,
+        pool: str | None = None,
+        head: str | None = None,
         renormalize: Renormalize | None = None,
         label_map: LabelMap | None = None,
     ) -> None:
@@ -51,7 +55,7 @@ class Teacher(nn.Module):
                 f"the label map must lead to {num_classes} classes, as the data have, got {label_map.num_classes}."
             )
         self.num_classes = num_classes
-        self.network = model if scales is None else RegionModel(model, scales, nested)
+        self.network = model if scales is None else RegionModel(model, scales, nested, pool=pool, head=head)
         self.renormalize = renormalize
         self.label_map = label_map
         says = getattr(model, "num_classes", None)

@@ -25,11 +25,20 @@ class Learner(nn.Module):
     Args:
         student: the user's classifier, unedited; it stays reachable as it is.
         scales: the regions a method reads, coarse first; none for methods on whole-image logits.
+        pool: path of the module that averages the student's last map, for ``scales``; found by itself if none.
+        head: path of the module behind it, likewise.
     """
 
-    def __init__(self, student: nn.Module, scales: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        scales: tuple[int, ...] | None = None,
+        *,
+        pool: str | None = None,
+        head: str | None = None,
+    ) -> None:
         super().__init__()
-        self.student = student if scales is None else RegionModel(student, scales=scales)
+        self.student = student if scales is None else RegionModel(student, scales, pool=pool, head=head)
         self.has_regions = scales is not None
 
     def forward(self, images: Tensor) -> Signals:
