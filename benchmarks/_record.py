@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from logitkd.engine.record import commit, versions
 
@@ -53,6 +54,25 @@ def seconds_alternating(
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
+    """Return the highest sum of live bytes that ``step`` allocates."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        step()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
 
 
 def spread(seconds: list[float]) -> dict[str, float]:

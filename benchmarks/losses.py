@@ -15,9 +15,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
-from _record import record, seconds_alternating
+from _record import peak_bytes, record, seconds_alternating
 from logitkd import methods
 
 PLAIN = "plain KD (F.kl_div)"
@@ -27,25 +26,6 @@ def plain_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tens
     """The baseline: what everybody writes first."""
     log_p, q = F.log_softmax(student / temperature, -1), F.softmax(teacher / temperature, -1)
     return F.kl_div(log_p, q, reduction="batchmean") * temperature**2
-
-
-def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
-    """Return the highest sum of live bytes that ``step`` allocates."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        step()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    live = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak
 
 
 def main() -> None:

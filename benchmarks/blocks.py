@@ -1,0 +1,91 @@
+"""What do stepping stones cost? A Block-KD step with the last stone, and with all of them, against a plain KD step.
+
+    python benchmarks/blocks.py [--teacher cifar_resnet32x4] [--student cifar_resnet8x4] [--batch 64] [--repeats 15] [--record]
+
+The engine's own steps on the same batch, in turn. Times are medians over repeats; memory is the highest amount allocated
+during a step beyond what is there between steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from _record import peak_bytes, record, seconds_alternating
+from logitkd import methods
+from logitkd.data import Batch
+from logitkd.engine import ModelConfig, StonesConfig, TrainConfig
+from logitkd.engine.accelerator import open_accelerator
+from logitkd.engine.stepper import Stepper
+from logitkd.models import build_model
+
+CLASSES = 100
+VARIANTS = {
+    "kd": ("kd", StonesConfig()),
+    "block-kd, last stone": ("block-kd", StonesConfig(use="last")),
+    "block-kd, all stones": ("block-kd", StonesConfig()),
+}
+
+
+def main() -> None:
+    """Print the table, and with ``--record`` append it to the results file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", default="cifar_resnet32x4")
+    parser.add_argument("--student", default="cifar_resnet8x4")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--record", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    images = torch.randn(args.batch, 3, 32, 32, device=device)
+    batch = Batch(images, torch.randint(CLASSES, (args.batch,), device=device), torch.arange(args.batch, device=device))
+    config = TrainConfig(ModelConfig(args.student), device=args.device, batch_size=args.batch, precision=args.precision)
+
+    with tempfile.TemporaryDirectory() as folder, open_accelerator(config, Path(folder)) as accelerator:
+        steps, counts = {}, {}
+        for name, (method, stones) in VARIANTS.items():
+            torch.manual_seed(0)
+            student, teacher = (build_model(model, CLASSES).to(device) for model in (args.student, args.teacher))
+            stepper = make_stepper(replace(config, stones=stones), method, student, teacher, accelerator, images)
+            stepper.learner.train()
+            counts[name] = 0 if stepper.stones is None else len(stepper.stones.cuts)
+            steps[name] = lambda stepper=stepper: stepper(batch, epoch=1)
+        seconds = seconds_alternating(steps, repeats=args.repeats, device=device)
+        memory = {name: peak_bytes(step, device) / 2**20 for name, step in steps.items()}
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    print(f"{args.teacher} -> {args.student}, {args.precision}, batch {args.batch}, {args.threads} threads, {args.device}")
+    print(f"{'step':24}{'stones':>8}{'ms':>9}{'times kd':>10}{'peak MiB':>10}")
+    table = {}
+    for name, median in medians.items():
+        ratio = median / medians["kd"]
+        table[name] = {
+            "stones": counts[name],
+            "ms": round(1e3 * median, 1),
+            "ratio": round(ratio, 3),
+            "MiB": round(memory[name], 1),
+        }
+        print(f"{name:24}{counts[name]:8}{1e3 * median:9.1f}{ratio:10.2f}{memory[name]:10.1f}")
+    if args.record:
+        pair = f"{args.teacher} -> {args.student}"
+        record("blocks", device=device, dtype=args.precision, n=args.repeats, pair=pair, batch=args.batch, steps=table)
+
+
+def make_stepper(
+    config: TrainConfig, method: str, student: nn.Module, teacher: nn.Module, accelerator: object, images: torch.Tensor
+) -> Stepper:
+    """Return the engine's step."""
+    return Stepper(config, methods.get(method), student, teacher, CLASSES, accelerator, images)
+
+
+if __name__ == "__main__":
+    main()
