@@ -17,7 +17,8 @@ the right labels of the evaluation split::
         --data.source DATA/cifar100-noisy40 --data.label_column fine_label --output runs/noisy40/METHOD-seed0
 
 with ``ce`` (the student alone; leave the teacher out), ``kd``, ``gdkd`` and ``ldrld`` for METHOD. For a teacher that saw the
-wrong labels too, train it on DATA/cifar100-noisy40.
+wrong labels too, train it on DATA/cifar100-noisy40. ``--labels none`` shows what a method makes of the images without any of
+the labels.
 """
 
 from __future__ import annotations

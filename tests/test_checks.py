@@ -213,3 +213,26 @@ def test_values_on_a_gpu_are_read_in_debug_only(debug: None) -> None:
     assert "must be finite" in message(ValueError, checks.check_logits, nan, zeros)
     checks.debug(False)
     checks.check_logits(nan, zeros)
+
+
+def test_targets_may_be_missing_or_mixed() -> None:
+    logits = torch.zeros(2, 3)
+    checks.check_targets(torch.tensor([2, -1]), logits, "it")
+    checks.check_targets(torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]]), logits, "it")
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (None, ValueError, "it needs `labels`"),
+        (torch.tensor([0, -2]), ValueError, r"in \[0, 2\] \(num_classes - 1\), got -2\. A missing label is -1\.$"),
+        (torch.tensor([0, 3]), ValueError, r"in \[0, 2\] .*, got 3\. A missing"),
+        (torch.tensor([0.0, 1.0]), TypeError, "must be integer class indices"),
+        (torch.ones(2, 4) / 4, ValueError, r"must have the logits' shape \(2, 3\)"),
+        (torch.ones(2, 3), ValueError, "sum to 1 for each example, got a least value of 1 and sums of 3 to 3"),
+        (torch.tensor([[1.5, -0.5, 0.0]] * 2), ValueError, r"a least value of -0\.5"),
+    ],
+)
+def test_targets_that_are_refused(labels, error, message) -> None:
+    with pytest.raises(error, match=message):
+        checks.check_targets(labels, torch.zeros(2, 3), "it")

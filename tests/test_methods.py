@@ -232,3 +232,54 @@ def test_a_row_with_a_bad_value_is_refused_when_built() -> None:
         Method("mine", "nobody", "a row", (losses.KDLoss,), overrides={"temperature": 0.0}).build()
     with pytest.raises(ValueError, match=r"`loss` must be a per-example loss, got DISTLoss"):
         Method("mine", "nobody", "a row", (losses.SDDLoss, losses.DISTLoss)).build()
+
+
+LABELS_OPTIONAL = [
+    *("kd", "gdkd", "gdkd3", "ldrld", "dist", "mlkd", "ls-kd", "ls-gdkd", "ls-ldrld"),
+    *("sdd-kd", "sdd-gdkd", "sdd-ldrld", "icd-kd", "icd-gdkd", "block-kd", "block-gdkd", "block-ldrld"),
+]
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_who_can_do_without_labels(name: str) -> None:
+    """What is said to need none runs without, and gives the same whatever the labels would be."""
+    method = methods.get(name)
+    assert method.labels_optional == (name in LABELS_OPTIONAL)
+    if not method.labels_optional:
+        with pytest.raises(ValueError, match=rf"without labels, got `{name}`: .*\. These can: kd, gdkd, .*block-ldrld\."):
+            method.without_labels()
+        return
+    alone = method.without_labels()
+    assert alone.ce_weight == 0
+    assert not alone.needs_labels
+    assert not alone.needs_hard_labels
+    student, teacher, labels = draw(0, 3, 12)
+    regions, stones = draw(1, 3, 21, 12), draw(2, 2, 3, 12)[0]
+    yields = Signals(student, regions[0], list(stones)), Signals(teacher, regions[1])
+    total, terms = alone.objective()(*yields, None, epoch=30)
+    assert "ce" not in terms
+    for given in (labels, torch.full_like(labels, -1), torch.rand(3, 12).softmax(-1)):
+        assert alone.objective()(*yields, given, epoch=30)[0].item() == total.item()
+
+
+def test_what_labels_none_changes_is_not_overruled_without_a_word() -> None:
+    assert methods.get("sdd-kd").without_labels().options["judge"] == "teacher"
+    assert methods.get("block-kd").without_labels({"alpha": 0, "beta": 2.0}).options["alpha"] == 0
+    with pytest.raises(ValueError, match=r"`ce_weight` must be 0\.0 without labels, got 0\.1\. Leave it out, or give labels"):
+        methods.get("kd").without_labels({"ce_weight": 0.1})
+    with pytest.raises(ValueError, match=r"`alpha` must be 0\.0 without labels, got 1\.0"):
+        methods.get("block-kd").without_labels({"alpha": 1.0})
+
+
+def test_who_needs_hard_labels() -> None:
+    assert [name for name in methods.names() if not methods.get(name).needs_hard_labels] == [
+        *("ce", "kd", "gdkd", "gdkd3", "ldrld", "dist", "mlkd", "ls-kd", "ls-gdkd", "ls-ldrld"),
+        *("block-kd", "block-gdkd", "block-ldrld"),
+    ]
+    assert not methods.get("icd-kd").replace(judge="teacher").needs_hard_labels
+    assert not methods.get("dkd").replace(target="teacher").needs_hard_labels
+
+
+def test_a_row_without_labels_by_an_option_of_its_own() -> None:
+    assert methods.get("dkd").replace(target="teacher").labels_optional
+    assert not methods.get("dkd").replace(target="teacher").without_labels().needs_labels

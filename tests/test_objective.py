@@ -8,6 +8,7 @@ from torch import Tensor
 
 from logitkd.losses import BlockKDLoss, DISTLoss, DKDLoss, GDKDLoss, ICDLoss, KDLoss, LogitLoss, SDDLoss
 from logitkd.objective import Objective
+from logitkd.objective import cross_entropy as labelled_cross_entropy
 from logitkd.reach import Signals
 from naive import ce, draw, mean
 
@@ -197,3 +198,77 @@ def test_extra_leading_dimensions() -> None:
     total, _ = objective(Signals(student), Signals(teacher), labels, epoch=1)
     flat = Signals(student.view(6, 5)), Signals(teacher.view(6, 5)), labels.view(6)
     torch.testing.assert_close(total, objective(*flat, epoch=1)[0])
+
+
+def test_cross_entropy_of_labels_that_are_all_there_is_torch_s() -> None:
+    student, _, labels = signals(n=37)
+    for logits in (student.logits, student.logits.float()):
+        logits = logits.clone().requires_grad_()
+        ours, theirs = labelled_cross_entropy(logits, labels), torch.nn.functional.cross_entropy(logits, labels)
+        assert torch.equal(ours, theirs)
+        assert torch.equal(*(torch.autograd.grad(value, logits)[0] for value in (ours, theirs)))
+
+
+def test_missing_labels_are_left_out_of_the_cross_entropy_and_of_nothing_else() -> None:
+    student, teacher, labels = signals()
+    labels[1] = labels[3] = -1
+    total, terms = Objective(KDLoss(), 0.5)(student, teacher, labels, epoch=1)
+    known = mean(ce(student.logits[i].tolist(), int(labels[i])) for i in (0, 2))
+    assert terms["ce"].item() == pytest.approx(known, rel=1e-9)
+    kd = KDLoss()(student.logits, teacher.logits).item()
+    assert total.item() == pytest.approx(0.5 * known + kd, rel=1e-9)
+
+
+@pytest.mark.parametrize("class_weights", [None, torch.ones(6)])
+def test_a_batch_without_labels_trains_on_the_teacher(class_weights: Tensor | None) -> None:
+    student, teacher, labels = signals()
+    student.logits.requires_grad_()
+    nothing = torch.full_like(labels, -1)
+    total, terms = Objective(KDLoss(), class_weights=class_weights)(student, teacher, nothing, epoch=1)
+    assert terms["ce"].item() == 0
+    alone = KDLoss()(student.logits, teacher.logits)
+    assert total.item() == alone.item()
+    torch.testing.assert_close(*(torch.autograd.grad(value, student.logits)[0] for value in (total, alone)))
+
+
+def test_a_loss_that_needs_labels_refuses_missing_ones() -> None:
+    student, teacher, labels = signals()
+    labels[0] = -1
+    with pytest.raises(ValueError, match="got -1"):
+        Objective(DKDLoss())(student, teacher, labels, epoch=1)
+
+
+def test_mixed_labels() -> None:
+    student, teacher, labels = signals()
+    other = labels.roll(1)
+    share = torch.tensor([0.25, 1.0, 0.5, 0.0], dtype=torch.float64)
+    onehot = [torch.nn.functional.one_hot(y, 6).double() for y in (labels, other)]
+    mixed = share[:, None] * onehot[0] + (1 - share[:, None]) * onehot[1]
+    _, terms = Objective(KDLoss())(student, teacher, mixed, epoch=1)
+    pairs = zip(student.logits.tolist(), labels.tolist(), other.tolist(), share.tolist(), strict=True)
+    assert terms["ce"].item() == pytest.approx(mean(s * ce(z, a) + (1 - s) * ce(z, b) for z, a, b, s in pairs), rel=1e-9)
+    with pytest.raises(TypeError, match="DKD with target='label' needs hard labels"):
+        Objective(DKDLoss())(student, teacher, mixed, epoch=1)
+
+
+def test_class_weights_are_torch_s_and_the_same_for_a_class_and_its_one_hot_row() -> None:
+    student, _, labels = signals()
+    weights = torch.tensor([0.5, 2.0, 1.0, 3.0, 1.0, 0.25], dtype=torch.float64)
+    expected = torch.nn.functional.cross_entropy(student.logits, labels, weights)
+    objective = Objective(None, class_weights=weights)
+    assert objective(student, None, labels, epoch=1)[0].item() == pytest.approx(expected.item(), rel=1e-12)
+    onehot = torch.nn.functional.one_hot(labels, 6).double()
+    assert objective(student, None, onehot, epoch=1)[0].item() == pytest.approx(expected.item(), rel=1e-12)
+    partly = labels.clone()
+    partly[2] = -1
+    expected = torch.nn.functional.cross_entropy(student.logits, partly, weights, ignore_index=-1)
+    assert objective(student, None, partly, epoch=1)[0].item() == pytest.approx(expected.item(), rel=1e-12)
+    assert not objective.state_dict()  # they are the run's, not the checkpoint's
+
+
+def test_the_cross_entropy_compiles_whole_and_takes_half_precision() -> None:
+    student, teacher, labels = signals()
+    labels[1] = -1
+    objective = torch.compile(Objective(KDLoss(), class_weights=torch.rand(6) + 0.5), backend="eager", fullgraph=True)
+    half = Signals(student.logits.bfloat16()), Signals(teacher.logits.bfloat16())
+    assert objective(*half, labels, epoch=1)[0].dtype == torch.float32

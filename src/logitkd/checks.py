@@ -22,6 +22,7 @@ __all__ = [
     "check_logits",
     "check_positive",
     "check_range",
+    "check_targets",
     "check_weights",
     "debug",
     "listed",
@@ -167,6 +168,10 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor, student: str = 
 
 def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
     """Raise unless ``labels`` holds one class index for each example of ``logits`` ``(..., C)``."""
+    _check_hard(labels, logits, needed_by, lowest=0)
+
+
+def _check_hard(labels: Tensor | None, logits: Tensor, needed_by: str, lowest: int) -> None:
     if labels is None:
         raise ValueError(f"{needed_by} needs `labels`: pass the class index of each example, shape (N,), int64.")
     if not isinstance(labels, Tensor):
@@ -178,15 +183,46 @@ def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
             fix = "Torch indexes with int64 only: pass labels.long()."
         raise TypeError(f"`labels` must be integer class indices, got {labels.dtype}. {fix}")
     check_label_shape(labels, logits)
-    if labels.device != logits.device:
-        raise ValueError(f"`labels` must be on the logits' device {logits.device}, got {labels.device}.")
+    _check_device(labels, logits)
     if _reads_values(logits):
         low, high = (int(v) for v in labels.aminmax())
         num_classes = logits.shape[-1]
-        if low < 0 or high >= num_classes:
+        if low < lowest or high >= num_classes:
+            if lowest == 0:
+                fix = "Leave out unlabelled examples, or give them weight 0 and any valid class."
+            else:
+                fix = "A missing label is -1."
             raise ValueError(
-                f"`labels` must be in [0, {num_classes - 1}] (num_classes - 1), got {low if low < 0 else high}. "
-                "Leave out unlabelled examples, or give them weight 0 and any valid class."
+                f"`labels` must be in [0, {num_classes - 1}] (num_classes - 1), got {low if low < lowest else high}. {fix}"
+            )
+
+
+def _check_device(labels: Tensor, logits: Tensor) -> None:
+    if labels.device != logits.device:
+        raise ValueError(f"`labels` must be on the logits' device {logits.device}, got {labels.device}.")
+
+
+def check_targets(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
+    """Raise unless ``labels`` are what a cross-entropy with ``logits`` ``(..., C)`` takes.
+
+    That is the class index of each example, -1 where it is missing, or the probability of each class, ``(..., C)``: mixed
+    labels. A probability's value is checked on the CPU (elsewhere after :func:`debug`): at least 0, of sum 1.
+    """
+    if not isinstance(labels, Tensor) or not labels.is_floating_point() or labels.ndim != logits.ndim:
+        _check_hard(labels, logits, needed_by, lowest=-1)
+        return
+    if labels.shape != logits.shape:
+        raise ValueError(
+            f"mixed `labels` must have the logits' shape {tuple(logits.shape)}, the probability of each class, "
+            f"got {tuple(labels.shape)}."
+        )
+    _check_device(labels, logits)
+    if _reads_values(logits):
+        sums = labels.detach().double().sum(-1)
+        if not (labels >= 0).all() or not ((sums - 1).abs() < 1e-3).all():
+            raise ValueError(
+                "mixed `labels` must be at least 0 and sum to 1 for each example, got a least value of "
+                f"{labels.min():.4g} and sums of {sums.min():.4g} to {sums.max():.4g}."
             )
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from logitkd.checks import unknown
 from logitkd.losses import (
@@ -129,9 +130,13 @@ class Method:
             loss = part(**given) if loss is None else part(loss, **given)  # type: ignore[arg-type]
         return loss
 
-    def objective(self) -> Objective:
-        """Return what a student is trained on: cross-entropy and this method's loss with their weights."""
-        return Objective(self.build(), self.ce_weight, self.kd_weight, self.warmup_epochs)
+    def objective(self, class_weights: Tensor | None = None) -> Objective:
+        """Return what a student is trained on: cross-entropy and this method's loss with their weights.
+
+        Args:
+            class_weights: ``(C,)``, for the cross-entropy.
+        """
+        return Objective(self.build(), self.ce_weight, self.kd_weight, self.warmup_epochs, class_weights=class_weights)
 
     def check_classes(self, num_classes: int) -> None:
         """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes, before time is spent.
@@ -155,9 +160,52 @@ class Method:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether training needs the labels, for the cross-entropy or for the loss."""
+        """Whether training as the options stand needs labels, for the cross-entropy or for the loss."""
         loss = self.build()
         return self.ce_weight > 0 or (loss is not None and loss.needs_labels)
+
+    @property
+    def needs_hard_labels(self) -> bool:
+        """Whether the loss needs the class of every example, none missing and none mixed; the cross-entropy never does."""
+        loss = self.build()
+        return loss is not None and loss.needs_hard_labels
+
+    @property
+    def label_free_options(self) -> dict[str, Any]:
+        """The options that take the labels out of it, as far as options do: ``ce_weight`` 0, and those of its loss."""
+        options: dict[str, Any] = {"ce_weight": 0.0}
+        for part in self.parts:
+            options |= part.without_labels
+        return options
+
+    @property
+    def labels_optional(self) -> bool:
+        """Whether it can be trained on the teacher alone: :meth:`without_labels` works."""
+        return bool(self.parts) and not self.replace(**self.label_free_options).needs_labels
+
+    def without_labels(self, given: Mapping[str, Any] = MappingProxyType({})) -> Method:
+        """Return this method trained on the teacher alone.
+
+        Args:
+            given: options that somebody asked for, which must not be overruled without a word.
+
+        Raises:
+            ValueError: it has no teacher or its loss needs labels (the message lists the methods that can do without), or an
+                option of ``given`` asks for labels.
+
+        >>> get("kd").without_labels().ce_weight
+        0.0
+        """
+        if not self.labels_optional:
+            why = "its loss needs them" if self.parts else "it has no teacher"
+            raise ValueError(
+                f"`method` must be one that can be trained without labels, got `{self.name}`: {why}. These can: "
+                f"{', '.join(name for name in names() if get(name).labels_optional)}."
+            )
+        for name, value in self.label_free_options.items():
+            if given.get(name, value) != value:
+                raise ValueError(f"`{name}` must be {value} without labels, got {given[name]}. Leave it out, or give labels.")
+        return self.replace(**self.label_free_options)
 
     @property
     def scales(self) -> tuple[int, ...] | None:

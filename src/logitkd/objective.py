@@ -4,22 +4,62 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from logitkd.checks import check_int, check_labels, check_range
+from logitkd.checks import check_int, check_range, check_targets
 from logitkd.logits import widen
 
 if TYPE_CHECKING:
     from logitkd.losses.base import LogitLoss
     from logitkd.reach.signals import Signals
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "cross_entropy"]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy in nats, a scalar; nothing waits for the device.
+
+    The mean is over the labelled examples, weighed by their classes::
+
+        w[n, c] = class_weights[c] * labels[n, c]                        # one-hot for a class index, zeros where it is missing
+        loss = sum_nc(-w[n, c] * log_softmax(logits)[n, c]) / sum_nc(w[n, c])
+
+    Args:
+        logits: ``(..., C)``.
+        labels: class indices ``(...)``, -1 where missing, or class probabilities ``(..., C)``.
+        class_weights: ``(C,)``, each above 0; None weighs all alike.
+
+    Returns:
+        The mean; 0 where nothing is labelled.
+
+    Differs: from ``F.cross_entropy`` in mixed labels with class weights, where torch divides by the number of examples. Here
+    a one-hot row is its class index.
+
+    >>> logits = torch.tensor([[0.0, 0.0], [9.0, 0.0]])
+    >>> cross_entropy(logits, torch.tensor([1, -1])), cross_entropy(logits, torch.tensor([-1, -1]))
+    (tensor(0.6931), tensor(0.))
+    """
+    logits = widen(logits).flatten(0, -2)
+    weight = None if class_weights is None else class_weights.to(logits.dtype)
+    if labels.is_floating_point():
+        labels = labels.reshape(logits.shape).to(logits.dtype)
+        mass = labels if weight is None else labels * weight
+        return F.cross_entropy(logits, labels, weight, reduction="sum") / mass.sum()
+    labels = labels.flatten()
+    total = F.cross_entropy(logits, labels, weight, ignore_index=-1, reduction="sum")
+    labelled = labels >= 0
+    if weight is None:
+        return total / labelled.sum().clamp(min=1)
+    mass = torch.where(labelled, weight[labels.clamp(min=0)], 0.0).sum()
+    return total / torch.where(mass > 0, mass, 1.0)
 
 
 class Objective(nn.Module):
     """``ce_weight * CE(student, labels) + warmup(epoch) * kd_weight * loss``, ``warmup = min(epoch / warmup_epochs, 1)``.
 
+    The cross-entropy is the mean over the labelled examples of the batch, 0 where there is none; the loss reads them all.
     Terms that a loss names in ``unscaled_terms`` (iCD's Gram term, Block-KD's task) are added with their own weight only.
 
     Args:
@@ -27,9 +67,20 @@ class Objective(nn.Module):
         ce_weight: weight of the cross-entropy with the labels; 0 needs no labels for it.
         kd_weight: weight of the loss.
         warmup_epochs: epochs over which the weight of the loss grows to ``kd_weight``; 0 for none.
+        class_weights: ``(C,)``, a weight above 0 for each class in the cross-entropy; see :func:`cross_entropy`.
     """
 
-    def __init__(self, loss: LogitLoss | None, ce_weight: float = 1.0, kd_weight: float = 1.0, warmup_epochs: int = 0) -> None:
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        loss: LogitLoss | None,
+        ce_weight: float = 1.0,
+        kd_weight: float = 1.0,
+        warmup_epochs: int = 0,
+        *,
+        class_weights: Tensor | None = None,
+    ) -> None:
         super().__init__()
         check_range("ce_weight", ce_weight, 0, None)
         check_range("kd_weight", kd_weight, 0, None)
@@ -39,6 +90,7 @@ class Objective(nn.Module):
                 "`ce_weight` must be above 0 where there is no distillation loss, got 0: nothing would be trained."
             )
         self.loss, self.ce_weight, self.kd_weight, self.warmup_epochs = loss, ce_weight, kd_weight, warmup_epochs
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def warmup(self, epoch: int) -> float:
         """Return the share of ``kd_weight`` in force at ``epoch``, counted from 1.
@@ -57,14 +109,15 @@ class Objective(nn.Module):
         Args:
             student: what the student's forward pass yielded.
             teacher: the same of the teacher; None where there is no distillation loss.
-            labels: class indices ``(N,)``.
+            labels: class indices ``(N,)``, -1 where one is missing, or class probabilities ``(N, C)``; a loss that needs labels
+                takes neither -1 nor probabilities.
             epoch: the current epoch, counted from 1.
         """
         parts: list[Tensor] = []
         report: dict[str, Tensor] = {}
         if self.ce_weight > 0:
-            check_labels(labels, student.logits, "cross-entropy (`ce_weight` above 0)")
-            ce = F.cross_entropy(widen(student.logits).flatten(0, -2), labels.flatten())  # type: ignore[union-attr]
+            check_targets(labels, student.logits, "cross-entropy (`ce_weight` above 0)")
+            ce = cross_entropy(student.logits, labels, self.class_weights)  # type: ignore[arg-type]
             parts.append(self.ce_weight * ce)
             report["ce"] = ce.detach()
         if self.loss is not None:

@@ -84,6 +84,8 @@ def test_list_shows_every_method_on_a_line_of_its_own(capsys):
     assert [line.split()[0] for line in lines] == ["method", *methods.names()]
     (dkd,) = [line for line in lines if line.startswith("dkd ")]
     assert "teacher, labels" in dkd
+    assert "optional" not in dkd
+    assert "teacher, labels optional" in next(line for line in lines if line.startswith("gdkd "))
     assert "2203.08679" in dkd
     assert "regions" in next(line for line in lines if line.startswith("icd-kd "))
 

@@ -164,3 +164,24 @@ class TestTeacher:
 def test_another_student_gets_another_folder(empty_folder):
     config = resolve([PAIR, "--method", "ce", "--student", "cifar_resnet20"])
     assert config.output == "runs/cifar100/cifar_resnet20/ce-seed0"
+
+
+def test_labels_none_takes_the_weights_of_the_labels_away(empty_folder):
+    (empty_folder / "t.safetensors").touch()
+    base = [PAIR, "--teacher.checkpoint", "t.safetensors", "--labels", "none"]
+    config = resolve([*base, "--method", "sdd-kd"])
+    assert (config.labels, config.method_options["ce_weight"], config.method_options["judge"]) == ("none", 0.0, "teacher")
+    assert resolve([*base, "--method", "kd", "--method.ce_weight", "0"]).method_options["ce_weight"] == 0
+    (problem,) = problems(*base, "--method", "kd", "--method.ce_weight", "0.1")
+    assert problem == "`ce_weight` must be 0.0 without labels, got 0.1. Leave it out, or give labels."
+    (problem,) = problems(*base, "--method", "dkd")
+    assert problem.startswith("`method` must be one that can be trained without labels, got `dkd`: its loss needs them.")
+
+
+def test_mixing_is_refused_where_classes_are_needed(empty_folder):
+    (empty_folder / "t.safetensors").touch()
+    base = [PAIR, "--teacher.checkpoint", "t.safetensors", "--mixup", "0.2"]
+    assert resolve([*base, "--method", "gdkd", "--cutmix", "1"]).cutmix == 1.0
+    found = problems(*base, "--method", "nkd", "--class_weights", "nowhere.yaml")
+    assert any(problem.startswith("`mixup` must be 0 for `nkd`") for problem in found)
+    assert any("got nowhere.yaml: no such file" in problem for problem in found)

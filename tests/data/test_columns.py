@@ -62,7 +62,12 @@ def test_class_names_by_type_of_label():
     assert class_names([PLAIN], "name", ["cow", "ape", "cow"]) == ("ape", "cow")
 
 
-@pytest.mark.parametrize(("labels", "absent"), [([1, 2, 3], 0), ([0, 1, 3], 2), ([-1, 0, 1], 2)])
+def test_missing_labels_name_no_class():
+    assert class_names([PLAIN], "y", [1, -1, 0, None]) == ("0", "1")
+    assert class_names([PLAIN], "name", ["cow", None, "ape"]) == ("ape", "cow")
+
+
+@pytest.mark.parametrize(("labels", "absent"), [([1, 2, 3], 0), ([0, 1, 3], 2), ([-2, 0, 1], 2)])
 def test_integer_labels_with_a_gap_are_refused(labels, absent):
     with pytest.raises(ValueError, match=rf"must be 0, 1, ... without a gap, got {labels[0]} to {labels[-1]} .*no {absent}"):
         class_names([PLAIN], "y", labels)

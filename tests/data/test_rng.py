@@ -55,7 +55,7 @@ def test_golden_numbers_never_change():
         6856777441267181547,
     ]
     assert permutation(10, 3, 2).tolist() == [7, 9, 8, 6, 1, 0, 5, 4, 3, 2]
-    assert [int(stream) for stream in Stream] == [1, 2, 3, 4, 5]
+    assert [int(stream) for stream in Stream] == [1, 2, 3, 4, 5, 6]
 
 
 def test_each_index_is_on_its_own():

@@ -2,9 +2,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import Value
+from datasets import ClassLabel, Value
 
 from image_files import SHAPES, pixels, png, write_parquet
 from logitkd.data import DataConfig, load_images
@@ -179,3 +180,112 @@ def test_cifar100(cifar100_slice):
     torch.testing.assert_close(torch.tensor(data.std), torch.tensor((0.2673, 0.2564, 0.2762)), atol=0.02, rtol=0)
     with pytest.raises(ValueError, match=r"several label columns: fine_label, coarse_label"):
         load_images(config(cifar100_slice))
+
+
+def rewrite(folder, split, labels, label_type=None):
+    """Write a split of ``parquet_folder`` anew."""
+    for path in folder.glob(f"{split}*"):
+        path.unlink()
+    write_parquet(folder / f"{split}.parquet", range(len(labels)), labels=labels, label_type=label_type)
+
+
+def drop_labels(folder):
+    """Take the column of labels out of the training split."""
+    for path in folder.glob("train*"):
+        pq.write_table(pq.read_table(path).drop_columns("kind"), path)
+
+
+@pytest.mark.parametrize("kind", [None, Value("int64"), Value("string")])
+def test_some_labels_missing(parquet_folder, kind):
+    names = SHAPES if kind == Value("string") else [0, 1, 2]
+    rewrite(parquet_folder, "train", [names[0], None, names[1], names[2], None], kind)
+    rewrite(parquet_folder, "test", [names[0], names[2]], kind)
+    data = load_images(config(parquet_folder, label_column="kind"))
+    assert data.train.labels.tolist()[1::3] == [-1, -1]
+    assert sorted(data.train.labels.tolist()) == [-1, -1, 0, 1, 2]
+    assert len(data.classes) == 3
+    rewrite(parquet_folder, "test", [names[0], None], kind)
+    with pytest.raises(ValueError, match=r"the label is missing \(null\) in .*test.parquet, row 1"):
+        load_images(config(parquet_folder, label_column="kind"))
+
+
+def test_minus_one_is_a_missing_label(parquet_folder):
+    rewrite(parquet_folder, "train", [0, -1, 1, 2], ClassLabel(names=SHAPES))
+    assert load_images(config(parquet_folder)).train.labels.tolist() == [0, -1, 1, 2]
+    rewrite(parquet_folder, "test", [0, -1], ClassLabel(names=SHAPES))
+    with pytest.raises(ValueError, match=r"label -1 in .*test.parquet, row 1 must be in \[0, 2\]"):
+        load_images(config(parquet_folder))
+
+
+def test_classes_without_a_label_or_too_few_of_them_are_refused(parquet_folder):
+    rewrite(parquet_folder, "train", [0, None, 2])
+    with pytest.raises(ValueError, match=r"must have training images, got none of square"):
+        load_images(config(parquet_folder))
+    rewrite(parquet_folder, "train", [0, None, 1, 2])
+    with pytest.raises(ValueError, match=r"`data.train_per_class` must be left out where training labels are missing"):
+        load_images(config(parquet_folder, train_per_class=1))
+
+
+def test_without_labels_the_images_are_the_same_and_the_labels_hidden(parquet_folder):
+    given, none = load_images(config(parquet_folder)), load_images(config(parquet_folder), labels="none")
+    assert torch.equal(none.train.images, given.train.images)
+    assert none.train.labels.tolist() == [-1] * 12
+    assert torch.equal(none.eval.labels, given.eval.labels)
+    assert (none.classes, none.mean, none.std) == (given.classes, given.mean, given.std)
+    drop_labels(parquet_folder)
+    assert load_images(config(parquet_folder), labels="none").fingerprint == none.fingerprint
+    with pytest.raises(ValueError, match="without labels: no class can be counted"):
+        load_images(config(parquet_folder, train_per_class=2), labels="none")
+
+
+@pytest.mark.parametrize("column", [None, "kind"])
+def test_a_training_split_without_labels_asks_for_labels_none(parquet_folder, column):
+    hint = r"To train on the teacher alone, without labels, give `labels: none`"
+    rewrite(parquet_folder, "train", [None, None])
+    with pytest.raises(ValueError, match=rf"every label of .*split `train` is missing, in column `kind`\. {hint}"):
+        load_images(config(parquet_folder, label_column=column))
+    drop_labels(parquet_folder)
+    with pytest.raises(ValueError, match=rf"(no label column|does not have).*{hint}"):
+        load_images(config(parquet_folder, label_column=column))
+    assert load_images(config(parquet_folder, label_column=column), labels="none").train.labels.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("kind", [Value("int64"), Value("string")])
+def test_without_labels_classes_are_those_of_both_splits(parquet_folder, kind):
+    names = SHAPES if kind == Value("string") else [0, 1, 2]
+    rewrite(parquet_folder, "train", [names[0], names[2], None], kind)
+    rewrite(parquet_folder, "test", [names[1], names[0]], kind)
+    data = load_images(config(parquet_folder, label_column="kind"), labels="none")
+    assert data.classes == tuple(map(str, names))
+    assert data.eval.labels.tolist() == [1, 0]
+
+
+def test_an_evaluation_split_without_labels_is_refused(parquet_folder):
+    rewrite(parquet_folder, "test", [None, None])
+    for labels in ("given", "none"):
+        with pytest.raises(ValueError, match=r"split must be labelled, but every label of .*split `test` is missing"):
+            load_images(config(parquet_folder), labels=labels)
+
+
+def test_a_share_to_evaluate_on_is_of_labelled_images(parquet_folder):
+    rewrite(parquet_folder, "train", [0, 1, 2, None] * 4)
+    (parquet_folder / "test.parquet").unlink()
+    for labels in ("given", "none"):
+        data = load_images(config(parquet_folder, eval_fraction=0.25), labels=labels)
+        assert sorted(data.eval.labels.tolist()) == [0, 1, 2]
+        assert len(data.train) == 13
+
+
+def test_an_image_folder_without_classes_to_train_on(tmp_path):
+    for name in ("train/1.png", "train/more/2.png", "train/a/b/3.png", "test/ant/1.png", "test/bee/2.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(pixels(len(name))))
+    data = load_images(config(tmp_path), labels="none")
+    assert data.classes == ("ant", "bee")
+    assert data.train.labels.tolist() == [-1] * 3
+    places = ("train/1.png", "train/a/b/3.png", "train/more/2.png")
+    for image, name in zip(data.train.images, places, strict=True):
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), pixels(len(name)))
+    with pytest.raises(ValueError, match=r"train/1.png is not in a class folder: .*anywhere with `labels: none`"):
+        load_images(config(tmp_path))

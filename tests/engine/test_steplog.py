@@ -72,3 +72,21 @@ def test_overflow_inside_the_loss_is_told_apart():
     add(log, 1, 1.0, float("inf"), teacher=torch.zeros(4, 3))
     with pytest.raises(NonFiniteLossError, match="the loss itself overflowed"):
         log.read()
+
+
+def test_missing_labels_count_for_neither_accuracy_nor_cross_entropy():
+    log = StepLog(every=2)
+    for step, (ce, correct, labelled) in enumerate([(2.0, 1, 1), (0.0, 0, 0), (1.0, 2, 3)]):
+        terms = {"loss": torch.tensor(ce + 4.0), "ce": torch.tensor(ce), "kd": torch.tensor(4.0)}
+        log.add(1, step, terms, torch.tensor(correct), torch.zeros(4, 3), None, torch.tensor(labelled))
+    log.read()
+    assert log.means() == pytest.approx({"loss": 5.0, "ce": (2 + 3 * 1) / 4, "kd": 4.0, "top1": 75.0})
+
+
+def test_without_any_label_there_is_no_accuracy():
+    log = StepLog(every=2)
+    log.add(
+        1, 1, {"loss": torch.tensor(1.0), "kd": torch.tensor(1.0)}, torch.tensor(0), torch.zeros(4, 3), None, torch.tensor(0)
+    )
+    log.read()
+    assert log.means() == {"loss": 1.0, "kd": 1.0}

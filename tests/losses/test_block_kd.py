@@ -194,3 +194,22 @@ def test_refused_stones() -> None:
         BlockKDLoss()(student, teacher, labels, stones=[stones[0], stones[1][:, :4]])
     with pytest.raises(ValueError, match="must have the same shape, got"):
         BlockKDLoss()(student, teacher, labels, stones=[stones[0], stones[1][:2]])
+
+
+def test_an_example_without_a_label_has_no_task() -> None:
+    student, teacher, labels, stones = inputs(8, 3, 5, 2)
+    expected = reference(student, teacher, labels, stones, lambda a, b, _: kd(b, a, 4.0))
+    expected["task"][1] = 0.0
+    labels[1] = -1
+    assert_terms(BlockKDLoss().terms(student, teacher, labels, stones=stones), expected)
+
+
+def test_mixed_labels() -> None:
+    student, teacher, labels, stones = inputs(9, 3, 5, 2)
+    other = (labels + 2) % 5
+    first, second = (reference(student, teacher, y, stones, lambda a, b, _: kd(b, a, 4.0)) for y in (labels, other))
+    mixed = 0.3 * torch.nn.functional.one_hot(labels, 5).double() + 0.7 * torch.nn.functional.one_hot(other, 5).double()
+    expected = {**first, "task": [0.3 * a + 0.7 * b for a, b in zip(first["task"], second["task"], strict=True)]}
+    assert_terms(BlockKDLoss().terms(student, teacher, mixed, stones=stones), expected)
+    assert not BlockKDLoss().needs_hard_labels
+    assert BlockKDLoss(d=DKDLoss()).needs_hard_labels

@@ -202,3 +202,31 @@ def test_signals_in_place_of_regions_are_named() -> None:
     signals = Signals(torch.zeros(2, 10), torch.zeros(2, 21, 10))
     with pytest.raises(TypeError, match=r"must be a tensor \(N, S, C\), got Signals. Pass the `regions` of its Signals"):
         SDDLoss(KDLoss())(signals, signals, torch.zeros(2, dtype=torch.int64))
+
+
+def test_judged_by_the_teacher_no_labels_are_needed() -> None:
+    """The same as with the teacher's prediction for the whole image as every label."""
+    student, teacher, labels = draw(4, 6, 5, 4)
+    loss = SDDLoss(KDLoss(), (1, 2), judge="teacher")
+    assert not loss.needs_labels
+    predicted = teacher[:, 0].argmax(-1)
+    expected = reference(KDLoss(), student, teacher, predicted)
+    assert_terms(loss.terms(student, teacher), expected)
+    assert_terms(loss.terms(student, teacher, torch.full_like(labels, -1)), expected)
+    assert expected["kd"] != pytest.approx(reference(KDLoss(), student, teacher, labels)["kd"])
+
+
+def test_a_base_that_needs_labels_still_needs_them_when_the_teacher_judges() -> None:
+    student, teacher, labels = draw(5, 3, 5, 4)
+    loss = SDDLoss(DKDLoss(), (1, 2), judge="teacher")
+    assert loss.needs_labels
+    with pytest.raises(ValueError, match="DKDLoss needs `labels`"):
+        loss(student, teacher)
+    plain = [
+        DKDLoss().example_losses(student[:, s], teacher[:, s], labels)
+        * torch.where(teacher[:, s].argmax(-1) == teacher[:, 0].argmax(-1), 1.0, 2.0)
+        for s in range(5)
+    ]
+    assert_value(loss(student, teacher, labels), torch.stack(plain).mean().item())
+    with pytest.raises(ValueError, match=r"`judge` must be one of 'label', 'teacher', got 'labels'"):
+        SDDLoss(KDLoss(), judge="labels")

@@ -311,7 +311,7 @@ def _list_methods() -> None:
     rows = []
     for method in map(methods.get, methods.names()):
         needs = [] if method.signal == "none" else ["teacher"]
-        needs += ["labels"] if method.needs_labels else []
+        needs += ["labels optional" if method.labels_optional else "labels"] if method.needs_labels else []
         needs += {"regions": ["regions"], "stones": ["blocks"]}.get(method.signal, [])
         weights = f"{method.ce_weight:g}, {method.kd_weight:g}, {method.warmup_epochs}"
         if method.signal == "none":

@@ -52,6 +52,9 @@ name from `logitkd list recipes` or a YAML file of one's own; its keys are the f
   logitkd train cifar100/resnet32x4-resnet8x4 --method gdkd --method.top_k 3 --seed 1 --data.source ../cifar100
   logitkd train --student resnet18 --teacher resnet50 --teacher.checkpoint t.safetensors --data.source photos/
 
+--labels none trains on the teacher alone, with images that may have no labels:
+  logitkd train --student resnet18 --teacher resnet50 --teacher.checkpoint t.safetensors --labels none --data.source photos/
+
 A flag with [{true,false}] may stand alone: `--quiet` is `--quiet true`, and `--data.flip false` turns flipping off.
 --method.OPTION VALUE sets a hyper-parameter of the method; `logitkd list METHOD` shows which it has. In a recipe:
 `method: {name: gdkd, top_k: 3}`.
@@ -85,6 +88,8 @@ logitkd list                  the methods: name, paper, weights, what each needs
 logitkd list METHOD           one method: its hyper-parameters and their defaults
 logitkd list recipes          the shipped teacher-student pairs and the command that runs each
 logitkd list models [PART]    networks by name: the papers' CIFAR networks, or those of timm with PART in their names
+
+"labels optional": `--labels none` trains such a method on the teacher alone.
 """
 
 DEMO = """\

@@ -18,6 +18,7 @@ from logitkd import methods, recipes
 from logitkd.checks import unknown
 from logitkd.cli.flags import Setting, UsageError, convert, flatten, nest, read_value, settings_of, split, unknown_key
 from logitkd.engine.config import TrainConfig, check_config, file_name, pair_name
+from logitkd.engine.labels import check_label_use
 from logitkd.methods import Method
 
 __all__ = ["TRAIN_FLAGS", "resolve"]
@@ -46,6 +47,8 @@ def resolve(arguments: list[str]) -> TrainConfig:
     if teaching:
         _become_teacher(values, given, recipe, problems)
     method = _method(values.pop("method", None), flags, recipe, teaching, problems)
+    if values.get("labels") == "none":
+        method = _without_labels(method, flags, problems)
     if "student.name" not in values:
         if not recipe.broken:
             problems.append("`--student NAME` must be given, or a recipe: `logitkd list recipes`.")
@@ -59,6 +62,10 @@ def resolve(arguments: list[str]) -> TrainConfig:
     if config.output is None and recipe.name is not None:
         config = replace(config, output=str(_folder(config, recipe, given, teaching)))
     problems += _check_values(config)
+    try:
+        check_label_use(config, method)
+    except ValueError as error:
+        problems.append(str(error))
     if problems:
         raise UsageError(problems)
     return config
@@ -185,6 +192,16 @@ def _method(given: str | None, flags: Mapping[str, str], recipe: Recipe, teachin
     except (TypeError, ValueError) as error:  # each option is good alone: they do not go together
         problems.append(f"method `{name}`: {error}")
         return methods.get(name)
+
+
+def _without_labels(method: Method, flags: Mapping[str, str], problems: list[str]) -> Method:
+    """Return the method trained on the teacher alone; a recipe's weights for the labels give way, a flag's do not."""
+    typed = {key.removeprefix("method."): read_value(text) for key, text in flags.items() if key.startswith("method.")}
+    try:
+        return method.without_labels(typed)
+    except ValueError as error:
+        problems.append(str(error))
+        return method
 
 
 def _become_teacher(values: dict[str, Any], given: dict[str, Any], recipe: Recipe, problems: list[str]) -> None:

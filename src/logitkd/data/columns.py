@@ -9,6 +9,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Image, Value
 
 from logitkd.checks import suggest
+from logitkd.data.decode import is_missing
 from logitkd.data.frames import Frame
 
 __all__ = ["class_names", "image_column", "label_column"]
@@ -45,16 +46,16 @@ def label_column(frame: Frame, name: str | None) -> str:
     return name
 
 
-def class_names(frames: Sequence[Frame], column: str, train_labels: Sequence[Any]) -> tuple[str, ...]:
+def class_names(frames: Sequence[Frame], column: str, labels: Sequence[Any]) -> tuple[str, ...]:
     """Return the classes' names in label order.
 
-    A ClassLabel column brings them. Integers are named by themselves, "0" to the largest of the training split; strings
-    are numbered in sorted order of the training split's distinct names.
+    A ClassLabel column brings them. Integers are named by themselves, "0" to the largest of ``labels``; strings
+    are numbered in sorted order of the distinct names in ``labels``.
 
     Args:
-        frames: the training frame, then the others.
+        frames: those that have labels, the training frame first.
         column: the label column.
-        train_labels: its values in the training split.
+        labels: its values, those of the training split where it is labelled; missing ones may be among them.
 
     Raises:
         ValueError: the splits' types differ, or integers leave a class without training images (labels that count
@@ -69,7 +70,7 @@ def class_names(frames: Sequence[Frame], column: str, train_labels: Sequence[Any
             )
     if isinstance(kind, ClassLabel):
         return tuple(kind.names)
-    distinct = sorted({label for label in train_labels if label is not None})
+    distinct = sorted({label for label in labels if not is_missing(label)})
     if _is_string(kind):
         return tuple(distinct)
     if distinct != list(range(len(distinct))):

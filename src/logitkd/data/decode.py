@@ -18,13 +18,14 @@ from torch import Tensor
 
 from logitkd.data.cache import cached
 
-__all__ = ["check_encoded", "decode_images", "decode_labels", "encoded", "open_image"]
+__all__ = ["check_encoded", "decode_images", "decode_labels", "encoded", "is_missing", "open_image"]
 
 
 # Fewer images than this decode in less time than anybody notices.
 CACHE_FROM = 5000
 # To be raised when the same files come to other pixels here: what is in the cache is then not found.
 DECODING = 1
+MISSING = -1  # as a ClassLabel column has it, beside null
 # How Pillow names rows of 16 bits a channel that it cuts to 8 as it reads them (BMP's "BGR;16" is 16 bits a pixel).
 WIDE = re.compile(r"\w+;16[BLN]")
 
@@ -138,16 +139,24 @@ def _size(pixels: np.ndarray) -> str:
     return f"{pixels.shape[0]}x{pixels.shape[1]}"
 
 
-def decode_labels(values: Sequence[Any], place: Callable[[int], str], classes: Sequence[str]) -> Tensor:
+def is_missing(label: Any) -> bool:
+    """Whether a label is none: null or -1."""
+    return label is None or label == MISSING
+
+
+def decode_labels(
+    values: Sequence[Any], place: Callable[[int], str], classes: Sequence[str], *, missing: bool = False
+) -> Tensor:
     """Turn labels into class numbers.
 
     Args:
         values: one a row: a class number, or a class name.
         place: row -> where it is kept, for messages.
         classes: the name of each class.
+        missing: whether a label may be missing: null or -1.
 
     Returns:
-        ``(N,)`` int64 in ``[0, len(classes))``.
+        ``(N,)`` int64 in ``[0, len(classes))``, -1 where one is missing.
 
     Raises:
         ValueError: a label that is missing, out of range, or no class name.
@@ -155,6 +164,9 @@ def decode_labels(values: Sequence[Any], place: Callable[[int], str], classes: S
     numbers = {name: number for number, name in enumerate(classes)}
     labels = []
     for row, value in enumerate(values):
+        if missing and is_missing(value):
+            labels.append(MISSING)
+            continue
         if value is None:
             raise ValueError(f"the label is missing (null) in {place(row)}.")
         if isinstance(value, str):

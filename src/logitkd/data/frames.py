@@ -84,7 +84,7 @@ class HubColumn:
         return self.rows[row][self.name]
 
 
-def read_frames(source: str, splits: Sequence[str], absent: str | None = None) -> list[Frame]:
+def read_frames(source: str, splits: Sequence[str], absent: str | None = None, *, unlabelled: bool = False) -> list[Frame]:
     """Return the frames of the named splits.
 
     Args:
@@ -92,6 +92,8 @@ def read_frames(source: str, splits: Sequence[str], absent: str | None = None) -
         splits: their names.
         absent: a split that is to be made out of the first one, so must not be there. A folder of class folders then
             is one split, whatever its name.
+        unlabelled: whether the images of an image folder's first split may lie in no class folder; where one does not, the
+            frame has all images under that folder and no labels.
 
     Raises:
         FileNotFoundError: no such source.
@@ -104,7 +106,7 @@ def read_frames(source: str, splits: Sequence[str], absent: str | None = None) -
             shards = _parquet_shards(folder)
             check_absent(absent, str(folder), shards)
             return [_parquet_frame(folder, split, shards) for split in splits]
-        return _image_folder_frames(folder, _split_folders(folder, splits, absent))
+        return _image_folder_frames(folder, _split_folders(folder, splits, absent), unlabelled)
     if folder.exists():
         raise ValueError(f"`data.source` must be a folder, got the file {source}. Give the folder it is in.")
     if HUB_ID.fullmatch(source):
@@ -208,11 +210,18 @@ def _has_images(folder: Path) -> bool:
     return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.glob("*/*"))
 
 
-def _image_folder_frames(folder: Path, splits: Mapping[str, Path]) -> list[Frame]:
+def _image_folder_frames(folder: Path, splits: Mapping[str, Path], unlabelled: bool) -> list[Frame]:
+    first, *others = splits
+    if unlabelled and others and _misplaced_image(splits[first]):
+        labelled = _image_folder_frames(folder, {split: splits[split] for split in others}, unlabelled=False)
+        return [_loose_images_frame(folder, first, splits[first]), *labelled]
     for split, path in splits.items():
         misplaced = _misplaced_image(path)
         if misplaced:
-            raise ValueError(f"{misplaced} is not in a class folder: images belong at {path}/CLASS/NAME.")
+            raise ValueError(
+                f"{misplaced} is not in a class folder: images belong at {path}/CLASS/NAME (those to train on "
+                "anywhere with `labels: none`)."
+            )
         if not _has_images(path):
             raise ValueError(f"split `{split}` of {folder} is empty: no images at {path}/CLASS/NAME.")
     _check_class_folders(folder, list(splits.values()))
@@ -241,12 +250,25 @@ def _image_folder_frame(folder: Path, split: str, rows: Any) -> Frame:
         paths.append(value["image"]["path"])
         labels.append(value["label"])
     columns = {
-        "image": ArrowColumn(pa.chunked_array([pa.StructArray.from_arrays([pa.array(paths, pa.string())], ["path"])])),
+        "image": _path_column(paths),
         "label": ArrowColumn(pa.chunked_array([pa.array(labels, pa.int64())])),
     }
+    return _files_frame(folder, split, rows.features, columns)
+
+
+def _loose_images_frame(folder: Path, split: str, path: Path) -> Frame:
+    images = [str(file) for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
+    return _files_frame(folder, split, {"image": Image()}, {"image": _path_column(images)})
+
+
+def _path_column(paths: Sequence[str]) -> ArrowColumn:
+    return ArrowColumn(pa.chunked_array([pa.StructArray.from_arrays([pa.array(paths, pa.string())], ["path"])]))
+
+
+def _files_frame(folder: Path, split: str, features: Mapping[str, Any], columns: Mapping[str, ArrowColumn]) -> Frame:
     return Frame(
         where=f"{folder}, split `{split}`",
-        features=rows.features,
+        features=features,
         read=lambda name: columns[name].values.to_pylist(),
         column=columns.__getitem__,
         place=lambda row: columns["image"][row]["path"],

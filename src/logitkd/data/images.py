@@ -26,7 +26,7 @@ class ImageSplit:
 
     Args:
         images: ``(N, 3, H, W)`` uint8, RGB, contiguous, on the CPU.
-        labels: ``(N,)`` int64 class numbers.
+        labels: ``(N,)`` int64 class numbers; in a training split -1 where one is missing.
     """
 
     images: Tensor

@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
     Args:
         images: ``(B, 3, H, W)`` float32, normalised.
-        labels: ``(B,)`` int64.
+        labels: ``(B,)`` int64, -1 where one is missing; mixed ones are ``(B, C)`` float32 shares.
         index: ``(B,)`` int64, each example's row in the split.
     """
 

@@ -30,6 +30,7 @@ class Stream(IntEnum):
     BUDGET = 3
     SPLIT = 4
     NOISE = 5
+    MIXING = 6
 
 
 def _signed(value: int) -> int:

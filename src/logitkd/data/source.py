@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from logitkd.checks import check_int
+from logitkd.checks import check_choice, check_int
 from logitkd.data.config import DataConfig
 from logitkd.data.images import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageSplit, channel_statistics
 from logitkd.data.rng import Stream, first_per_class
@@ -22,31 +22,42 @@ __all__ = ["load_images"]
 SPLIT_SEED = 0  # whatever the run's: the images to evaluate on must be the same in every run
 
 
-def load_images(config: DataConfig, seed: int = 0) -> ImageData:
+def load_images(config: DataConfig, seed: int = 0, *, labels: Literal["given", "none"] = "given") -> ImageData:
     """Load both splits of a data set: decoded if its images have one, small size, encoded with ``config.image_size``.
 
     Args:
         config: where the images are, and how many to keep.
         seed: decides which images ``config.train_per_class`` keeps: a pure function of (seed, row).
 
+        labels: ``none`` hides the training split's labels, if it has any: each is -1. Classes are then those of both splits,
+            and those of the evaluation split need no training images.
+
     Returns:
-        The data. Mean and standard deviation of small images are by default those of the whole training split whatever is kept
-        of it, so that a teacher trained on all of it and a student trained on part of it see the same input.
+        The data; a missing training label is -1. Mean and standard deviation of small images are by default those of the
+        whole training split whatever is kept of it, so that a teacher trained on all of it and a student trained on part of it
+        see the same input.
 
     Raises:
         FileNotFoundError: no such source.
         ConnectionError: a hub id that cannot be reached.
         ValueError: a missing split or column, an empty split, an image that cannot be decoded or has another size, a
-            label out of range, too few images of a class or none, a single class. The message names file and row. Images of
-            any size are not looked at here, but by :attr:`ImageData.fingerprint` and when they are decoded.
+            label out of range, a missing evaluation label, no training label at all, too few images of a class or none, a
+            single class. The message names file and row. Images of any size are not looked at here, but by
+            :attr:`ImageData.fingerprint` and when they are decoded.
     """
     if config.train_per_class is not None:
         check_int("data.train_per_class", config.train_per_class, 1, None)
-    splits, classes = (_digits if config.source == "digits" else _frames)(config)
+        if labels == "none":
+            raise ValueError("`data.train_per_class` must be left out without labels: no class can be counted.")
+    check_choice("labels", labels, ["given", "none"])
+    splits, classes = _digits(config) if config.source == "digits" else _frames(config, labels == "given")
     if config.eval_fraction is not None:
         splits = _hold_out(splits[0], config.eval_fraction)
     train, evaluation = splits
-    _check_learnable(train, evaluation, classes)
+    if labels == "none":
+        train = replace(train, labels=torch.full_like(train.labels, -1))
+    else:
+        _check_learnable(train, evaluation, classes)
     if config.mean is not None and config.std is not None:
         mean, std = config.mean, config.std
     elif isinstance(train, ImageSplit):
@@ -84,21 +95,29 @@ def _digits(config: DataConfig) -> tuple[list[ImageSplit | EncodedSplit], tuple[
     return [ImageSplit(*splits[name]) for name in names], CLASSES
 
 
-def _frames(config: DataConfig) -> tuple[list[ImageSplit | EncodedSplit], tuple[str, ...]]:
-    from logitkd.data.columns import class_names, image_column, label_column
-    from logitkd.data.decode import decode_images, decode_labels
+def _frames(config: DataConfig, labelled: bool) -> tuple[list[ImageSplit | EncodedSplit], tuple[str, ...]]:
+    from logitkd.data.columns import class_names, image_column
+    from logitkd.data.decode import decode_images, decode_labels, is_missing
     from logitkd.data.encoded import whole
     from logitkd.data.frames import read_frames
 
-    frames = read_frames(config.source, *_split_names(config))
-    image_name, label_name = image_column(frames[0], config.image_column), label_column(frames[0], config.label_column)
+    frames = read_frames(config.source, *_split_names(config), unlabelled=not labelled)
+    image_name = image_column(frames[0], config.image_column)
     for frame in frames[1:]:
         image_column(frame, image_name)
-        label_column(frame, label_name)
-    labels = [_read(frame, label_name) for frame in frames]
-    classes = class_names(frames, label_name, labels[0])
+    label_name = _label_name(frames, config, labelled)
     # The labels of all splits before the images: they are quick to read and may be wrong.
-    numbers = [decode_labels(values, frame.place, classes) for frame, values in zip(frames, labels, strict=True)]
+    labels = [_labels(frame, label_name, image_name) for frame in frames]
+    typed = [frame for frame, values in zip(frames, labels, strict=True) if not all(map(is_missing, values))]
+    if labelled and frames[0] not in typed:
+        raise ValueError(f"every label of {frames[0].where} is missing, in column `{label_name}`. {_TEACHER_ALONE}")
+    if frames[-1] not in typed:
+        raise ValueError(f"the evaluation split must be labelled, but every label of {frames[-1].where} is missing.")
+    classes = class_names(typed, label_name, labels[0] if labelled else [label for values in labels for label in values])
+    numbers = [
+        decode_labels(values, frame.place, classes, missing=frame is frames[0])
+        for frame, values in zip(frames, labels, strict=True)
+    ]
     _check_several(numbers[0], frames[0], classes)
     if config.image_size is not None:
         splits = zip(frames, numbers, strict=True)
@@ -112,6 +131,29 @@ def _frames(config: DataConfig) -> tuple[list[ImageSplit | EncodedSplit], tuple[
             "`data.image_size`."
         )
     return [ImageSplit(images, known) for images, known in zip(decoded, numbers, strict=True)], classes
+
+
+_TEACHER_ALONE = "To train on the teacher alone, without labels, give `labels: none`."
+
+
+def _label_name(frames: Sequence[Frame], config: DataConfig, labelled: bool) -> str:
+    """Return the column of labels; without labels the training split may lack it."""
+    from logitkd.data.columns import label_column
+
+    if not labelled:
+        return label_column(frames[-1], config.label_column)
+    try:
+        name = label_column(frames[0], config.label_column)
+    except ValueError as error:
+        label_column(frames[-1], config.label_column)  # a column that neither split has is not a matter of missing labels
+        raise ValueError(f"{error} {_TEACHER_ALONE}") from error
+    label_column(frames[-1], name)
+    return name
+
+
+def _labels(frame: Frame, name: str, images: str) -> Sequence[Any]:
+    """Return a split's labels; all are missing where it has no such column."""
+    return _read(frame, name) if name in frame.features else [None] * len(_read(frame, images))
 
 
 def _check_several(labels: torch.Tensor, frame: Frame, classes: Sequence[str]) -> None:
@@ -158,6 +200,8 @@ def _read(frame: Frame, column: str) -> Sequence[Any]:
 
 
 def _keep(split: ImageSplit | EncodedSplit, count: int, seed: int, classes: Sequence[str]) -> ImageSplit | EncodedSplit:
+    if (split.labels < 0).any():
+        raise ValueError("`data.train_per_class` must be left out where training labels are missing: not every class is known.")
     present, sizes = torch.unique(split.labels, return_counts=True)
     scarcest = int(sizes.argmin())
     if sizes[scarcest] < count:

@@ -34,7 +34,8 @@ class Progress:
         step: steps of that epoch already taken.
         seconds: wall-clock seconds of the run so far, over all its sittings.
         epoch_seconds: seconds of them spent in the epoch in progress.
-        sums: sums over the examples seen in this epoch: each term, ``correct`` and ``count``.
+        sums: sums over the examples seen in this epoch: each term, ``correct``, ``count`` and, where not
+            all are, ``labelled``.
         best: best evaluation so far: ``top1`` and ``epoch``.
         last: metrics of the last finished epoch's line.
         metrics_size: bytes of ``metrics.jsonl`` that belong to this state; what lies beyond is from a lost sitting.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from logitkd.checks import check_choice, check_int, check_positive, check_range
+from logitkd.data.class_weights import BALANCED, read_class_weights
 from logitkd.data.config import DataConfig, check_data
 
 __all__ = [
@@ -162,6 +163,12 @@ class TrainConfig:
         teacher: the frozen network, or networks, to learn from; none for methods that need no teacher (``ce``).
         method: a name from ``logitkd list``.
         method_options: overrides of the method's hyper-parameters, e.g. ``{"top_k": 3, "warmup_epochs": 5}``.
+        labels: ``given``, or ``none`` to train on the teacher alone: no training label is read, ``ce_weight`` becomes 0.
+        mixup: alpha of the Beta distribution by which mixup blends two images and their labels; 0 turns it off.
+        cutmix: alpha of the Beta distribution of the area that CutMix pastes from another image; 0 turns it off. With both on,
+            each image gets one of the two.
+        class_weights: weight of each class in the cross-entropy: ``balanced``, or a YAML or JSON file of
+            ``class name: weight`` lines; none weighs all images alike.
         data: the data set and its augmentation.
         optim: the optimizer.
         schedule: the learning-rate schedule.
@@ -183,6 +190,10 @@ class TrainConfig:
     teacher: TeacherConfig | None = None
     method: str = "kd"
     method_options: dict[str, Any] = field(default_factory=dict)
+    labels: Literal["given", "none"] = "given"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    class_weights: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -244,7 +255,7 @@ def check_config(config: TrainConfig) -> None:
     """
     problems: list[str] = []
 
-    def check(function: Callable[..., None], *args: Any) -> None:
+    def check(function: Callable[..., object], *args: Any) -> None:
         try:
             function(*args)
         except (TypeError, ValueError) as error:
@@ -258,6 +269,13 @@ def check_config(config: TrainConfig) -> None:
         check(check_int, "checkpoint_every", config.checkpoint_every, 1)
     problems += check_data(config.data)
     _check_stones(config.stones, problems)
+    check(check_choice, "labels", config.labels, ["given", "none"])
+    if config.labels == "none" and config.data.train_per_class is not None:
+        problems.append("`data.train_per_class` must be left out with `labels: none`: without labels no class can be counted.")
+    check(check_range, "mixup", config.mixup, 0, None)
+    check(check_range, "cutmix", config.cutmix, 0, None)
+    if config.class_weights not in (None, BALANCED):
+        check(read_class_weights, config.class_weights)
     if config.trackers:
         from accelerate.utils import LoggerType  # costs a second: only for those who log
 

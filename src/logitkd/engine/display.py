@@ -60,9 +60,10 @@ class Lines:
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Print the epoch's numbers."""
+        train = f"train {line['train']['top1']:.2f}  " if line["train"] else ""  # nothing to count without labels
         self.note(
             f"epoch {line['epoch']}/{self.epochs}  lr {line['lr']:.4g}  loss {line['loss']:.4f}  "
-            f"train {line['train']['top1']:.2f}  {line['split']} {line['eval']['top1']:.2f}  "
+            f"{train}{line['split']} {line['eval']['top1']:.2f}  "
             f"best {line['best']['top1']:.2f} (epoch {line['best']['epoch']})  "
             f"{line['images_per_second']:.0f} images/s  {line['seconds']:.1f} s  ETA {clock(line['eta'])}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def evaluate(
     problems = check_data(data, training=False)
     if problems:
         raise ValueError("\n".join(problems))
-    images = load_images(data)  # the seed chooses training images only
+    # Training images are not looked at: neither which of them to keep nor whether they are labelled matters.
+    images = load_images(replace(data, train_per_class=None), labels="none")
     classes = len(images.classes)
     loader = make_loader(images, data, train=False, batch_size=batch_size, device=where)
     network = _network(model, images.classes).to(where)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from logitkd.data import ImageData, load_images, make_loader
+from logitkd.data.class_weights import class_weights
 from logitkd.engine.config import ModelConfig, TrainConfig
 from logitkd.engine.record import model_record
 from logitkd.engine.run_folder import RunFolder
@@ -47,6 +48,12 @@ def input_record(
 ) -> dict[str, Any]:
     """Return the blocks ``data``, ``student`` and ``teacher`` of ``config.yaml``."""
     loaded = config.student.checkpoint is not None or read_name(config.student.name).has_weights
+    labels: dict[str, Any] = {}
+    if config.labels == "given" and (missing := int((data.train.labels < 0).sum())):
+        labels["unlabelled"] = missing
+    if config.class_weights is not None:
+        weights = class_weights(config.class_weights, data.train.labels, data.classes).tolist()
+        labels["class_weights"] = dict(zip(data.classes, weights, strict=True))
     return {
         "data": {
             "fingerprint": data.fingerprint,
@@ -56,6 +63,7 @@ def input_record(
             "input_size": list(make_loader(data, config.data, train=False, batch_size=1, device="cpu").shape),
             "mean": list(data.mean),
             "std": list(data.std),
+            **labels,
         },
         "student": model_record(student, weights=loaded),
         "teacher": {} if teacher is None else teacher_record(teacher),
@@ -80,7 +88,7 @@ def check_finished(config: TrainConfig, folder: RunFolder) -> None:
     Raises:
         ValueError: it saw others; what differs is named.
     """
-    data = load_images(config.data, seed=config.seed)
+    data = load_images(config.data, seed=config.seed, labels=config.labels)
     check_inputs(folder, input_record(config, data, *build_models(config, data)))
 
 

@@ -15,11 +15,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from logitkd.data import Batch, Loader, load_images, make_loader
+from logitkd.data.class_weights import class_weights
 from logitkd.engine.checkpoint import Progress, checkpoint_bytes, load_checkpoint, save_checkpoint, student_bytes
 from logitkd.engine.config import TrainConfig
 from logitkd.engine.display import Display
 from logitkd.engine.inputs import build_models, check_inputs, check_last_batch, input_record
 from logitkd.engine.interrupt import Interrupted, StopSignals
+from logitkd.engine.labels import check_training_labels, make_mixer, missing_note
 from logitkd.engine.optim import build_schedule, set_epoch
 from logitkd.engine.record import commit, versions
 from logitkd.engine.run_folder import RunFolder
@@ -62,7 +64,11 @@ class Run:
         self.device = accelerator.device
         self.stops = StopSignals()
 
-        self.data = load_images(config.data, seed=config.seed)
+        self.data = load_images(config.data, seed=config.seed, labels=config.labels)
+        check_training_labels(config, method, self.data.train.labels)
+        self.all_labelled = bool((self.data.train.labels >= 0).all())
+        if config.labels == "given" and not self.all_labelled:
+            display.note(missing_note(self.data.train.labels))
         self.num_classes = len(self.data.classes)
         method.check_classes(self.num_classes)
         student, teacher = build_models(config, self.data, method.scales)
@@ -79,9 +85,13 @@ class Run:
             folder.write_config({**record, **inputs, "versions": now, "commit": commit()})
 
         self.loader, self.eval_loader = self._loader(train=True), self._loader(train=False)
+        self.mixer = make_mixer(config, self.num_classes, self.device)
         self.teacher_predictions = None if teacher is None else self._predict(teacher)
+        weights = None
+        if config.class_weights is not None:
+            weights = class_weights(config.class_weights, self.data.train.labels, self.data.classes)
         example = self._example() if method.signal == "stones" else None
-        self.stepper = Stepper(config, method, self.student, teacher, accelerator, example)
+        self.stepper = Stepper(config, method, self.student, teacher, accelerator, example, weights)
         self.connectors = self.stepper.stones.connectors if self.stepper.stones else None
         if self.stepper.stones:
             display.note("stepping stones: " + ", ".join(f"{one} -> {other}" for one, other in self.stepper.stones.cuts))
@@ -195,7 +205,8 @@ class Run:
                 log.read()
                 speed = (progress.step - first) * config.batch_size / (time.perf_counter() - begun)
                 means = log.means()
-                numbers |= {"loss": means["loss"], "train_top1": means["top1"], "images_per_second": speed}
+                numbers |= {"loss": means["loss"], "images_per_second": speed}
+                numbers |= {"train_top1": means["top1"]} if "top1" in means else {}
                 numbers["eta"] = self._eta()
             self.display.step(progress.epoch, self._done(), numbers)
             inside = progress.step < len(self.loader)
@@ -210,6 +221,8 @@ class Run:
     def _step(self, batch: Batch, log: StepLog) -> bool:
         """Take one optimizer step; return whether the log is due to be read."""
         epoch, step = self.progress.epoch, self.progress.step + 1
+        if self.mixer is not None:
+            batch = self.mixer(batch, epoch)
         try:
             out = self.stepper(batch, epoch)
         except StepError as error:
@@ -218,8 +231,10 @@ class Run:
             log.refuse(epoch, step, error.student_logits, error.teacher_logits)
             raise
         self.progress.step = step
-        correct = (out.student_logits.argmax(dim=1) == batch.labels).sum()
-        return log.add(epoch, step, out.terms, correct, out.student_logits, out.teacher_logits)
+        classes = batch.labels.argmax(dim=1) if batch.labels.is_floating_point() else batch.labels  # mixed: the larger share
+        correct = (out.student_logits.argmax(dim=1) == classes).sum()
+        labelled = None if self.all_labelled else (batch.labels >= 0).sum()
+        return log.add(epoch, step, out.terms, correct, out.student_logits, out.teacher_logits, labelled)
 
     def _end_epoch(self, lr: float) -> None:
         progress, config = self.progress, self.config
@@ -246,7 +261,7 @@ class Run:
             "epoch": progress.epoch,
             "lr": lr,
             "loss": means.pop("loss"),
-            "train": {"top1": means.pop("top1")},
+            "train": {"top1": means.pop("top1")} if "top1" in means else {},
             "terms": means,
             "split": config.data.eval_name,
             "eval": metrics,
@@ -297,7 +312,7 @@ class Run:
 
 
 def _flat(line: dict[str, Any]) -> dict[str, float]:
-    flat = {"lr": line["lr"], "train/loss": line["loss"], "train/top1": line["train"]["top1"]}
+    flat = {"lr": line["lr"], "train/loss": line["loss"]} | {f"train/{name}": value for name, value in line["train"].items()}
     flat |= {f"train/{name}": value for name, value in line["terms"].items()}
     flat |= {f"eval/{name}": value for name, value in line["eval"].items()}
     return flat | {"images_per_second": line["images_per_second"]}

@@ -7,6 +7,7 @@ from torch import Tensor
 
 __all__ = ["NonFiniteLossError", "StepLog"]
 
+COUNTS = ("correct", "labelled")  # columns that are numbers of examples, not means over them
 RING_BYTES = 64 * 2**20  # logits kept for the error message; no copy is made, the tensors are only not freed yet
 
 
@@ -53,6 +54,7 @@ class StepLog:
         correct: Tensor,
         student_logits: Tensor,
         teacher_logits: Tensor | None,
+        labelled: Tensor | None = None,
     ) -> bool:
         """Note one step; return whether it is time to :meth:`read`.
 
@@ -63,9 +65,11 @@ class StepLog:
             correct: number of right student predictions, a scalar.
             student_logits: ``(N, C)``.
             teacher_logits: ``(N, C)``, or none.
+            labelled: number of examples that have a label, a scalar; none where all have.
         """
-        self._names = [*terms, "correct"]
-        self._rows.append(torch.stack([t.detach().float() for t in [*terms.values(), correct]]))
+        columns = {**terms, "correct": correct} | ({} if labelled is None else {"labelled": labelled})
+        self._names = list(columns)
+        self._rows.append(torch.stack([t.detach().float() for t in columns.values()]))
         self._counts.append(student_logits.shape[0])
         kept = student_logits.detach()
         self._logits.append((epoch, step, kept, teacher_logits))
@@ -84,11 +88,12 @@ class StepLog:
         logits, names, counts = self._logits, self._names, self._counts
         self._rows, self._logits, self._counts, self._bytes = [], [], [], 0
         for row, count, (epoch, step, student, teacher) in zip(rows, counts, logits, strict=True):
+            labelled = row[names.index("labelled")] if "labelled" in names else count
             for name, value in zip(names, row, strict=True):
                 if value - value != 0:  # NaN or infinite
                     terms = dict(zip(names, row, strict=True))
                     raise NonFiniteLossError(_message(_culprit(terms, epoch, step), student, teacher))
-                weight = 1 if name == "correct" else count
+                weight = 1 if name in COUNTS else labelled if name == "ce" else count
                 self.sums[name] = self.sums.get(name, 0.0) + value * weight
             self.sums["count"] = self.sums.get("count", 0.0) + count
 
@@ -100,18 +105,25 @@ class StepLog:
                 raise NonFiniteLossError(_message(head, student_logits, teacher_logits))
 
     def means(self) -> dict[str, float]:
-        """Return each term averaged over the examples read so far, and ``top1`` in percent."""
+        """Return each term averaged over the examples read so far, and ``top1`` in percent.
+
+        Cross-entropy and ``top1`` are over the labelled examples; without any there is neither.
+        """
         count = self.sums.get("count", 0.0)
         if not count:
             return {}
-        means = {name: total / count for name, total in self.sums.items() if name not in ("count", "correct")}
-        return means | {"top1": 100 * self.sums["correct"] / count}
+        labelled = self.sums.get("labelled", count)
+        sizes = dict.fromkeys(self.sums, count) | {"ce": labelled}
+        means = {
+            name: total / sizes[name] for name, total in self.sums.items() if name not in ("count", *COUNTS) and sizes[name]
+        }
+        return means | ({"top1": 100 * self.sums["correct"] / labelled} if labelled else {})
 
 
 def _culprit(terms: dict[str, float], epoch: int, step: int) -> str:
     bad = [name for name, value in terms.items() if value - value != 0]
     name = next((n for n in bad if n != "loss"), bad[0])  # the total is not finite because a term is not
-    shown = ", ".join(f"{n} {v:.4g}" for n, v in terms.items() if n != "correct")
+    shown = ", ".join(f"{n} {v:.4g}" for n, v in terms.items() if n not in COUNTS)
     return f"the loss term `{name}` must be finite, got {terms[name]} at epoch {epoch}, step {step} ({shown})."
 
 

@@ -55,6 +55,7 @@ class Stepper:
         teacher: likewise, with the regions that the method reads, or none.
         accelerator: as configured for the run.
         images: an example batch on the device, at least two; only stepping stones need it, to find shapes.
+        class_weights: ``(C,)``, for the cross-entropy.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class Stepper:
         teacher: Teacher | Ensemble | None,
         accelerator: Accelerator,
         images: Tensor | None = None,
+        class_weights: Tensor | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.clip_grad = config.optim.clip_grad
-        self.objective = method.objective()
+        self.objective = method.objective(class_weights).to(accelerator.device)
         self.teacher: Teacher | Ensemble | None = None
         if teacher is not None:
             check_not_shared(student, teacher)

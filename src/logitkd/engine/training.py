@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from logitkd import checks, methods
+from logitkd import checks
 from logitkd.engine.accelerator import open_accelerator, resolve_device
 from logitkd.engine.config import ModelConfig, TeacherConfig, TrainConfig, check_config, default_folder
 from logitkd.engine.display import Display, make_display
 from logitkd.engine.inputs import check_finished
+from logitkd.engine.labels import labels_note, resolve_method
 from logitkd.engine.run import Run
 from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.teachers import brings_weights
@@ -72,10 +73,12 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
             it was at its end the result, is written.
     """
     check_config(config)
-    method = methods.get(config.method).replace(**config.method_options)
+    method = resolve_method(config)
     check_method(config, method)
     resolve_device(config.device)
     show = display or make_display(config.quiet)
+    if config.labels == "none":
+        show.note(labels_note(method))
     path = Path(config.output) if config.output is not None else default_folder(config)
     record = {"run": asdict(config), "method": {"name": method.name, **method.options}}
     with RunFolder(path) as folder:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +26,25 @@ class LogitLoss(nn.Module):
         term_weights: weight of each named term.
         reads: what one forward pass must yield for it: ``logits (N, C)``, ``regions (N, S, C)`` or ``stones``.
         needs_labels: whether ``labels`` must be given.
+        without_labels: the constructor's options with which it needs none, where that is a matter of options.
         per_example: whether a batch's value is the mean of its examples' values.
         unscaled_terms: terms that carry their own weight only: an objective applies neither ``kd_weight`` nor warm-up.
     """
 
     reads: ClassVar[Signal] = "logits"
     needs_labels: bool = False
+    without_labels: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     per_example: bool = True
     unscaled_terms: frozenset[str] = frozenset()
 
     def __init__(self, term_weights: dict[str, float]) -> None:
         super().__init__()
         self.term_weights = term_weights
+
+    @property
+    def needs_hard_labels(self) -> bool:
+        """Whether every example must have a class index: none missing, none mixed."""
+        return self.needs_labels
 
     def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Return every named term per example ``(N,)``: unweighted, nats, ``temperature ** 2`` included."""

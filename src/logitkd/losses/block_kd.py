@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_labels, check_logits, check_positive, check_range
+from logitkd.checks import check_logits, check_positive, check_range, check_targets
 from logitkd.logits import widen
 from logitkd.losses.base import LogitLoss, Signal, check_inner
 from logitkd.losses.kd import KDLoss
@@ -38,7 +39,8 @@ def block_kd_terms(
     Args:
         student_logits: ``(..., C)``.
         teacher_logits: same shape; receives no gradient.
-        labels: class indices ``(...)``; may be None without ``task``.
+        labels: class indices ``(...)``, -1 where one is missing, which makes that example's ``task`` 0; or class probabilities
+            ``(..., C)``. Where ``d`` needs labels, neither. May be None without ``task``.
         stones: n tensors like ``student_logits`` (or one ``(n, ..., C)``), the stone after the first block first.
         d: the distance: any loss that reads logits.
         decay: how fast a stone's weight falls the earlier it leaves the student.
@@ -67,7 +69,7 @@ def block_kd_terms(
     for stone in stones:
         check_logits(stone, teacher_logits, "stones")
     if task:
-        check_labels(labels, student_logits, "Block-KD with its task term")
+        check_targets(labels, student_logits, "Block-KD with its task term")
     n = len(stones)
     shares = [1.0] + [decay ** -(n - i) for i in range(1, n + 1)]
     outputs = [student_logits, *stones]
@@ -80,8 +82,12 @@ def block_kd_terms(
     cross = total([d.example_losses(output, ensemble, labels) for output in outputs], [1.0] * (n + 1))
     if not task:
         return {"task": torch.zeros_like(distill), "distill": distill, "cross": cross}
-    flat_labels = labels.flatten()  # type: ignore[union-attr]
-    entropies = [F.cross_entropy(widen(output).flatten(0, -2), flat_labels, reduction="none") for output in outputs]
+    targets = labels.reshape(-1, labels.shape[-1]) if labels.is_floating_point() else labels.flatten()  # type: ignore[union-attr]
+
+    def entropy(output: Tensor) -> Tensor:
+        return F.cross_entropy(widen(output).flatten(0, -2), targets, ignore_index=-1, reduction="none")
+
+    entropies = [entropy(output) for output in outputs]
     return {"task": total(entropies, shares), "distill": distill, "cross": cross}
 
 
@@ -101,6 +107,7 @@ class BlockKDLoss(LogitLoss):
 
     reads: ClassVar[Signal] = "stones"
     unscaled_terms = frozenset({"task"})
+    without_labels = MappingProxyType({"alpha": 0.0})
 
     def __init__(
         self,
@@ -120,6 +127,11 @@ class BlockKDLoss(LogitLoss):
         self.d, self.decay = d, decay
         self.needs_labels = alpha > 0 or d.needs_labels
         self.per_example = d.per_example
+
+    @property
+    def needs_hard_labels(self) -> bool:
+        """Whether the distance does: the task term takes missing and mixed labels."""
+        return self.d.needs_hard_labels
 
     def terms(  # type: ignore[override]
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None, *, stones: Sequence[Tensor]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from logitkd.checks import check_int, check_labels, check_logits, check_range
+from logitkd.checks import check_choice, check_int, check_labels, check_logits, check_range
 from logitkd.losses.base import LogitLoss, Signal, check_inner
 
 __all__ = ["SDDLoss", "check_regions", "check_scales"]
@@ -47,6 +48,7 @@ class SDDLoss(LogitLoss):
 
         for every example n and region s:
             weight = 1 if the teacher is right about y[n] on both region s and region 0, or wrong on both, else disagreement
+            # judge="teacher": weight = 1 if the teacher predicts one class on region s and region 0, else disagreement
             loss  += weight * base(student[n, s], teacher[n, s], y[n])
         loss /= N * S                                      # not by the sum of the weights
 
@@ -55,10 +57,12 @@ class SDDLoss(LogitLoss):
         scales: grid sizes of the regions, coarse first: (1, 2, 4) for unlike networks, (1, 2) for like ones. Region 0 is the
             whole image, so the first must be 1.
         disagreement: weight of a region whose teacher prediction is right where the global one is wrong, or the reverse.
+        judge: what is right: the ``label``, or the ``teacher``'s own prediction for the whole image (needs no labels).
 
     Its terms are those of ``loss``, each averaged over an example's regions, with their own weights.
 
-    Differs: nothing is zeroed; where the authors replace a NaN or infinite loss by 0, ours stays finite or stops the run.
+    Differs: ``judge="teacher"`` is ours, for images without labels. Nothing is zeroed; where the authors replace a NaN or
+    infinite loss by 0, ours stays finite or stops the run.
 
     Source: section 3 of the paper; SDD-CVPR2024 and iCD ``mdistiller/distillers/SDD_KD.py``, ``SDD_DKD.py``.
 
@@ -70,9 +74,15 @@ class SDDLoss(LogitLoss):
     """
 
     reads: ClassVar[Signal] = "regions"
-    needs_labels = True
+    without_labels = MappingProxyType({"judge": "teacher"})
 
-    def __init__(self, loss: LogitLoss, scales: Sequence[int] = (1, 2, 4), disagreement: float = 2.0) -> None:
+    def __init__(
+        self,
+        loss: LogitLoss,
+        scales: Sequence[int] = (1, 2, 4),
+        disagreement: float = 2.0,
+        judge: Literal["label", "teacher"] = "label",
+    ) -> None:
         check_inner("loss", loss, ("logits",))
         if not loss.per_example:
             raise ValueError(
@@ -80,8 +90,10 @@ class SDDLoss(LogitLoss):
                 "which compares the examples of a batch with each other."
             )
         check_range("disagreement", disagreement, 0, None)
+        check_choice("judge", judge, ["label", "teacher"])
         super().__init__(loss.term_weights)
         self.loss, self.scales, self.disagreement = loss, check_scales(scales), disagreement
+        self.judge, self.needs_labels = judge, judge == "label" or loss.needs_labels
         if self.scales[0] != 1:
             raise ValueError(f"`scales` must start with 1 (region 0 is the whole image), got {self.scales}.")
 
@@ -91,13 +103,18 @@ class SDDLoss(LogitLoss):
         Args:
             student_logits: ``(N, S, C)``, region 0 the whole image.
             teacher_logits: same shape.
-            labels: ``(N,)``.
+            labels: ``(N,)``; not used, may be None, where neither the judge nor ``loss`` needs them.
         """
         check_regions(student_logits, self.scales, "student_logits")
         check_logits(student_logits, teacher_logits)
-        check_labels(labels, student_logits[:, 0], "SDD")
-        region_labels = labels.unsqueeze(-1).expand(student_logits.shape[:-1])  # type: ignore[union-attr]
-        right = teacher_logits.detach().argmax(-1) == region_labels  # (N, S)
+        predicted = teacher_logits.detach().argmax(-1)  # (N, S)
+        region_labels = None
+        truth = predicted[:, :1]
+        if self.needs_labels:
+            check_labels(labels, student_logits[:, 0], "SDD" if self.judge == "label" else type(self.loss).__name__)
+            region_labels = labels.unsqueeze(-1).expand(student_logits.shape[:-1])  # type: ignore[union-attr]
+            truth = region_labels if self.judge == "label" else truth
+        right = predicted == truth
         weights = torch.where(right == right[:, :1], 1.0, self.disagreement)
         terms = self.loss.terms(student_logits, teacher_logits, region_labels)
         return {name: (weights * value.view_as(weights)).mean(-1) for name, value in terms.items()}

@@ -1,0 +1,80 @@
+"""A weight for each class in the cross-entropy: balanced by the class sizes, or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from logitkd.checks import check_positive, listed, suggest
+
+__all__ = ["BALANCED", "class_weights", "read_class_weights"]
+
+BALANCED = "balanced"
+
+
+def read_class_weights(path: str) -> dict[str, float]:
+    """Return the weights in a YAML or JSON file of lines ``class name: weight``.
+
+    Raises:
+        ValueError: no such file, it is no such mapping, or a weight is not a number above 0.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(
+            f"`class_weights` must be `{BALANCED}` or a file of `class name: weight` lines, got {path}: no such file."
+        )
+    try:
+        record = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"`class_weights`: {path} is not readable YAML or JSON: {error}") from error
+    if not isinstance(record, dict) or not record:
+        raise ValueError(f"`class_weights`: {path} must hold `class name: weight` lines, got {record!r}.")
+    weights = {}
+    for name, weight in record.items():
+        try:
+            check_positive(f"{name}", weight)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`class_weights`, {path}: {error}") from error
+        weights[str(name)] = float(weight)
+    return weights
+
+
+def class_weights(given: str, labels: Tensor, classes: Sequence[str]) -> Tensor:
+    """Return the weight of each class, ``(C,)`` float32.
+
+    Args:
+        given: ``balanced``, for N / (C * count of the class), whose mean over the labelled examples is 1; or a file for
+            :func:`read_class_weights`.
+        labels: ``(N,)`` class numbers of the training split, -1 where one is missing.
+        classes: the name of each class.
+
+    Raises:
+        ValueError: a class without a weight, a weight without a class, or ``balanced`` with a class without images.
+
+    >>> class_weights("balanced", torch.tensor([0, 0, 0, 1, -1]), ["ant", "bee"])
+    tensor([0.6667, 2.0000])
+    """
+    if given == BALANCED:
+        counts = torch.bincount(labels[labels >= 0], minlength=len(classes))
+        absent = [classes[number] for number in (counts == 0).nonzero().flatten().tolist()]
+        if absent:
+            raise ValueError(
+                f"`class_weights: {BALANCED}` must have a labelled training image of every class, got none of "
+                f"{listed(absent)}. Give the weights in a file."
+            )
+        return counts.sum() / (len(classes) * counts.float())
+    weights = read_class_weights(given)
+    unknown = [name for name in weights if name not in classes]
+    if unknown:
+        raise ValueError(
+            f"`class_weights`: {given} must name classes of the data, got {listed(unknown)}.{suggest(unknown[0], classes)} "
+            f"Classes: {listed(classes)}."
+        )
+    missing = [name for name in classes if name not in weights]
+    if missing:
+        raise ValueError(f"`class_weights`: {given} must give every class a weight, got none for {listed(missing)}.")
+    return torch.tensor([weights[name] for name in classes])

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+import torch
+
+from logitkd.data.class_weights import class_weights, read_class_weights
+
+CLASSES = ("0", "ant", "bee")
+
+
+def test_balanced_classes_carry_the_same_weight():
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2] + [-1] * 5)
+    weights = class_weights("balanced", labels, CLASSES)
+    torch.testing.assert_close(weights, torch.tensor([10 / 18, 10 / 9, 10 / 3]))
+    torch.testing.assert_close(weights[labels[labels >= 0]].mean(), torch.tensor(1.0))
+
+
+def test_balanced_needs_every_class():
+    with pytest.raises(ValueError, match=r"a labelled training image of every class, got none of ant, bee\. Give"):
+        class_weights("balanced", torch.tensor([0, 0, -1]), CLASSES)
+
+
+@pytest.mark.parametrize("text", ["bee: 2\nant: 1.5\n0: 1\n", json.dumps({"0": 1, "ant": 1.5, "bee": 2})])
+def test_a_file_in_any_order(tmp_path, text):
+    path = tmp_path / "weights"
+    path.write_text(text)
+    assert class_weights(str(path), torch.tensor([0]), CLASSES).tolist() == [1.0, 1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ant: 1\nbea: 2\n0: 1", r"must name classes of the data, got bea\. Did you mean `bee`\? Classes: 0, ant, bee\."),
+        ("ant: 1\n0: 1", r"must give every class a weight, got none for bee\."),
+        ("ant: 0\nbee: 1\n0: 1", r"`ant` must be above 0, got 0\."),
+        ("ant: yes", r"`ant` must be a number, got True"),
+        ("- 1\n- 2", r"must hold `class name: weight` lines, got \[1, 2\]"),
+        ("", r"must hold `class name: weight` lines, got None"),
+        ("a: [", r"is not readable YAML or JSON"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    path = tmp_path / "weights.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        class_weights(str(path), torch.tensor([0]), CLASSES)
+
+
+def test_no_file():
+    with pytest.raises(ValueError, match=r"`class_weights` must be `balanced` or a file .* got balanzed: no such file"):
+        read_class_weights("balanzed")
