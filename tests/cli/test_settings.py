@@ -146,7 +146,22 @@ class TestTeacher:
         (empty_folder / "runs/digits/cifar_resnet20/ce-seed0").mkdir(parents=True)
         assert len(problems("digits", "--method", "kd")) == 1
 
+    def test_where_regions_enter(self, empty_folder):
+        finished_run(empty_folder / "runs/digits/cifar_resnet20/ce-seed0")
+        paths = ["--student.pool", "avgpool", "--teacher.head", "fc"]
+        config = resolve(["digits", "--method", "sdd-kd", *paths])
+        assert (config.student.pool, config.student.head, config.teacher.pool, config.teacher.head) == (
+            "avgpool",
+            None,
+            None,
+            "fc",
+        )
+        taught = resolve(["digits", "--role", "teacher", "--teacher.head", "fc"])
+        assert (taught.student.pool, taught.student.head, taught.teacher) == (None, "fc", None)
+
     def test_role_teacher_refuses_what_does_not_fit(self):
+        found = problems("digits", "--role", "teacher", "--student.pool", "x")
+        assert "`--student.pool` does not go with `--role teacher`" in found[0]
         found = problems("digits", "--role", "teacher", "--method", "kd", "--student.checkpoint", "x")
         assert ["got `--method kd`" in found[1], "`--student.checkpoint` does not go" in found[0]] == [True, True]
         assert "needs a teacher to train" in problems("--student", "cifar_resnet8", "--role", "teacher")[0]

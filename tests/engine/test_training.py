@@ -260,7 +260,7 @@ def test_other_configuration_is_refused(tiny):
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"method": "sdd-kd", "student": ModelConfig("tiny_net:flat_net")}, ValueError),  # found in the first step
+        ({"method": "sdd-kd", "student": ModelConfig("tiny_net:flat_net")}, ValueError),  # found before the first step
         ({"optim": OptimConfig(lr=1e18)}, NonFiniteLossError),  # found after some steps
         ({"data": DataConfig(crop_padding=100, flip=False)}, ValueError),
     ],
@@ -274,6 +274,37 @@ def test_a_start_that_failed_leaves_the_folder_free(tiny, change, error):
     assert record["run"]["optim"]["lr"] == 0.05
     with pytest.raises(ValueError, match="another run"):
         train(tiny(epochs=1, seed=1))
+
+
+def test_regions_of_ones_own_network(tiny, tmp_path):
+    """Found by itself, or told: the same numbers; the record says which."""
+    found = train(tiny(method="sdd-kd", epochs=1, output=str(tmp_path / "found")))
+    told = tiny(method="sdd-kd", epochs=1, output=str(tmp_path / "told"), student=ModelConfig("tiny_net:TinyNet", pool="6"))
+    result = train(told)
+    assert result.metrics == found.metrics
+    assert yaml.safe_load((result.folder / "config.yaml").read_text())["run"]["student"]["pool"] == "6"
+    assert train(told).resumed_finished
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"student": ModelConfig("tiny_net:flat_net")}, "`1` reads every one of the 3 x 8 x 8 numbers of the last map"),
+        ({"student": ModelConfig("tiny_net:TinyNet", pool="9")}, r"`pool` must be a module that takes a map .* `9` of TinyNet"),
+        ({"student": ModelConfig("tiny_net:TinyNet", head="fc")}, r"`student\.head` `fc` is no module of TinyNet"),
+        ({"student": ModelConfig("tiny_net:TinyNet", head="fc"), "method": "kd"}, r"`student\.head` `fc` is no module"),
+    ],
+)
+def test_networks_without_the_regions_asked_for(tiny, change, words, monkeypatch):
+    monkeypatch.setattr("logitkd.engine.run.predict", lambda *_: pytest.fail("time was spent"))
+    with pytest.raises(ValueError, match=words):
+        train(tiny(**{"method": "sdd-kd", "epochs": 1, **change}))
+
+
+def test_a_teachers_path_that_is_none(tiny):
+    teacher = tiny().teacher
+    with pytest.raises(ValueError, match=r"`teacher\.pool` `avgpol` is no module of CifarResNet\..* Modules there: "):
+        train(tiny(method="sdd-kd", teacher=replace(teacher, pool="avgpol")))
 
 
 def test_a_finished_run_with_another_teacher_is_refused(tiny, teacher_folder, tmp_path):

@@ -210,10 +210,13 @@ def _become_teacher(values: dict[str, Any], given: dict[str, Any], recipe: Recip
         problems.append("`--role teacher` needs a teacher to train: a recipe that names one, or `--teacher NAME`.")
         return
     values["student.name"] = values.pop("teacher.name")
-    for key in ("teacher.checkpoint", "student.checkpoint"):
+    for key in ("teacher.checkpoint", "student.checkpoint", "student.pool", "student.head"):
         values.pop(key, None)
         if key in given:
             problems.append(f"`--{key}` does not go with `--role teacher`, which trains the teacher from random weights.")
+    for key in ("pool", "head"):
+        if f"teacher.{key}" in values:
+            values[f"student.{key}"] = values.pop(f"teacher.{key}")
     if "output" not in given and "output" not in recipe.teacher_training:
         values.pop("output", None)  # the recipe's is its student's
 

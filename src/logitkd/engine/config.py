@@ -37,10 +37,15 @@ class ModelConfig:
             ``torchvision:NAME``, ``transformers:ID_OR_FOLDER`` or ``package.module:callable``.
         checkpoint: safetensors file, ``weights_only`` state dict, or run folder; none means the weights the name stands
             for, or random ones.
+        pool: path of the module that averages the last map, for methods that read regions (``sdd-*``, ``icd-*``; others take
+            no notice); found by itself where there is one to find.
+        head: path of the module behind the pooling, likewise.
     """
 
     name: str
     checkpoint: str | None = None
+    pool: str | None = field(default=None, kw_only=True)
+    head: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class TeacherSource(ModelConfig):
     Args:
         name: as a student's.
         checkpoint: as a student's; may be left out only where the name stands for trained weights.
+        pool: as a student's.
+        head: as a student's.
         label_map: as in :class:`TeacherConfig`, and so on.
         num_classes: its own classes.
         mean: its own mean.
@@ -94,6 +101,8 @@ class TeacherConfig(TeacherSource):
     Args:
         name: as a student's; also the first of several teachers.
         checkpoint: as a student's; may be left out only where the name stands for trained weights.
+        pool: as a student's.
+        head: as a student's.
         label_map: YAML, JSON or CSV file ``teacher class: student class``, by name or index; several to one allowed.
         num_classes: the teacher's own classes; only where neither its weights nor its run folder say.
         mean: of each channel (0 to 1), what the teacher's images were normalised by; by default what its source says, else

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from logitkd.data import ImageData, load_images, make_loader
@@ -14,11 +14,19 @@ from logitkd.data.class_weights import class_weights
 from logitkd.engine.config import ModelConfig, TrainConfig
 from logitkd.engine.record import model_record
 from logitkd.engine.run_folder import RunFolder
-from logitkd.engine.teachers import build_teacher, check_classes, run_data, teacher_record
+from logitkd.engine.teachers import build_teacher, check_classes, check_paths, run_data, teacher_record
 from logitkd.models import build_model, read_name
-from logitkd.reach import Ensemble, Teacher
+from logitkd.reach import Ensemble, RegionModel, Teacher
 
-__all__ = ["build_models", "check_finished", "check_inputs", "check_last_batch", "input_record", "load_network"]
+__all__ = [
+    "build_models",
+    "check_finished",
+    "check_inputs",
+    "check_last_batch",
+    "check_regions",
+    "input_record",
+    "load_network",
+]
 
 
 def load_network(config: ModelConfig, classes: Sequence[str]) -> nn.Module:
@@ -40,6 +48,7 @@ def build_models(
     """Return student and teacher, on the CPU; random weights depend on the seed alone."""
     torch.manual_seed(config.seed)  # right before the student, so that every method starts from the same weights
     student = load_network(config.student, data.classes)
+    check_paths("student", student, config.student)
     return student, None if config.teacher is None else build_teacher(config.teacher, data, scales)
 
 
@@ -104,3 +113,25 @@ def check_last_batch(student: nn.Module, images: int, batch_size: int, connector
             "`batch_size` must not leave one image for an epoch's last batch, as what is trained has batch norms, got "
             f"{batch_size} with {images} training images. Try {other}."
         )
+
+
+def check_regions(
+    config: TrainConfig, scales: Sequence[int], student: nn.Module, teacher: Teacher | Ensemble, images: Tensor
+) -> None:
+    """Refuse networks that have no regions, before the teacher is asked about every image of the evaluation split.
+
+    Args:
+        config: of the run.
+        scales: what the method reads.
+        student: where the images are.
+        teacher: likewise.
+        images: two, as the networks get them.
+
+    Raises:
+        ValueError: a network does not average its last map, or not where it was said; see ``RegionModel``.
+    """
+    learner = RegionModel(student, scales, pool=config.student.pool, head=config.student.head)
+    learner.check(images)
+    learner.close()
+    for member in teacher.members():
+        member.check_regions(images)

@@ -19,7 +19,7 @@ from logitkd.data.class_weights import class_weights
 from logitkd.engine.checkpoint import Progress, checkpoint_bytes, load_checkpoint, save_checkpoint, student_bytes
 from logitkd.engine.config import TrainConfig
 from logitkd.engine.display import Display
-from logitkd.engine.inputs import build_models, check_inputs, check_last_batch, input_record
+from logitkd.engine.inputs import build_models, check_inputs, check_last_batch, check_regions, input_record
 from logitkd.engine.interrupt import Interrupted, StopSignals
 from logitkd.engine.labels import check_training_labels, make_mixer, missing_note
 from logitkd.engine.optim import build_schedule, set_epoch
@@ -86,6 +86,8 @@ class Run:
 
         self.loader, self.eval_loader = self._loader(train=True), self._loader(train=False)
         self.mixer = make_mixer(config, self.num_classes, self.device)
+        if method.scales is not None and teacher is not None:
+            check_regions(config, method.scales, self.student, teacher, self._example())
         self.teacher_predictions = None if teacher is None else self._predict(teacher)
         weights = None
         if config.class_weights is not None:

@@ -83,7 +83,7 @@ class Stepper:
             for model in (student, teacher):
                 if model is not None:
                     model.to(memory_format=torch.channels_last)
-        learner: nn.Module = Learner(student, scales=method.scales)
+        learner: nn.Module = Learner(student, method.scales, pool=config.student.pool, head=config.student.head)
         self.stones: StoneModel | None = None
         if method.signal == "stones" and isinstance(self.teacher, Teacher) and images is not None:
             cuts = config.stones

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from logitkd.checks import listed
 from logitkd.data import ImageData
 from logitkd.engine.config import ModelConfig, TeacherConfig, TeacherSource
@@ -14,8 +16,9 @@ from logitkd.engine.record import model_record
 from logitkd.engine.run_folder import CONFIG, STUDENT, read_run
 from logitkd.models import ClassCountError, Pretrained, build_pretrained, read_label_map, read_name
 from logitkd.reach import Ensemble, LabelMap, Renormalize, Teacher
+from logitkd.reach.replay import find_module
 
-__all__ = ["brings_weights", "build_teacher", "check_classes", "run_data", "teacher_record"]
+__all__ = ["brings_weights", "build_teacher", "check_classes", "check_paths", "run_data", "teacher_record"]
 
 
 def build_teacher(config: ModelConfig, data: ImageData, scales: Sequence[int] | None = None) -> Teacher | Ensemble:
@@ -91,6 +94,7 @@ def _build(role: str, config: TeacherSource, data: ImageData, scales: Sequence[i
     if learnt is not None and config.label_map is None:
         check_classes(learnt, classes, str(config.checkpoint))
     found = _load(config, classes, learnt)
+    check_paths(role, found.model, config)
     names = learnt if learnt is not None and len(learnt) == found.num_classes else found.classes
     label_map = None
     if config.label_map is not None:
@@ -111,7 +115,23 @@ def _build(role: str, config: TeacherSource, data: ImageData, scales: Sequence[i
     )
     same = (mean, std) == (tuple(data.mean), tuple(data.std))
     renormalize = None if same else Renormalize(data.mean, data.std, mean, std)
-    return Teacher(found.model, num_classes=len(classes), scales=scales, renormalize=renormalize, label_map=label_map)
+    return Teacher(
+        found.model,
+        num_classes=len(classes),
+        scales=scales,
+        pool=config.pool,
+        head=config.head,
+        renormalize=renormalize,
+        label_map=label_map,
+    )
+
+
+def check_paths(role: str, network: nn.Module, config: ModelConfig) -> None:
+    """Raise ``ValueError`` if ``pool`` or ``head`` is no module of ``network``, whether or not the method reads regions."""
+    for key in ("pool", "head"):
+        path = getattr(config, key)
+        if path is not None:
+            find_module(network, path, f"`{role}.{key}`")
 
 
 def _load(config: TeacherSource, classes: Sequence[str], learnt: Sequence[str] | None) -> Pretrained:

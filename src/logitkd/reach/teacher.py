@@ -79,6 +79,12 @@ class Teacher(nn.Module):
         self._watched = None
         return super().train(False)
 
+    def check_regions(self, images: Tensor) -> None:
+        """Check on images ``(N, 3, H, W)`` that the model has regions, if it is to yield them, see ``RegionModel.check``."""
+        if isinstance(self.network, RegionModel):
+            self.network.check(self.prepare(images))
+            self.network.close()
+
     def prepare(self, images: Tensor) -> Tensor:
         """Return the student's input ``(N, 3, H, W)`` as the model wants it: normalised by its own mean and std."""
         return images if self.renormalize is None else self.renormalize(images)
