@@ -61,7 +61,7 @@ class Method:
     def __post_init__(self) -> None:
         known: list[str] = list(_WEIGHTS)
         defaults: dict[str, Any] = {}
-        for part, spelling in self._spellings():
+        for part, spelling in self.spellings():
             known += spelling.values()
             defaults |= {spelling[name]: default for name, default in _options_of(part).items()}
         # `scales` of iCD follow those of the SDD inside it: one name, one meaning.
@@ -102,12 +102,12 @@ class Method:
     def options(self) -> dict[str, Any]:
         """Every hyper-parameter and its value: the three weights, then the loss's own, outermost class last."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _WEIGHTS}
-        for part, spelling in reversed(self._spellings()):
+        for part, spelling in reversed(self.spellings()):
             for name, default in _options_of(part).items():
                 values.setdefault(spelling[name], default)
         return {**values, **self.overrides}
 
-    def _spellings(self) -> list[tuple[type[LogitLoss], dict[str, str]]]:
+    def spellings(self) -> list[tuple[type[LogitLoss], dict[str, str]]]:
         """Return for each part how its arguments are called among the options.
 
         By their own names; but Block-KD has weights ``alpha`` and ``beta`` as its distance may have, which is then set by
@@ -125,7 +125,7 @@ class Method:
     def build(self) -> LogitLoss | None:
         """Return a new loss with this method's hyper-parameters; None where it has no loss."""
         loss: LogitLoss | None = None
-        for part, spelling in reversed(self._spellings()):
+        for part, spelling in reversed(self.spellings()):
             given = {name: self.overrides[option] for name, option in spelling.items() if option in self.overrides}
             loss = part(**given) if loss is None else part(loss, **given)  # type: ignore[arg-type]
         return loss

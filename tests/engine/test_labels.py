@@ -13,6 +13,8 @@ from logitkd import methods
 from logitkd.data import DataConfig
 from logitkd.engine import Lines, ModelConfig, evaluate, train
 from logitkd.engine.labels import check_label_use, resolve_method
+from logitkd.engine.parity import read_input
+from logitkd.engine.run_folder import read_run
 
 
 def lines(folder):
@@ -75,6 +77,7 @@ def test_labels_none_on_digits(tiny, method, capsys):
     assert "train" not in next(line for line in shown.splitlines() if line.startswith(f"epoch {epochs}/"))
     assert train(config).resumed_finished
     assert evaluate(result.folder, latency=False)["top1"] == result.top1
+    assert "evaluation images of the run" in read_input(read_run(result.folder)).words  # for an export
 
 
 def test_no_label_decides_anything(shapes):

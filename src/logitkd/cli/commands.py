@@ -322,14 +322,19 @@ def _list_methods() -> None:
 
 def _list_method(method: methods.Method) -> None:
     print(f"{method.name}: {method.summary}. {method.paper}".rstrip() + "\n")
-    meanings: dict[str, str] = {}
-    for part in (methods.Method, *method.parts):
-        meanings |= {param.arg_name: param.description or "" for param in parse(part.__doc__ or "").params}
+    meanings = _meanings(methods.Method)
+    for part, spelling in method.spellings():
+        own = _meanings(part)
+        meanings |= {option: own.get(name, "") for name, option in spelling.items()}
     rows = []
     for name, value in method.options.items():
         meaning = " ".join(meanings.get(name, "").replace("``", "").split())
         rows.append([f"--method.{name}", str(value), meaning])
     tables.show(["option", "default", "meaning"], rows)
+
+
+def _meanings(kind: type) -> dict[str, str]:
+    return {param.arg_name: param.description or "" for param in parse(kind.__doc__ or "").params}
 
 
 def _list_models(part: str = "cifar_") -> None:
