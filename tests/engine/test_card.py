@@ -35,7 +35,7 @@ def test_a_reader_finds_every_fact():
         "# cifar_resnet8, distilled from resnet18",
         "| pair | resnet18 (teacher) -> cifar_resnet8 (student) |",
         "| student | cifar_resnet8, 77,587 parameters |",
-        "| teacher | resnet18, 1,000,000 parameters; not in these files |",
+        "| teacher | resnet18 of 1,000,000 parameters; not in these files |",
         "2203.08679 |",
         "| its options | alpha 1.0 |",
         "| data | photos, split `train`: 21 images, 7 images a class |",
@@ -65,9 +65,21 @@ def test_only_files_that_are_there_are_explained():
     assert "model.pt2" not in text
 
 
+def test_several_teachers_are_all_named():
+    others = {"others": [{"name": "local-dir:/home/me/secret/vit"}]}
+    run = {**RUN, "run": {**RUN["run"], "teacher": {**RUN["run"]["teacher"], **others}}}
+    run["teacher"] = {**RUN["teacher"], "others": {"0": {"parameters": 2000, "weights": "ghi"}}}
+    record = describe(build_model("cifar_resnet8", 3), run, RESULT, GIVEN, [])
+    assert [teacher["name"] for teacher in record["logitkd"]["teachers"]] == ["resnet18", "local-dir:vit"]
+    text = card(record)
+    assert "# cifar_resnet8, distilled from resnet18 and local-dir:vit" in text
+    assert "| teacher | resnet18 of 1,000,000 parameters, local-dir:vit of 2,000 parameters; not in these files |" in text
+    assert "/home/me" not in text
+
+
 def test_the_record_holds_no_path_and_no_licence_of_others():
     record = described("model.safetensors")
     assert "/home/me" not in str(record)
-    assert record["logitkd"]["teacher"] == {"name": "resnet18", "parameters": 1_000_000, "weights": "def"}
+    assert record["logitkd"]["teachers"] == [{"name": "resnet18", "parameters": 1_000_000, "weights": "def"}]
     assert record["label_names"] == ["a|b", "c\nd", "7"]
     assert not {"url", "license", "origin_url", "paper_ids"} & record["pretrained_cfg"].keys()

@@ -104,7 +104,7 @@ def test_nothing_of_teacher_or_machine_is_inside(finished, teacher_folder):
     for path in folder.iterdir():
         content = path.read_bytes()
         assert not [place for place in places if str(place).encode() in content], path
-    assert json.loads((folder / "config.json").read_text())["logitkd"]["teacher"]["name"] == "cifar_resnet8"
+    assert json.loads((folder / "config.json").read_text())["logitkd"]["teachers"][0]["name"] == "cifar_resnet8"
 
 
 def test_onnx_takes_any_number_of_images(finished):
@@ -154,6 +154,38 @@ def test_a_network_of_timm_needs_timm_alone(tmp_path):
     again = timm.create_model(f"local-dir:{run / 'export'}", pretrained=True)
     assert evaluate(again, data, latency=False)["loss"] == pytest.approx(result.metrics["loss"])
     assert "| teacher | none |" in (run / "export" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["torchvision", "transformers", "local-dir"])
+def test_a_network_from_elsewhere_is_loaded_as_its_card_says(finished, tmp_path, kind, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if kind == "torchvision":
+        name = "torchvision:squeezenet1_1"
+    elif kind == "transformers":
+        from transformers import ResNetConfig, ResNetForImageClassification
+
+        sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+        ResNetForImageClassification(ResNetConfig(**sizes, num_labels=10)).save_pretrained(tmp_path / "tiny")
+        name = "transformers:./tiny"
+    else:
+        name = f"local-dir:{finished / 'export'}"  # an export is a place to go on from
+    for row in range(4):
+        path = tmp_path / "photos" / ("test" if row < 2 else "train") / "ab"[row % 2] / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(pixels(row, 32, 32)))
+    data = DataConfig(str(tmp_path / "photos"), crop_padding=0, flip=False)
+    run = tmp_path / "run"
+    train(TrainConfig(ModelConfig(name), method="ce", data=data, epochs=1, batch_size=2, output=str(run), quiet=True))
+    export(run, formats=["safetensors", "torch_export"])
+    text = (run / "export" / "README.md").read_text()
+    assert str(tmp_path) not in text.replace(f'"{tmp_path}', "")
+    names, others = {}, {}
+    first, second = card_blocks(run / "export")
+    exec(first, names)
+    exec(second, others)
+    images = torch.randn(3, 3, 32, 32)
+    found, wanted = names["model"](images), others["model"](images)
+    assert torch.allclose(getattr(found, "logits", found), wanted, atol=1e-5)
 
 
 def test_timm_sees_an_image_of_any_size_as_the_run_did(tmp_path):

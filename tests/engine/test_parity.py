@@ -20,7 +20,7 @@ def test_the_gap_is_the_largest_difference(student):
     found = compare(student, shifted, IMAGES, "x.onnx")
     assert found.file == "x.onnx"
     assert found.gap == pytest.approx(5e-5, rel=0.01)
-    assert found.allowed == pytest.approx(1e-4 * max(1, student(IMAGES).abs().max().item()))
+    assert found.allowed == pytest.approx(1e-4 * student(IMAGES).abs().max().item())
 
 
 def test_what_is_allowed_grows_with_the_logits(student):
@@ -28,6 +28,13 @@ def test_what_is_allowed_grows_with_the_logits(student):
         compare(student, lambda images: student(images) + 2e-3, IMAGES, "x.onnx")
     student[1].weight.data *= 1000  # a rounding error is one of the logit
     compare(student, lambda images: student(images) + 2e-3, IMAGES, "x.onnx")
+
+
+def test_small_logits_are_compared_as_strictly(student):
+    student[1].weight.data /= 1000
+    student[1].bias.data.zero_()
+    with pytest.raises(ParityError):
+        compare(student, lambda images: student(images) + 1e-6, IMAGES, "x.onnx")
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])

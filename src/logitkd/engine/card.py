@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 from torch import nn
 
 from logitkd import methods
 from logitkd.data import DataConfig
 from logitkd.engine.parity import BATCHES, Input, Parity
-from logitkd.models import parameter_count
+from logitkd.models import parameter_count, read_name
 
 __all__ = ["CARD", "CONFIG", "card", "describe", "is_timm"]
 
@@ -50,8 +49,8 @@ def describe(
     }
     record["logitkd"] = {
         "version": run["versions"]["logitkd"],
-        "student": {"name": name, "parameters": parameter_count(student)},
-        "teacher": _teacher(run),
+        "student": {"name": _public_name(name), "parameters": parameter_count(student)},
+        "teachers": _teachers(run),
         "method": run["method"],
         "data": {
             "source": _public(data.source),
@@ -78,21 +77,41 @@ def describe(
 def _architecture(student: nn.Module, name: str) -> dict[str, Any]:
     """Return what timm needs to build the network again, and nothing about weights that others published for it."""
     if not is_timm(name):
-        return {"architecture": name}
+        return {"architecture": _public_name(name)}
     theirs = getattr(student, "pretrained_cfg", {})
     kept = {key: theirs.get(key) for key in ("first_conv", "classifier", "fixed_input_size")}
-    return {"architecture": name, "pretrained_cfg": {**kept, "custom_load": False}}
+    record = {"architecture": theirs["architecture"], "pretrained_cfg": {**kept, "custom_load": False}}
+    built_with = {key: value for key, value in getattr(student, "_model_args", {}).items() if key != "num_classes"}
+    return record | ({"model_args": built_with} if built_with else {})
 
 
 def is_timm(name: str) -> bool:
-    """Whether timm can build the network by its name, once ``logitkd.models`` is imported."""
-    return ":" not in name and timm.is_model(name)
+    """Whether timm can build the network, a CIFAR network once ``logitkd.models`` is imported.
+
+    >>> is_timm("resnet18.a1_in1k"), is_timm("torchvision:resnet18")
+    (True, False)
+    """
+    return read_name(name).kind in ("timm", "hf-hub", "local-dir")
 
 
-def _teacher(run: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what a reader may know of the teacher: never where its weights lie on this machine."""
-    config = run["run"].get("teacher")
-    return None if config is None else {"name": config["name"], **run["teacher"]}
+def _teachers(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a reader may know of each teacher: never where its weights lie on this machine."""
+    config, record = run["run"].get("teacher"), run["teacher"]
+    if config is None:
+        return []
+    names = [config["name"], *(other["name"] for other in config.get("others", ()))]
+    records = [{key: value for key, value in record.items() if key != "others"}, *record.get("others", {}).values()]
+    return [{"name": _public_name(name), **one} for name, one in zip(names, records, strict=True)]
+
+
+def _public_name(name: str) -> str:
+    """Return a network's name without the folders of this machine in it.
+
+    >>> _public_name("transformers:/home/me/vit"), _public_name("hf-hub:timm/resnet18"), _public_name("resnet18.a1_in1k")
+    ('transformers:vit', 'hf-hub:timm/resnet18', 'resnet18.a1_in1k')
+    """
+    source = read_name(name)
+    return name if source.kind not in ("local-dir", "transformers") else f"{source.kind}:{_public(source.inner)}"
 
 
 def _public(source: str) -> str:
@@ -102,13 +121,15 @@ def _public(source: str) -> str:
     ('uoft-cs/cifar100', 'photos', 'photos')
     """
     path = Path(source)
-    return path.name if path.is_absolute() or path.parts[:1] == ("..",) else source
+    return path.name if path.is_absolute() or path.parts[:1] in [("..",), ("~",)] else source
 
 
 def card(record: dict[str, Any]) -> str:
     """Return the model card, Markdown with the front matter of a hub."""
     ours = record["logitkd"]
-    name, teacher, data, accuracy = ours["student"]["name"], ours["teacher"], ours["data"], ours["accuracy"]
+    name, data, accuracy = ours["student"]["name"], ours["data"], ours["accuracy"]
+    teachers = " and ".join(teacher["name"] for teacher in ours["teachers"])
+    sizes = ", ".join(f"{teacher['name']} of {teacher['parameters']:,} parameters" for teacher in ours["teachers"])
     method = methods.get(ours["method"]["name"])
     options = ", ".join(f"{key} {value}" for key, value in ours["method"].items() if key != "name")
     share = f", {data['train_per_class']} images a class" if data["train_per_class"] else ""
@@ -119,11 +140,9 @@ def card(record: dict[str, Any]) -> str:
     _, height, width = record["pretrained_cfg"]["input_size"]
     labels = record["label_names"]
     rows = {
-        "pair": name if teacher is None else f"{teacher['name']} (teacher) -> {name} (student)",
+        "pair": f"{teachers} (teacher) -> {name} (student)" if teachers else name,
         "student": f"{name}, {ours['student']['parameters']:,} parameters",
-        "teacher": "none"
-        if teacher is None
-        else f"{teacher['name']}, {teacher['parameters']:,} parameters; not in these files",
+        "teacher": f"{sizes}; not in these files" if teachers else "none",
         "method": f"{method.name}: {method.summary}. {method.paper}".rstrip(),
         "its options": options or "none",
         "data": f"{data['source']}, split `{data['train_split']}`: {data['train']:,} images{share}",
@@ -147,7 +166,7 @@ tags:
 - image-classification
 - knowledge-distillation
 ---
-# {name}{"" if teacher is None else f", distilled from {teacher['name']}"}
+# {name}{f", distilled from {teachers}" if teachers else ""}
 
 An image classifier of {len(labels)} classes, trained with logitkd {ours["version"]}.
 
@@ -205,13 +224,7 @@ def _loading(record: dict[str, Any]) -> str:
         load = 'model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()'
         blocks.append(f"import timm\n{ours}\n{load}")
     elif "model.safetensors" in files:
-        module, _, attribute = name.partition(":")
-        first = attribute.partition(".")[0]
-        blocks.append(
-            f"from {module} import {first}\nfrom safetensors.torch import load_file\n\n"
-            f"model = {attribute}(num_classes={record['num_classes']}).eval()\n"
-            'model.load_state_dict(load_file("THIS_FOLDER/model.safetensors"))'
-        )
+        blocks.append(_from_weights(name, record["num_classes"]))
     if "model.pt2" in files:
         blocks.append('import torch\n\nmodel = torch.export.load("THIS_FOLDER/model.pt2").module()  # needs torch alone')
     if "model.onnx" in files:
@@ -220,3 +233,20 @@ def _loading(record: dict[str, Any]) -> str:
             '(logits,) = session.run(["logits"], {"images": images})  # a float32 numpy array, any number of images'
         )
     return "\n\n".join(f"```python\n{block}\n```" for block in blocks)
+
+
+def _from_weights(name: str, num_classes: int) -> str:
+    """Return how a network that timm does not know is built and filled."""
+    source = read_name(name)
+    weights = 'load_file("THIS_FOLDER/model.safetensors")'
+    if source.kind == "torchvision":
+        imports, build = "import torchvision", f'torchvision.models.get_model("{source.inner}", num_classes={num_classes})'
+    elif source.kind == "transformers":
+        imports = "from transformers import AutoConfig, AutoModelForImageClassification"
+        config = f'AutoConfig.from_pretrained("{source.inner}", num_labels={num_classes})'
+        build = f"AutoModelForImageClassification.from_config({config})"
+        weights = f'{{key.removeprefix("model."): value for key, value in {weights}.items()}}'
+    else:
+        module, _, attribute = name.partition(":")
+        imports, build = f"from {module} import {attribute.partition('.')[0]}", f"{attribute}(num_classes={num_classes})"
+    return f"{imports}\nfrom safetensors.torch import load_file\n\nmodel = {build}.eval()\nmodel.load_state_dict({weights})"

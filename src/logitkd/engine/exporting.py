@@ -15,9 +15,9 @@ import timm
 from logitkd.engine.card import CARD, CONFIG, card, describe, is_timm
 from logitkd.engine.config import ModelConfig
 from logitkd.engine.files import sync_folder
-from logitkd.engine.formats import FORMATS, check_formats
+from logitkd.engine.formats import FORMATS, Network, check_formats
 from logitkd.engine.inputs import load_network
-from logitkd.engine.parity import Parity, compare, read_input
+from logitkd.engine.parity import Parity, ParityError, compare, read_input
 from logitkd.engine.run_folder import read_result, read_run
 
 __all__ = ["ExportResult", "export"]
@@ -84,15 +84,22 @@ def export(run: str | Path, output: str | Path | None = None, *, formats: Sequen
                 raise  # a full disk is not the student's fault
             except Exception as error:  # the tracer runs the user's code on symbols: it fails in any way
                 raise ValueError(_untraceable(form, name, error)) from error
-            exported = FORMATS[form].read(aside / file, lambda: load_network(ModelConfig(name), classes))
+            exported = FORMATS[form].read(aside / file, lambda path: load_network(ModelConfig(name, str(path)), classes))
             parity.append(compare(student, exported, given.images, file))
         facts = describe(student, record, result, given, parity)
         (aside / CONFIG).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (aside / CARD).write_text(card(facts), encoding="utf-8")
-        if "safetensors" in formats and is_timm(name):  # the way the card recommends
-            timms = timm.create_model(f"local-dir:{aside}", pretrained=True).eval()
-            compare(student, timms, given.images, CONFIG)
+        if "safetensors" in formats and is_timm(name):
+            compare(student, _by_timm(aside), given.images, CONFIG)
     return ExportResult(target, tuple(parity), given.words)
+
+
+def _by_timm(folder: Path) -> Network:
+    """Return the network as the card says that timm loads it."""
+    try:
+        return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    except Exception as error:
+        raise ParityError(f"timm must load what is exported, got {type(error).__name__}: {error}") from error
 
 
 def _untraceable(form: str, name: str, error: Exception) -> str:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from logitkd.checks import unknown
 from logitkd.engine.checkpoint import student_bytes
-from logitkd.models import load_weights
 
 __all__ = ["FORMATS", "Format", "check_formats"]
 
@@ -28,13 +27,13 @@ class Format:
     Args:
         file: the file's name in the export folder.
         write: writes the network, in eval mode on the CPU, with example images ``(N, 3, H, W)``, to a path.
-        read: returns what the path holds as a function from images to logits; may call for a fresh network to fill.
+        read: returns what the path holds as a function from images to logits; may ask for a network with a file's weights.
         needs: packages that must be installed.
     """
 
     file: str
     write: Callable[[nn.Module, Tensor, Path], None]
-    read: Callable[[Path, Callable[[], nn.Module]], Network]
+    read: Callable[[Path, Callable[[Path], nn.Module]], Network]
     needs: tuple[str, ...] = ()
 
 
@@ -62,10 +61,8 @@ def _write_safetensors(network: nn.Module, images: Tensor, path: Path) -> None:
     path.write_bytes(student_bytes(network))
 
 
-def _read_safetensors(path: Path, build: Callable[[], nn.Module]) -> Network:
-    fresh = build()
-    load_weights(fresh, path)
-    return fresh.eval()
+def _read_safetensors(path: Path, build: Callable[[Path], nn.Module]) -> Network:
+    return build(path).eval()
 
 
 def _program(network: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
@@ -82,7 +79,7 @@ def _write_torch_export(network: nn.Module, images: Tensor, path: Path) -> None:
     torch.export.save(_program(network, images), path)
 
 
-def _read_torch_export(path: Path, build: Callable[[], nn.Module]) -> Network:
+def _read_torch_export(path: Path, build: Callable[[Path], nn.Module]) -> Network:
     return torch.export.load(path).module()
 
 
@@ -104,7 +101,7 @@ def _write_onnx(network: nn.Module, images: Tensor, path: Path) -> None:
     onnx.checker.check_model(path, full_check=True)
 
 
-def _read_onnx(path: Path, build: Callable[[], nn.Module]) -> Network:
+def _read_onnx(path: Path, build: Callable[[Path], nn.Module]) -> Network:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
