@@ -1,3 +1,5 @@
+import pickle
+
 import datasets
 import huggingface_hub
 import pyarrow as pa
@@ -6,7 +8,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from image_files import SHAPES, pixels, png, write_parquet
-from logitkd.data.frames import _hub_frame, read_frames
+from logitkd.data.frames import _hub_frame, _hub_frames, read_frames
 
 
 def write_image_folder(folder, names):
@@ -187,3 +189,60 @@ def test_image_folder_class_without_any_image(tmp_path):
         read_frames(str(folder), ("train", "test"))
     (folder / "test" / "cat" / "1.png").write_bytes(png(pixels(0)))
     read_frames(str(folder), ("train", "test"))  # a class that is only evaluated is for load_images to refuse
+
+
+def one_by_one(column):
+    return [column[row] for row in range(len(column))]
+
+
+def test_columns_read_one_at_a_time_hold_what_reading_all_gives(parquet_folder, tmp_path):
+    folder = write_image_folder(tmp_path / "images", SIX)
+    rows = Dataset.from_dict(
+        {"img": [{"bytes": png(pixels(row)), "path": None} for row in range(3)], "label": [1, 0, 1]},
+        features=Features({"img": Image(), "label": ClassLabel(names=["a", "b"])}),
+    )
+    frames = [*read_frames(str(parquet_folder), ("train", "test")), *read_frames(str(folder), ("train", "test"))]
+    for frame in [*frames, _hub_frame("owner/name", "train", rows)]:
+        image = next(name for name, kind in frame.features.items() if isinstance(kind, Image))
+        assert one_by_one(frame.column(image)) == frame.read(image)
+        assert len(frame.read(image)) > 1
+        assert one_by_one(pickle.loads(pickle.dumps(frame.column(image)))) == frame.read(image)  # as sent to a process
+
+
+def test_a_folder_of_class_folders_is_one_split_where_the_other_is_made_of_it(tmp_path):
+    folder = write_image_folder(tmp_path, ["ant/1.png", "ant/2.png", "bee/1.png", "test/1.png"])  # `test` is a class here
+    (train,) = read_frames(str(folder), ("train",), absent="test")
+    assert train.features["label"].names == ["ant", "bee", "test"]
+    assert train.read("label") == [0, 0, 1, 2]
+    assert train.place(2) == str(folder / "bee" / "1.png")
+    with pytest.raises(ValueError, match=r"no split `train` in .*Splits there: ant, bee, test\..*give `data.eval_fraction`"):
+        read_frames(str(folder), ("train", "valid"))
+    (folder / "3.png").write_bytes(png(pixels(3)))
+    with pytest.raises(ValueError, match=r"3.png is not in a class folder: images belong at .*/CLASS/NAME"):
+        read_frames(str(folder), ("train",), absent="test")
+
+
+def test_a_folder_of_splits_is_not_taken_for_one_of_classes(tmp_path):
+    folder = write_image_folder(tmp_path, ["training/ant/1.png", "val/ant/1.png"])
+    with pytest.raises(ValueError, match=r"no split `train` in .*Splits there: training, val\."):
+        read_frames(str(folder), ("train",), absent="test")
+    (train,) = read_frames(str(folder), ("training",), absent="test")
+    assert train.read("label") == [0]
+
+
+def test_a_split_to_be_made_must_not_be_there(parquet_folder, tmp_path):
+    message = r"`data.eval_fraction` must be left out where there is an evaluation split, and .* has `test`"
+    with pytest.raises(ValueError, match=message):
+        read_frames(str(parquet_folder), ("train",), absent="test")
+    with pytest.raises(ValueError, match=message):
+        read_frames(str(write_image_folder(tmp_path / "images", SIX)), ("train",), absent="test")
+    (train,) = read_frames(str(parquet_folder), ("train",), absent="validation")
+    assert len(train.read("kind")) == 12
+
+
+def test_a_split_to_be_made_must_not_be_on_the_hub(monkeypatch):
+    rows = Dataset.from_dict({"label": [0]})
+    monkeypatch.setattr("logitkd.data.frames.load_dataset", lambda _: datasets.DatasetDict(train=rows, test=rows))
+    with pytest.raises(ValueError, match=r"and the hub's owner/name has `test`"):
+        _hub_frames("owner/name", ("train",), absent="test")
+    assert len(_hub_frames("owner/name", ("train",), absent="valid")) == 1

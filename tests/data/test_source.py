@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Value
 
-from image_files import SHAPES, pixels, png, write_parquet
+from image_files import SHAPES, pixels, png, write_mixed_folder, write_parquet
 from logitkd.data import DataConfig, load_images
 
 
@@ -167,6 +167,112 @@ def test_configuration_and_digits_import_no_datasets():
         "from logitkd.data import load_images; load_images(DataConfig()); assert 'datasets' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def rows_of(data, whole):
+    return [int((whole.train.images == image).flatten(1).all(1).nonzero()) for image in data.images]
+
+
+@pytest.fixture
+def one_split(tmp_path):
+    """Thirty training images, ten of each of three classes, and no split to evaluate on."""
+    write_parquet(tmp_path / "train.parquet", range(30))
+    write_parquet(tmp_path / "test.parquet", range(3))
+    whole = load_images(config(tmp_path))
+    (tmp_path / "test.parquet").unlink()
+    return tmp_path, whole
+
+
+@pytest.mark.parametrize(("fraction", "held_out"), [(0.2, 2), (0.01, 1), (0.25, 2), (0.99, 9)])
+def test_a_share_of_each_class_is_held_out(one_split, fraction, held_out):
+    folder, whole = one_split
+    data = load_images(config(folder, eval_fraction=fraction))
+    assert torch.bincount(data.eval.labels).tolist() == [held_out] * 3
+    rows = rows_of(data.train, whole), rows_of(data.eval, whole)
+    assert sorted(rows[0] + rows[1]) == list(range(30))
+    assert rows == (sorted(rows[0]), sorted(rows[1]))
+    assert torch.equal(whole.train.labels[rows[1]], data.eval.labels)
+
+
+def test_what_is_held_out_does_not_depend_on_the_seed_and_grows_with_the_fraction(one_split):
+    folder, whole = one_split
+    first, second = (load_images(config(folder, eval_fraction=0.3), seed=seed) for seed in (0, 1))
+    assert first.fingerprint == second.fingerprint
+    more = load_images(config(folder, eval_fraction=0.5, train_per_class=2), seed=1)
+    assert set(rows_of(first.eval, whole)) < set(rows_of(more.eval, whole))
+    assert torch.bincount(more.train.labels).tolist() == [2, 2, 2]
+    assert set(rows_of(first.eval, whole)) != set(range(9))  # not simply the first
+
+
+def test_a_class_of_one_image_keeps_it_to_learn_from(tmp_path):
+    write_parquet(tmp_path / "train.parquet", range(5), labels=[0, 0, 1, 2, 2])
+    data = load_images(config(tmp_path, eval_fraction=0.5))
+    assert (data.train.labels.tolist(), data.eval.labels.tolist()) == ([0, 1, 2], [0, 2])
+    write_parquet(tmp_path / "train.parquet", range(3))
+    with pytest.raises(
+        ValueError, match=r"`data.eval_fraction` must leave something to evaluate on, but every class has a single"
+    ):
+        load_images(config(tmp_path, eval_fraction=0.5))
+
+
+def test_digits_are_split_but_for_one_who_names_another_split():
+    with pytest.raises(ValueError, match=r"`data.eval_fraction` must be left out .* and `digits` has `test`"):
+        load_images(DataConfig(eval_fraction=0.1))
+    data = load_images(DataConfig(eval_split="validation", eval_fraction=0.1))
+    assert (len(data.train), len(data.eval)) == (1168, 129)
+
+
+def test_images_of_any_size_stay_encoded(tmp_path):
+    folder = write_mixed_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"images must all have one size .*For images of any size give `data.image_size`"):
+        load_images(config(folder))
+    data = load_images(config(folder, image_size=8))
+    assert data.classes == tuple(SHAPES)
+    assert (data.mean, data.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    sizes = [data.train.image(row).size for row in range(15)]
+    assert len(set(sizes)) == 15
+    assert data.train.labels.tolist() == data.eval.labels.tolist() == [row // 5 for row in range(15)]
+    part = load_images(config(folder, image_size=8, train_per_class=2), seed=3)
+    assert torch.bincount(part.train.labels).tolist() == [2, 2, 2]
+    assert part.fingerprint != data.fingerprint
+
+
+def test_the_same_files_have_one_fingerprint_in_a_folder_and_in_parquet(parquet_folder, tmp_path):
+    for split, rows in (("train", range(12)), ("test", range(100, 106))):
+        for row in sorted(rows, key=lambda row: row % 3):
+            path = tmp_path / "images" / split / SHAPES[row % 3] / f"{row:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(pixels(row)))
+    in_order = tmp_path / "parquet"
+    in_order.mkdir()
+    write_parquet(in_order / "train.parquet", sorted(range(12), key=lambda row: row % 3))
+    write_parquet(in_order / "test.parquet", sorted(range(100, 106), key=lambda row: row % 3))
+    prints = [
+        load_images(config(folder, image_size=8)).fingerprint for folder in (tmp_path / "images", in_order, parquet_folder)
+    ]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_flat_folder_with_a_share_held_out(tmp_path):
+    folder = write_mixed_folder(tmp_path, splits=["."])
+    data = load_images(config(folder, image_size=8, eval_fraction=0.4))
+    assert (len(data.train), len(data.eval)) == (9, 6)
+    assert data.classes == tuple(SHAPES)
+
+
+def test_mean_and_std_can_be_given(parquet_folder):
+    given = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    for size in (None, 8):
+        data = load_images(config(parquet_folder, image_size=size, **given))
+        assert (data.mean, data.std) == (given["mean"], given["std"])
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_one_class_is_nothing_to_learn(tmp_path, size):
+    write_parquet(tmp_path / "train.parquet", range(4), labels=[1] * 4)
+    write_parquet(tmp_path / "test.parquet", range(2), labels=[1] * 2)
+    with pytest.raises(ValueError, match=r"images must be of at least 2 classes, got `square` alone in .*split `train`"):
+        load_images(config(tmp_path, image_size=size))
 
 
 def test_cifar100(cifar100_slice):

@@ -131,7 +131,7 @@ def check_data(config: DataConfig, *, training: bool = True) -> list[str]:
             problems.append(f"`data.{name}` must be a name, got {getattr(config, name)!r}.")
     check(check_share, "eval_fraction")
     if config.eval_fraction == 1:
-        problems.append("`data.eval_fraction` must be below 1, got 1: nothing would be left to train on.")
+        problems.append(f"`data.eval_fraction` must be below 1, got {config.eval_fraction}: nothing would be left to train on.")
     check(check_int, "train_per_class", 1)
     check(check_int, "crop_padding", 0)
     check(check_int, "image_size", 1)

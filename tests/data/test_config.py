@@ -1,0 +1,72 @@
+from dataclasses import replace
+
+import pytest
+
+from logitkd.data import DataConfig
+from logitkd.data.config import CROPS, TRANSFORMS, check_data
+
+SMALL = DataConfig(source="folder")
+LARGE = DataConfig(source="folder", image_size=32)
+
+
+def test_good_ones_pass():
+    assert check_data(DataConfig()) == check_data(SMALL) == check_data(LARGE) == []
+    assert check_data(replace(SMALL, crop_padding=0, flip=False, mean=(0.5,) * 3, std=(0.25,) * 3, eval_fraction=0.2)) == []
+    for crop in CROPS:
+        others = tuple(name for name in TRANSFORMS if name not in CROPS)
+        assert check_data(replace(LARGE, transforms=(*others, crop), workers=0, interpolation="bicubic", crop_ratio=1.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (replace(SMALL, eval_fraction=0), "`data.eval_fraction` must be above 0, got 0."),
+        (
+            replace(SMALL, eval_fraction=1.0),
+            "`data.eval_fraction` must be below 1, got 1.0: nothing would be left to train on.",
+        ),
+        (replace(SMALL, eval_fraction=20), "`data.eval_fraction` must be in [0, 1], got 20."),
+        (replace(SMALL, mean=(0.5,) * 3), "must be given together, got `data.mean` alone. Add `data.std`."),
+        (replace(SMALL, std=(0.5,) * 3), "must be given together, got `data.std` alone. Add `data.mean`."),
+        (replace(SMALL, mean=(0.5,), std=(0.5,) * 3), "`data.mean` must have one value a channel (3), got (0.5,)."),
+        (replace(SMALL, mean=(124.0,) * 3, std=(0.5,) * 3), "`data.mean` must be in [0, 1] (255 is 1), got 124.0."),
+        (replace(SMALL, mean=(0.5,) * 3, std=(0.5, 0.0, 0.5)), "`data.std` must be above 0, got 0.0."),
+        (
+            replace(SMALL, workers=2),
+            "`data.workers` must be left out, got 2: it goes with `data.image_size`, which is not given.",
+        ),
+        (replace(SMALL, transforms=("center_crop",)), "`data.transforms` must be left out"),
+        (replace(SMALL, crop_ratio=1.0), "`data.crop_ratio` must be left out"),
+        (replace(SMALL, interpolation="bicubic"), "`data.interpolation` must be left out"),
+        (replace(LARGE, flip=False), "`data.flip` must be left out, got False: it does not go with `data.image_size`."),
+        (replace(LARGE, crop_padding=8), "`data.crop_padding` must be left out, got 8"),
+        (replace(LARGE, source="digits"), "`data.image_size` must be left out with `digits`, which are all 8x8, got 32."),
+        (replace(LARGE, image_size=0), "`data.image_size` must be at least 1, got 0."),
+        (replace(LARGE, crop_ratio=0.0), "`data.crop_ratio` must be above 0, got 0.0."),
+        (replace(LARGE, crop_ratio=1.1), "`data.crop_ratio` must be in [0, 1], got 1.1."),
+        (replace(LARGE, interpolation="area"), "`data.interpolation` must be one of 'bilinear', 'bicubic', got 'area'."),
+        (replace(LARGE, workers=-1), "`data.workers` must be at least 0, got -1."),
+        (replace(LARGE, transforms=("random_crop", "flop")), "got 'flop'. Did you mean `flip`?"),
+        (replace(LARGE, transforms=()), "must have exactly one of center_crop, random_crop, random_resized_crop, got []."),
+        (replace(LARGE, transforms=CROPS), "got [center_crop, random_crop, random_resized_crop]."),
+        (replace(LARGE, transforms=("random_crop", "resize")), "must have `resize` before the crop, which decides the size"),
+        (replace(LARGE, transforms=("flip", "random_crop", "flip")), "must have each transform once, got [flip, random_crop, "),
+    ],
+)
+def test_what_is_refused(config, words):
+    (problem,) = check_data(config)
+    assert words in problem
+
+
+def test_all_problems_at_once():
+    assert len(check_data(replace(LARGE, source="", train_per_class=0, transforms=("flop",), crop_ratio=2))) == 5
+
+
+def test_what_only_shapes_training_is_not_asked_of_an_evaluation():
+    assert check_data(replace(LARGE, flip=False, transforms=()), training=False) == []
+    assert check_data(replace(LARGE, mean=(0.5,)), training=False) != []
+
+
+def test_lists_from_yaml_become_tuples():
+    config = DataConfig(transforms=["random_crop"], mean=[0.5, 0.5, 0.5], std=[1, 1, 1])
+    assert (config.transforms, config.mean, config.std) == (("random_crop",), (0.5, 0.5, 0.5), (1, 1, 1))
