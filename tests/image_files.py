@@ -46,6 +46,6 @@ def write_mixed_folder(folder: Path, per_class: int = 5, splits=("train", "test"
             place.mkdir(parents=True, exist_ok=True)
             for row in range(per_class):
                 seed = 1000 * number + 100 * kind + row
-                picture = PILImage.fromarray(pixels(seed, 9 + 5 * row + kind, 24 - 3 * row)).convert(modes[row % 5])
+                picture = PILImage.fromarray(pixels(seed, 9 + 5 * row + kind, 40 - 3 * row)).convert(modes[row % 5])
                 picture.save(place / (f"{row}.jpg" if row % 5 == 4 else f"{row}.png"))
     return folder

@@ -3,9 +3,9 @@
 ``LOGITKD_KILLS=20 pytest tests/engine/test_resume.py`` repeats the test with real kills twenty times.
 """
 
-import json
 import multiprocessing
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -17,18 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from logitkd.engine import Interrupted, Lines, ModelConfig, train
+from interrupted_runs import StopAfter, outcome
+from logitkd.engine import Interrupted, ModelConfig, train
 from logitkd.engine.checkpoint import FILE
 
 TRIALS = int(os.environ.get("LOGITKD_KILLS", "3"))
-
-
-def outcome(folder):
-    """What must not depend on interruptions: the student's bytes, and the metrics but for times."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    timed = ("seconds", "eval_seconds", "images_per_second")
-    numbers = [{key: value for key, value in line.items() if key not in timed} for line in lines]
-    return (folder / "student.safetensors").read_bytes(), numbers
 
 
 @pytest.fixture
@@ -99,18 +92,6 @@ def wait_for_checkpoints(path, count, process):
         count -= now != seen
         seen = now
         time.sleep(0.0005)
-
-
-class StopAfter(Lines):
-    """Breaks a run off after a number of steps, as a crash would: without a checkpoint for it."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.steps = steps
-
-    def step(self, epoch, done, numbers):
-        if done == self.steps:
-            raise RuntimeError("crash")
 
 
 @pytest.fixture
@@ -199,6 +180,7 @@ def replace(source, target):
 files.os.replace = replace
 """
 
+
 TRAIN = """
 import pickle, sys, torch
 torch.set_num_threads(1)
@@ -214,8 +196,6 @@ def here():
 
 
 def command(script, config, *arguments):
-    import pickle
-
     return [sys.executable, "-c", script, *arguments, pickle.dumps(config).hex()]
 
 
