@@ -204,6 +204,20 @@ def test_ctrl_c_is_left_to_the_process_that_trains(make):
     assert len(list(batches)) == 14
 
 
+def test_a_worker_ends_when_it_is_told_to_whatever_its_process_does(make):
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        batches = make(workers=1, batch_size=1).epoch(1)
+        next(batches)
+        (child,) = multiprocessing.active_children()
+        os.kill(child.pid, signal.SIGTERM)
+        with pytest.raises(RuntimeError, match=rf"DataLoader worker \(pid.* {child.pid}\)"):
+            list(batches)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not multiprocessing.active_children()
+
+
 def test_a_worker_that_was_killed_is_an_error_and_no_hang(make):
     batches = make(workers=1, batch_size=1).epoch(1)
     next(batches)

@@ -103,9 +103,10 @@ class Stopping(Lines):
 
 
 def test_a_signal_ends_the_workers_with_the_run(config, tmp_path):
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted) as stopped:
         train(config, display=Stopping())
-    assert not multiprocessing.active_children()
+    assert not multiprocessing.active_children()  # although `stopped` holds the frames of the run
+    assert stopped.value.code == 143
     train(config)
     train(with_workers(config, 0, tmp_path / "whole"))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
