@@ -200,3 +200,25 @@ def test_mixing_is_refused_where_classes_are_needed(empty_folder):
     found = problems(*base, "--method", "nkd", "--class_weights", "nowhere.yaml")
     assert any(problem.startswith("`mixup` must be 0 for `nkd`") for problem in found)
     assert any("got nowhere.yaml: no such file" in problem for problem in found)
+
+
+def test_data_of_any_size_and_a_share_to_evaluate_on():
+    line = "--data.source photos --data.image_size 64 --data.eval_fraction 0.1 --data.workers 3 --data.mean [0.5,0.5,0.5]"
+    flags = line.split()
+    flags += ["--data.std", "[0.2, 0.2, 0.2]", "--data.transforms", "[resize, random_crop, trivialaugment]"]
+    data = resolve(["--student", "cifar_resnet8", "--method", "ce", *flags]).data
+    assert (data.source, data.image_size, data.eval_fraction, data.workers) == ("photos", 64, 0.1, 3)
+    assert (data.mean, data.std) == ((0.5,) * 3, (0.2,) * 3)
+    assert data.transforms == ("resize", "random_crop", "trivialaugment")
+
+
+def test_problems_of_the_data_are_named_among_the_others():
+    line = "--student resnet18 --method ce --seed -1 --data.transforms [flop,center_crop] --data.workers 1 --data.crop_ratio 2"
+    found = problems(*line.split())
+    for part in (
+        "`seed` must be",
+        "got 'flop'. Did you mean `flip`?",
+        "`data.workers` must be left out",
+        "`data.crop_ratio` must be in",
+    ):
+        assert any(part in problem for problem in found), part

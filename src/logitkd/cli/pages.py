@@ -34,8 +34,8 @@ start here:
   logitkd export runs/cifar100/resnet56-resnet20/dkd-seed0
 
 your own data and networks (timm names, or package.module:callable):
-  logitkd train --student resnet50 --method ce --data.source photos/
-  logitkd train --student resnet18 --teacher resnet50 --method gdkd --data.source photos/
+  logitkd train --student resnet50 --method ce --data.source photos/ --data.image_size 224
+  logitkd train --student resnet18 --teacher resnet50 --method gdkd --data.source photos/ --data.image_size 224
 
 `logitkd COMMAND --help` explains a command. --version prints the version.
 A run that was stopped goes on where it stood when the same command is given again.
@@ -50,7 +50,7 @@ name from `logitkd list recipes` or a YAML file of one's own; its keys are the f
 
   logitkd train cifar100/resnet32x4-resnet8x4 --role teacher --data.source ../cifar100
   logitkd train cifar100/resnet32x4-resnet8x4 --method gdkd --method.top_k 3 --seed 1 --data.source ../cifar100
-  logitkd train --student resnet18 --teacher resnet50 --teacher.checkpoint t.safetensors --data.source photos/
+  logitkd train --student resnet18 --teacher resnet50 --teacher.checkpoint t.pt --data.source photos --data.image_size 224
 
 --labels none trains on the teacher alone, with images that may have no labels:
   logitkd train --student resnet18 --teacher resnet50 --teacher.checkpoint t.safetensors --labels none --data.source photos/
