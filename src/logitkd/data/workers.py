@@ -101,6 +101,7 @@ class WorkerLoader:
 
         Raises:
             ValueError: ``epoch`` or ``start_step`` out of range; later, an image that cannot be read or decoded.
+            ChildProcessError: a worker was lost.
         """
         check_int("epoch", epoch, 1, None)
         check_int("start_step", start_step, 0, len(self), "the steps of an epoch")
@@ -126,7 +127,8 @@ class WorkerLoader:
         with _signals_waiting():
             views = iter(source)
         try:
-            for piece, view in zip(pieces, views, strict=True):
+            for piece in pieces:
+                view = _next(views)
                 if isinstance(view, str):
                     raise ValueError(view)
                 index = order[piece]
@@ -155,6 +157,19 @@ class _Views(Dataset[Tensor | str]):
 
 def _as_it_is(views: Any) -> Any:
     return views
+
+
+def _next(views: Iterator[Tensor | str]) -> Tensor | str:
+    try:
+        return next(views)
+    except (RuntimeError, OSError, EOFError) as error:  # which one depends on where in its work the worker was lost
+        if str(error).startswith("Caught"):  # an error of our own in a worker
+            raise
+        said = str(error).strip() or type(error).__name__
+        raise ChildProcessError(
+            f"a worker that decodes images was lost ({said}). If it was killed for want of memory, give fewer `data.workers`, "
+            "or 0. The same command goes on from the last checkpoint."
+        ) from error
 
 
 @contextmanager
