@@ -181,6 +181,7 @@ def test_a_network_from_elsewhere_is_loaded_as_its_card_says(finished, tmp_path,
     assert str(tmp_path) not in text.replace(f'"{tmp_path}', "")
     names, others = {}, {}
     first, second = card_blocks(run / "export")
+    assert ("import logitkd.models" in first) == (kind == "local-dir")  # that one is a CIFAR network
     exec(first, names)
     exec(second, others)
     images = torch.randn(3, 3, 32, 32)

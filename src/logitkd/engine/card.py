@@ -220,7 +220,7 @@ def _loading(record: dict[str, Any]) -> str:
     files, name = record["logitkd"]["files"], record["logitkd"]["student"]["name"]
     blocks = []
     if "model.safetensors" in files and is_timm(name):
-        ours = "import logitkd.models  # registers the network in timm\n" if name.startswith("cifar_") else ""
+        ours = "import logitkd.models  # registers the network in timm\n" if record["architecture"].startswith("cifar_") else ""
         load = 'model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()'
         blocks.append(f"import timm\n{ours}\n{load}")
     elif "model.safetensors" in files:
