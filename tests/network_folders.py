@@ -25,7 +25,7 @@ def timm_folder(path, num_classes=7, seed=3, label_names=None, leave_out=(), arc
     return model
 
 
-def transformers_folder(path, num_labels=7, seed=3, names=None, processor=True, whole=True, kind="resnet"):
+def transformers_folder(path, num_labels=7, seed=3, names=None, processor=True, whole=True, kind="resnet", image_size=8):
     """Write a transformers image classifier, and return it in eval mode."""
     import transformers
 
@@ -38,7 +38,7 @@ def transformers_folder(path, num_labels=7, seed=3, names=None, processor=True, 
         body = model.resnet
     else:
         config = transformers.ViTConfig(
-            image_size=8,
+            image_size=image_size,
             patch_size=4,
             hidden_size=16,
             num_hidden_layers=2,

@@ -8,6 +8,7 @@ import yaml
 from logitkd.cli import main
 from logitkd.data import DataConfig
 from logitkd.engine import ModelConfig, TrainConfig, train
+from network_folders import timm_folder
 
 DIGITS = DataConfig(crop_padding=1, flip=False, train_per_class=5)
 
@@ -84,3 +85,30 @@ def test_a_teacher_whose_result_is_damaged(folder, tmp_path, capsys):
     assert main([*words, "--data.source", "digits", "--output", str(tmp_path / "run")]) == 1
     assert f"{Path(teacher) / 'result.json'} is damaged" in capsys.readouterr().err
     assert yaml.safe_load((teacher / "config.yaml").read_text())["run"]["epochs"] == 1
+
+
+def test_two_teachers_and_a_label_map_on_the_command_line(folder, tmp_path, monkeypatch, capsys):
+    """Train, and evaluate with what the run recorded and with other teachers."""
+    monkeypatch.chdir(tmp_path)
+    timm_folder(tmp_path / "net", 12)
+    (tmp_path / "map.csv").write_text("teacher,student\n" + "".join(f"{i},{i % 10}\n" for i in range(12)))
+    words = ["train", "--student", "cifar_resnet8", "--epochs", "1", "--method.warmup_epochs", "0", "--output", "run"]
+    words += ["--data.train_per_class", "5", "--quiet", "--device", "cpu", "--teacher", "local-dir:net"]
+    assert main(words) == 1
+    assert "must have the data's classes, 10, or a label map: local-dir:net has 12" in capsys.readouterr().err
+    others = f"[{{name: cifar_resnet8, checkpoint: {folder.parent / 'teacher'}}}]"
+    assert main([*words, "--teacher.label_map", "map.csv", "--teacher.others", others]) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines()[:2][0] == "teacher: local-dir:net"
+    assert said.err.splitlines()[:2][1].startswith(f"teacher: cifar_resnet8 from {folder.parent / 'teacher'}, top-1")
+    recorded = said.out.splitlines()[2].split()[-2]
+
+    def agreement(*flags):
+        assert main(["eval", "run", "--device", "cpu", "--latency", "false", *flags]) == 0
+        return capsys.readouterr().out.splitlines()[1].split()[-2]
+
+    assert agreement() == recorded
+    alone = agreement("--teacher", "local-dir:net", "--teacher.label_map", "map.csv")
+    assert agreement("--teacher.others", "[]") == alone  # the rest as recorded
+    (tmp_path / "map.csv").unlink()
+    assert agreement() == "-"

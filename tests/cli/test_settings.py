@@ -5,7 +5,7 @@ import pytest
 from logitkd import methods
 from logitkd.cli.flags import UsageError
 from logitkd.cli.settings import resolve
-from logitkd.engine.config import StonesConfig
+from logitkd.engine.config import StonesConfig, TeacherConfig, TeacherSource
 
 
 @pytest.fixture(autouse=True)
@@ -222,3 +222,52 @@ def test_problems_of_the_data_are_named_among_the_others():
         "`data.crop_ratio` must be in",
     ):
         assert any(part in problem for problem in found), part
+
+
+def test_several_teachers_from_flags_and_from_a_recipe(empty_folder):
+    for name in ("a.pt", "b.pt", "map.yaml"):
+        (empty_folder / name).touch()
+    first = ["--teacher", "resnet50", "--teacher.checkpoint", "a.pt", "--teacher.num_classes", "1000"]
+    first += ["--teacher.label_map", "map.yaml", "--teacher.std", "[0.5, 0.5, 0.5]", "--teacher.combine", "logits"]
+    others = "[{name: cifar_resnet8, checkpoint: b.pt}, {name: resnet18.a1_in1k, label_map: map.yaml, mean: [0.1, 0.2, 0.3]}]"
+    expected = TeacherConfig(
+        "resnet50", "a.pt", "map.yaml", 1000, None, (0.5, 0.5, 0.5),
+        (TeacherSource("cifar_resnet8", "b.pt"), TeacherSource("resnet18.a1_in1k", None, "map.yaml", mean=(0.1, 0.2, 0.3))),
+        "logits",
+    )  # fmt: skip
+    assert resolve(["--student", "cifar_resnet8", *first, "--teacher.others", others]).teacher == expected
+    (empty_folder / "mine.yaml").write_text(
+        "student: cifar_resnet8\nteacher:\n  name: resnet50\n  checkpoint: a.pt\n  label_map: map.yaml\n  num_classes: 1000\n"
+        f"  std: [0.5, 0.5, 0.5]\n  combine: logits\n  others: {others}\n"
+    )
+    config = resolve(["mine.yaml"])
+    assert config.teacher == expected
+    assert config.output == "runs/mine/kd-seed0"
+    more = resolve(["mine.yaml", "--teacher.others", "[{name: cifar_resnet8, checkpoint: b.pt}]"])
+    assert more.output == "runs/mine/resnet50+cifar_resnet8-cifar_resnet8/kd-seed0"
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (
+            "[{nme: a}]",
+            "must be a list such as [{name: a, checkpoint: b}, {name: c}], with the keys name, checkpoint, label_map",
+        ),
+        ("cifar_resnet8", "must be a list such as"),
+        ("[{name: cifar_resnet8}]", "`teacher.others[0].checkpoint` must be given: without it `cifar_resnet8` would teach"),
+        ("[{name: resnet18.a1_in2k}]", "timm has no weights `a1_in2k` for `resnet18`. Did you mean `a1_in1k`?"),
+        ("[{name: 'torchvision:resnt18', checkpoint: no.pt}]", "Did you mean `resnet18`?"),
+    ],
+)
+def test_wrong_teachers_are_named_before_anything_runs(empty_folder, others, message):
+    (empty_folder / "a.pt").touch()
+    words = ["--student", "cifar_resnet8", "--teacher", "resnet50", "--teacher.checkpoint", "a.pt", "--teacher.others", others]
+    assert any(message in problem for problem in problems(*words))
+
+
+def test_a_name_that_brings_weights_needs_no_checkpoint():
+    words = ["--student", "torchvision:resnet18", "--teacher", "resnet18.a1_in1k"]
+    assert resolve(words).teacher == TeacherConfig("resnet18.a1_in1k")
+    assert resolve([*words, "--method", "ce"]).teacher == TeacherConfig("resnet18.a1_in1k")
+    assert resolve([*words[:2], "--teacher", "resnet18", "--method", "ce"]).teacher is None

@@ -257,3 +257,21 @@ def test_the_label_map_of_a_teacher_is_a_label_map(tmp_path, digits):
     teacher = build_teacher(TeacherConfig(f"local-dir:{tmp_path / 'net'}", label_map=permutation), digits)
     assert isinstance(teacher.label_map, LabelMap)
     assert teacher.label_map.target == tuple(range(9, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("vit", r"images \(3, 8, 8\) and nothing else, but TransformersClassifier fails on one \(.*\(4\*4\)"),
+        ("TwoArguments", r"but TwoArguments fails on one \(.*missing 1 required positional argument: 'mask'\)"),
+        ("Pair", r"the teacher must return its logits as one tensor \(N, C\), got tuple"),
+    ],
+)
+def test_a_teacher_that_cannot_take_the_images_is_refused_before_training(tiny, tmp_path, network, words):
+    name = f"tiny_net:{network}"
+    if network == "vit":
+        transformers_folder(tmp_path / "net", 10, kind="vit", image_size=4)
+        name = f"transformers:{tmp_path / 'net'}"
+    with pytest.raises((ValueError, TypeError), match=words):
+        train(tiny(teacher=TeacherConfig(name), epochs=1))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

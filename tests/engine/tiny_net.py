@@ -73,3 +73,17 @@ class HeavyNet(TinyNet):
     def __init__(self, num_classes):
         super().__init__(num_classes)
         self.register_buffer("ballast", torch.zeros(2**20))
+
+
+class TwoArguments(TinyNet):
+    """Wants more than images."""
+
+    def forward(self, images, mask):
+        return super().forward(images * mask)
+
+
+class Pair(TinyNet):
+    """Returns more than logits."""
+
+    def forward(self, images):
+        return super().forward(images), images

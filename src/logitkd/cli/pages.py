@@ -33,7 +33,7 @@ start here:
   logitkd eval runs/cifar100/resnet56-resnet20/dkd-seed0
   logitkd export runs/cifar100/resnet56-resnet20/dkd-seed0
 
-your own data and networks (timm names, or package.module:callable):
+your own data and networks (timm, torchvision:NAME, transformers:ID, hf-hub:ID, package.module:callable):
   logitkd train --student resnet50 --method ce --data.source photos/ --data.image_size 224
   logitkd train --student resnet18 --teacher resnet50 --method gdkd --data.source photos/ --data.image_size 224
 
@@ -51,6 +51,10 @@ name from `logitkd list recipes` or a YAML file of one's own; its keys are the f
   logitkd train cifar100/resnet32x4-resnet8x4 --role teacher --data.source ../cifar100
   logitkd train cifar100/resnet32x4-resnet8x4 --method gdkd --method.top_k 3 --seed 1 --data.source ../cifar100
   logitkd train --student resnet18 --teacher resnet50 --teacher.checkpoint t.pt --data.source photos --data.image_size 224
+  logitkd train --student resnet18 --teacher resnet50.a1_in1k --teacher.label_map imagenet-to-mine.yaml --data.source photos/
+
+A teacher of other classes needs the label map, lines `teacher class: student class` by name or index. More teachers:
+`--teacher.others '[{name: resnet34, checkpoint: b.pt}]'`; the mean of their probabilities is learnt from.
 
 --labels none trains on the teacher alone, with images that may have no labels:
   logitkd train --student resnet18 --teacher resnet50 --teacher.checkpoint t.safetensors --labels none --data.source photos/

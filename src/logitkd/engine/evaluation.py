@@ -17,7 +17,7 @@ from logitkd.engine.config import ModelConfig
 from logitkd.engine.cost import network_cost
 from logitkd.engine.inputs import load_network
 from logitkd.engine.run_folder import read_run
-from logitkd.engine.teachers import build_teacher
+from logitkd.engine.teachers import build_teacher, check_input
 from logitkd.reach import Ensemble, Teacher
 from logitkd.tasks.classification import evaluate_classifier, predict
 
@@ -71,6 +71,7 @@ def evaluate(
     predictions = None
     if teacher is not None:
         frozen = _teacher(teacher, images).to(where)
+        check_input(frozen, loader.shape, where)
         predictions = predict(frozen.logits, loader.epoch(1), len(images.eval), where)
         costs["teacher"] = network_cost(frozen, loader.shape, where, latency=latency)
     metrics = evaluate_classifier(network, loader.epoch(1), classes, where, teacher_predictions=predictions)

@@ -27,6 +27,7 @@ from logitkd.engine.record import commit, versions
 from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.steplog import StepLog
 from logitkd.engine.stepper import StepError, Stepper
+from logitkd.engine.teachers import check_input
 from logitkd.methods import Method
 from logitkd.models import parameter_count
 from logitkd.reach import Ensemble, Teacher
@@ -128,6 +129,7 @@ class Run:
         return images if len(images) == 2 else torch.cat([images, images.flip(-1)])
 
     def _predict(self, teacher: Teacher | Ensemble) -> torch.Tensor:
+        check_input(teacher, self.eval_loader.shape, self.device)
         return predict(teacher.logits, self.eval_loader.epoch(1), len(self.data.eval), self.device)
 
     def _resume(self) -> Progress:
