@@ -252,7 +252,7 @@ def test_several_teachers_from_flags_and_from_a_recipe(empty_folder):
     [
         (
             "[{nme: a}]",
-            "must be a list such as [{name: a, checkpoint: b}, {name: c}], with the keys name, checkpoint, label_map",
+            "must be a list such as [{name: a, checkpoint: b}, {name: c}], with the keys name, checkpoint",
         ),
         ("cifar_resnet8", "must be a list such as"),
         ("[{name: cifar_resnet8}]", "`teacher.others[0].checkpoint` must be given: without it `cifar_resnet8` would teach"),
