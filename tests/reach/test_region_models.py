@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from logitkd.models.from_transformers import TransformersClassifier
 from logitkd.reach import RegionModel
 
 Head = Callable[[Any, Tensor], Tensor]
@@ -201,17 +202,6 @@ def test_torchvisions_vision_transformer() -> None:
     check_regions(wrapped(images), logits, [model.heads(cell.mean((2, 3))) for cell in cells])
 
 
-class Logits(nn.Module):
-    """A transformers classifier that returns logits."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net(pixel_values=images).logits
-
-
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
 STAGES = {"embedding_size": 8, "hidden_sizes": [8, 8, 16], "depths": [1, 1, 1]}
 TRANSFORMERS: dict[str, tuple[type, dict[str, Any], int, str, int | None, Head]] = {
@@ -266,7 +256,7 @@ def test_transformers(name: str) -> None:
     kind, options, side, path, prefix, head = TRANSFORMERS[name]
     torch.manual_seed(0)
     net = kind(kind.config_class(num_labels=5, **options)).eval()
-    model, images = Logits(net), torch.randn(2, 3, side, side)
+    model, images = TransformersClassifier(net), torch.randn(2, 3, side, side)
     maps: list[Tensor] = []
     handle = net.get_submodule(path).register_forward_hook(lambda *call: maps.append(call[2]))
     logits = model(images)
