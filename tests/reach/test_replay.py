@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 import timm
@@ -12,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 import logitkd.models  # noqa: F401 (registers the CIFAR networks)
-from logitkd.reach.replay import Replay, trace
+from logitkd.reach.replay import Replay
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -208,15 +207,6 @@ def test_a_module_that_never_runs_is_refused(plain: Plain) -> None:
     assert "a list of modules is never called itself" in refusal(plain, ["blocks"])
 
 
-def test_a_forward_with_other_arguments_is_refused() -> None:
-    class Two(nn.Module):
-        def forward(self, images: Tensor, lengths: Tensor) -> Tensor:
-            return images
-
-    with pytest.raises(TypeError, match=r"Two must be callable with a batch of images alone.*lengths.*Wrap it"):
-        trace(Two(), IMAGES)
-
-
 def test_a_cut_that_later_parts_read_around_is_refused() -> None:
     class Skipping(Plain):
         def forward(self, images: Tensor) -> Tensor:
@@ -259,15 +249,6 @@ def test_a_cut_that_a_later_pass_leaves_out_or_repeats_is_refused(plain: Plain) 
 def test_resuming_before_a_run_is_refused(plain: Plain) -> None:
     with pytest.raises(RuntimeError, match="call `run\\(images\\)` first"):
         Replay(plain, ["second"], IMAGES).resume(0, torch.zeros(2, 4, 32, 32), IMAGES)
-
-
-def test_the_trace_lists_calls_in_order_with_their_parents() -> None:
-    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), nn.Flatten())
-    calls, output = trace(model, IMAGES)
-    found: list[Any] = [(call.path, call.parent.path if call.parent else None) for call in calls]
-    assert found == [("0", None), ("0.0", "0"), ("0.1", "0"), ("1", None)]
-    assert torch.equal(calls[0].output, calls[2].output)
-    assert output.shape == (2, 4 * 32 * 32)
 
 
 def test_a_run_may_give_what_the_cuts_took(plain: Plain) -> None:

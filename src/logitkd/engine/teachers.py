@@ -17,7 +17,7 @@ from logitkd.engine.record import model_record
 from logitkd.engine.run_folder import CONFIG, STUDENT, read_run
 from logitkd.models import ClassCountError, Pretrained, build_pretrained, read_label_map, read_name
 from logitkd.reach import Ensemble, LabelMap, Renormalize, Teacher
-from logitkd.reach.replay import find_module
+from logitkd.reach.trace import find_module
 
 __all__ = [
     "brings_weights",

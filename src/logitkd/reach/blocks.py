@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from logitkd.reach.connectors import Connector, read_layout
 from logitkd.reach.cuts import pair_cuts
-from logitkd.reach.replay import Replay, first_tensor, plain
+from logitkd.reach.replay import Replay
 from logitkd.reach.signals import Signals, check_logits
 from logitkd.reach.teacher import Teacher
+from logitkd.reach.trace import first_tensor, plain
 
 __all__ = ["StoneModel", "choose_stones"]
 

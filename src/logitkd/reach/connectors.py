@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from logitkd.reach.replay import plain
+from logitkd.reach.trace import plain
 
 __all__ = ["Connector", "Layout", "read_layout"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from logitkd.reach.replay import Call, first_tensor, plain, trace
+from logitkd.reach.trace import Call, first_tensor, plain, trace
 
 __all__ = ["Blocks", "find_blocks", "pair_cuts"]
 

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from logitkd.reach.modes import eval_mode
 from logitkd.reach.region_entry import ReplayEntry
 from logitkd.reach.region_layout import Layout, guess_layouts, pool_cells
-from logitkd.reach.replay import Call, Replay, first_tensor, plain, trace
+from logitkd.reach.replay import Replay
 from logitkd.reach.signals import agree, check_logits, gap
+from logitkd.reach.trace import Call, first_tensor, plain, trace
 
 __all__ = ["find_entry"]
 

@@ -20,8 +20,8 @@ from logitkd.reach.modes import eval_mode
 from logitkd.reach.region_entry import Entry, TimmEntry, lacks_timm
 from logitkd.reach.region_layout import Layout, check_scales, pool_cells
 from logitkd.reach.region_search import find_entry
-from logitkd.reach.replay import find_module
 from logitkd.reach.signals import Signals, agree, check_logits, gap
+from logitkd.reach.trace import find_module
 
 __all__ = ["RegionModel"]
 

@@ -1,0 +1,141 @@
+"""What a model calls in a forward pass, and its parts by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from logitkd.checks import suggest
+from logitkd.reach.modes import eval_mode
+
+__all__ = ["Call", "call_model", "find_module", "first_tensor", "plain", "trace"]
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a submodule during a forward pass.
+
+    Args:
+        number: its place in the order in which calls began.
+        path: the module's path in the model.
+        module: the module.
+        parent: the call inside which it was made; ``None`` directly in the model's own forward.
+        inputs: its first positional argument.
+        output: what it returned; ``None`` before it has.
+        ended: how many calls had begun when it returned: it was over before the call of that number began.
+    """
+
+    number: int
+    path: str
+    module: nn.Module
+    parent: Call | None
+    inputs: Any = None
+    output: Any = None
+    ended: int = 0
+
+    def within(self) -> Iterator[Call]:
+        """Yield the calls around this one, the innermost first."""
+        call = self.parent
+        while call is not None:
+            yield call
+            call = call.parent
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """Return the first tensor in ``value`` (a tensor, or any nest of tuples, lists, dicts and model outputs)."""
+    return next((leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)), None)
+
+
+@torch.no_grad()
+def trace(model: nn.Module, images: Tensor) -> tuple[list[Call], Any]:
+    """Return every call of a submodule in one forward pass, in eval mode, in the order they began, and the model's output.
+
+    Raises:
+        TypeError: ``model`` cannot be called with images alone.
+    """
+    calls: list[Call] = []
+    open_calls: list[Call] = []
+
+    def before(path: str) -> Any:
+        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            parent = open_calls[-1] if open_calls else None
+            call = Call(len(calls), path, module, parent, arguments[0] if arguments else None)
+            calls.append(call)
+            open_calls.append(call)
+
+        return hook
+
+    def after(module: nn.Module, arguments: Any, output: Any) -> None:
+        call = open_calls.pop()
+        call.output, call.ended = output, len(calls)
+
+    handles = []
+    for path, module in model.named_modules():
+        if path:
+            handles += [module.register_forward_pre_hook(before(path)), module.register_forward_hook(after)]
+    try:
+        with eval_mode(model):
+            output = call_model(model, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls, output
+
+
+def call_model(model: nn.Module, images: Tensor) -> Any:
+    """Return ``model(images)``; say what to do where the model wants other arguments.
+
+    Raises:
+        TypeError: it does.
+    """
+    try:
+        return model(images)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise TypeError(
+            f"{type(model).__name__} must be callable with a batch of images alone, `model(images)`, but: {error}. Wrap it in a"
+            " module whose `forward(images)` passes the other arguments."
+        ) from error
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """Return the model that ``torch.compile`` wrapped, and any other as it is: module paths are those of the model itself."""
+    return getattr(model, "_orig_mod", model)
+
+
+def find_module(model: nn.Module, path: str, what: str = "cut") -> nn.Module:
+    """Return the submodule at ``path``.
+
+    Raises:
+        ValueError: there is none; the message calls it ``what`` and lists what there is.
+    """
+    model = plain(model)
+    try:
+        module = model.get_submodule(path) if path else None
+    except AttributeError:
+        module = None
+    if module is None:
+        known = [name for name, _ in model.named_modules() if name]
+        raise ValueError(
+            f"{what} `{path}` is no module of {type(model).__name__}.{suggest(path, known)}{_children(model, path)}"
+        )
+    return module
+
+
+def _children(model: nn.Module, path: str) -> str:
+    """Return a sentence that lists what there is where ``path`` leaves the model."""
+    parent, above = model, ""
+    for part in path.split("."):
+        child = dict(parent.named_children()).get(part)
+        if child is None:
+            break
+        parent, above = child, f"{above}{part}."
+    names = [f"{above}{name}" for name, _ in parent.named_children()]
+    shown = ", ".join(f"`{name}`" for name in names[:12]) + (", ..." if len(names) > 12 else "")
+    return f" Modules there: {shown}." if names else ""
