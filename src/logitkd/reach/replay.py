@@ -6,7 +6,6 @@ enter it behind its feature extractor. Both need "the rest of the model" as a fu
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from logitkd.reach.frontier import find_frontier
 from logitkd.reach.modes import eval_mode
 from logitkd.reach.signals import agree, check_logits, gap
-from logitkd.reach.trace import Call, call_model, find_module, first_tensor, plain, trace
+from logitkd.reach.trace import call_model, first_tensor, plain
 
 __all__ = ["Replay"]
 
@@ -117,21 +117,15 @@ class Replay:
         self.model = model
         self.name = type(plain(model)).__name__
         self.paths, self.what = tuple(paths), what
-        modules = [find_module(model, path, what) for path in self.paths]
-        calls, _ = trace(plain(model), images)
-        cuts = [self._only_call(path, module, calls) for path, module in zip(self.paths, modules, strict=True)]
-        self._check_order(cuts)
-        around = {id(call) for cut in cuts for call in cut.within()}
-        frontier = [call for call in calls if id(call) not in around and (call.parent is None or id(call.parent) in around)]
-        self.positions = tuple(frontier.index(cut) for cut in cuts)
-        self.shapes = tuple(self._shape(path, cut.output) for path, cut in zip(self.paths, cuts, strict=True))
+        frontier = find_frontier(model, self.paths, images, what)
+        self.positions, self.shapes = frontier.positions, frontier.shapes
         self.tape = _Tape()
         self._constants: set[tuple[int, int]] | None = set()  # (position, leaf): what images do not change; found by `check`
         self._dense = False
         self._switches: list[tuple[nn.Module, _Switch]] = []
         places: dict[nn.Module, list[int]] = {}
-        for position, call in enumerate(frontier):
-            places.setdefault(call.module, []).append(position)
+        for position, module in enumerate(frontier.modules):
+            places.setdefault(module, []).append(position)
         for module, positions in places.items():
             switch = _Switch(self, module, positions)
             module.forward = switch
@@ -234,41 +228,6 @@ class Replay:
                 raise
         self._dense = True  # something before the cut writes into what a module returned: placeholders need memory of their own
         return self.resume(cut, value, images)
-
-    # -- building -------------------------------------------------------------------------------------------------------
-
-    def _only_call(self, path: str, module: nn.Module, calls: list[Call]) -> Call:
-        own = [call for call in calls if call.module is module]
-        if not own:
-            held = isinstance(module, (nn.ModuleList, nn.ModuleDict))
-            why = "a list of modules is never called itself: choose one of those in it" if held else "choose one that runs"
-            raise ValueError(f"{self.what} `{path}` of {self.name} must run once in a forward pass, but does not run: {why}.")
-        if len(own) > 1:
-            raise ValueError(
-                f"{self.what} `{path}` of {self.name} must run once in a forward pass, but runs {len(own)} times (a tied or"
-                " shared block): choose one that runs once, such as the module around it."
-            )
-        return own[0]
-
-    def _check_order(self, cuts: list[Call]) -> None:
-        for (path, cut), (after, later) in itertools.pairwise(zip(self.paths, cuts, strict=True)):
-            if cut is later:
-                raise ValueError(f"{self.what}s of {self.name} must differ, got `{path}` and `{after}`, which are one module.")
-            inner, outer = (path, after) if later in cut.within() else (after, path)
-            if later in cut.within() or cut in later.within():
-                raise ValueError(f"{self.what} `{inner}` of {self.name} must not lie inside `{outer}`: choose one of the two.")
-            if cut.number > later.number:
-                raise ValueError(
-                    f"{self.what}s of {self.name} must be in the order in which they run, but `{after}` runs before `{path}`:"
-                    " change their order."
-                )
-
-    def _shape(self, path: str, output: Any) -> tuple[int, ...]:
-        tensor = first_tensor(output)
-        if tensor is None or tensor.ndim < 2:
-            got = type(output).__name__ if tensor is None else f"shape {tuple(tensor.shape)}"
-            raise ValueError(f"{self.what} `{path}` of {self.name} must put out features (N, ...), got {got}.")
-        return tuple(tensor.shape[1:])
 
     # -- what the switches call -----------------------------------------------------------------------------------------
 
