@@ -8,22 +8,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from logitkd.reach.connectors import Connector, Layout, read_layout
+from logitkd.reach.connectors import BlockLayout, Connector, read_layout
 
 LAYOUTS = {
-    "map": Layout("map", 6, (8, 8), length=64),
-    "small map": Layout("map", 4, (3, 5), length=15),
-    "NHWC map": Layout("map", 5, (4, 4), channels_last=True, length=16),
-    "class token": Layout("tokens", 7, (4, 4), prefix=1, length=16),
-    "distilled tokens": Layout("tokens", 6, (2, 3), prefix=2, length=6),
-    "tokens": Layout("tokens", 3, (4, 4), length=16),
-    "vector": Layout("vector", 9),
-    "sequence": Layout("tokens", 4, None, length=11),
-    "short sequence": Layout("tokens", 5, None, length=6),
+    "map": BlockLayout("map", 6, (8, 8), length=64),
+    "small map": BlockLayout("map", 4, (3, 5), length=15),
+    "NHWC map": BlockLayout("map", 5, (4, 4), channels_last=True, length=16),
+    "class token": BlockLayout("tokens", 7, (4, 4), prefix=1, length=16),
+    "distilled tokens": BlockLayout("tokens", 6, (2, 3), prefix=2, length=6),
+    "tokens": BlockLayout("tokens", 3, (4, 4), length=16),
+    "vector": BlockLayout("vector", 9),
+    "sequence": BlockLayout("tokens", 4, None, length=11),
+    "short sequence": BlockLayout("tokens", 5, None, length=6),
 }
 
 
-def example(layout: Layout) -> Tensor:
+def example(layout: BlockLayout) -> Tensor:
     if layout.kind == "vector":
         shape: tuple[int, ...] = (layout.channels,)
     elif layout.kind == "tokens":
@@ -34,7 +34,7 @@ def example(layout: Layout) -> Tensor:
     return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
 
-def possible(student: Layout, teacher: Layout) -> bool:
+def possible(student: BlockLayout, teacher: BlockLayout) -> bool:
     sequence = [layout.kind == "tokens" and layout.grid is None for layout in (student, teacher)]
     return not (any(sequence) and "map" in (student.kind, teacher.kind))
 
@@ -57,7 +57,7 @@ def test_every_layout_reaches_every_other(student: str, teacher: str) -> None:
 
 
 def test_a_map_is_convolved_averaged_and_normalised() -> None:
-    student, teacher = Layout("map", 6, (8, 8), length=64), Layout("map", 4, (4, 4), length=16)
+    student, teacher = BlockLayout("map", 6, (8, 8), length=64), BlockLayout("map", 4, (4, 4), length=16)
     connector, features = Connector(student, teacher), torch.randn(3, 6, 8, 8)
     weight = connector.project.weight[:, :, 0, 0]
     expected = torch.einsum("cd,ndhw->nchw", weight, features.unflatten(3, (4, 2)).unflatten(2, (4, 2)).mean((3, 5)))
@@ -68,7 +68,10 @@ def test_a_map_is_convolved_averaged_and_normalised() -> None:
 
 
 def test_tokens_alike_pass_one_linear_layer() -> None:
-    student, teacher = Layout("tokens", 3, (2, 2), prefix=1, length=4), Layout("tokens", 5, (2, 2), prefix=1, length=4)
+    student, teacher = (
+        BlockLayout("tokens", 3, (2, 2), prefix=1, length=4),
+        BlockLayout("tokens", 5, (2, 2), prefix=1, length=4),
+    )
     connector, features = Connector(student, teacher), torch.randn(2, 5, 3)
     torch.testing.assert_close(
         connector(features), nn.functional.linear(features, connector.project.weight, connector.project.bias)
@@ -77,8 +80,8 @@ def test_tokens_alike_pass_one_linear_layer() -> None:
 
 
 def test_a_class_token_comes_from_the_students_own_or_from_its_mean() -> None:
-    teacher = Layout("tokens", 5, (4, 4), prefix=1, length=16)
-    own, none = (Connector(Layout("tokens", 3, (2, 2), prefix=p, length=4), teacher) for p in (1, 0))
+    teacher = BlockLayout("tokens", 5, (4, 4), prefix=1, length=16)
+    own, none = (Connector(BlockLayout("tokens", 3, (2, 2), prefix=p, length=4), teacher) for p in (1, 0))
     features = torch.randn(2, 5, 3)
     assert own.prefix is not None
     assert none.prefix is not None
@@ -101,21 +104,21 @@ SQUARE, WIDE = torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 64)
 @pytest.mark.parametrize(
     ("model", "shape", "images", "expected"),
     [
-        (Says(), (16, 8, 8), SQUARE, Layout("map", 16, (8, 8), length=64)),
-        (Says(), (8, 8, 16), SQUARE, Layout("map", 16, (8, 8), channels_last=True, length=64)),
-        (Says(), (4, 8, 24), WIDE, Layout("map", 24, (4, 8), channels_last=True, length=32)),
-        (Says(), (24, 4, 8), WIDE, Layout("map", 24, (4, 8), length=32)),
-        (Says(output_fmt="NHWC"), (8, 8, 8), SQUARE, Layout("map", 8, (8, 8), channels_last=True, length=64)),
-        (Says(), (8, 8, 8), SQUARE, Layout("map", 8, (8, 8), length=64)),
-        (Says(num_prefix_tokens=2), (18, 12), SQUARE, Layout("tokens", 12, (4, 4), prefix=2, length=16)),
-        (Says(), (17, 12), SQUARE, Layout("tokens", 12, (4, 4), prefix=1, length=16)),
-        (Says(), (16, 12), SQUARE, Layout("tokens", 12, (4, 4), length=16)),
-        (Says(), (32, 12), WIDE, Layout("tokens", 12, (4, 8), length=32)),
-        (Says(), (10,), SQUARE, Layout("vector", 10)),
-        (Says(), (12, 5), torch.zeros(2, 12), Layout("tokens", 5, None, length=12)),
+        (Says(), (16, 8, 8), SQUARE, BlockLayout("map", 16, (8, 8), length=64)),
+        (Says(), (8, 8, 16), SQUARE, BlockLayout("map", 16, (8, 8), channels_last=True, length=64)),
+        (Says(), (4, 8, 24), WIDE, BlockLayout("map", 24, (4, 8), channels_last=True, length=32)),
+        (Says(), (24, 4, 8), WIDE, BlockLayout("map", 24, (4, 8), length=32)),
+        (Says(output_fmt="NHWC"), (8, 8, 8), SQUARE, BlockLayout("map", 8, (8, 8), channels_last=True, length=64)),
+        (Says(), (8, 8, 8), SQUARE, BlockLayout("map", 8, (8, 8), length=64)),
+        (Says(num_prefix_tokens=2), (18, 12), SQUARE, BlockLayout("tokens", 12, (4, 4), prefix=2, length=16)),
+        (Says(), (17, 12), SQUARE, BlockLayout("tokens", 12, (4, 4), prefix=1, length=16)),
+        (Says(), (16, 12), SQUARE, BlockLayout("tokens", 12, (4, 4), length=16)),
+        (Says(), (32, 12), WIDE, BlockLayout("tokens", 12, (4, 8), length=32)),
+        (Says(), (10,), SQUARE, BlockLayout("vector", 10)),
+        (Says(), (12, 5), torch.zeros(2, 12), BlockLayout("tokens", 5, None, length=12)),
     ],
 )
-def test_layouts_are_read_from_shapes(model: nn.Module, shape: tuple[int, ...], images: Tensor, expected: Layout) -> None:
+def test_layouts_are_read_from_shapes(model: nn.Module, shape: tuple[int, ...], images: Tensor, expected: BlockLayout) -> None:
     assert read_layout(model, shape, images, "block") == expected
 
 

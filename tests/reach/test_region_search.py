@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from logitkd.reach import RegionModel
-from logitkd.reach.region_layout import Layout, guess_layouts
+from logitkd.reach.region_layout import CellLayout, guess_layouts
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -491,6 +491,6 @@ def test_guesses_prefer_a_map_that_ran() -> None:
         7,
     ]  # 4 x 2 or 2 x 1, as the images; 3 x 3 is not
     first = next(guess_layouts(torch.zeros(2, 9, 5), images, [(2, 3)]))
-    assert first == Layout("NPLD", 3, (2, 3))
+    assert first == CellLayout("NPLD", 3, (2, 3))
     assert [g.kind for g in guess_layouts(torch.zeros(2, 5, 8), images)][-1] == "NDL"
     assert not list(guess_layouts(torch.zeros(2, 5), images))

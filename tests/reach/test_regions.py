@@ -60,20 +60,6 @@ def made(request):
     return model, torch.randn(2, 3, side, side, dtype=torch.float64)
 
 
-def bounds(size, m):
-    """The rows of each of m cells, as adaptive pooling is defined."""
-    return [(i * size // m, -(-(i + 1) * size // m)) for i in range(m)]
-
-
-def cells_by_loop(features, scales):
-    cells = []
-    for m in scales:
-        for top, bottom in bounds(features.shape[2], m):
-            for left, right in bounds(features.shape[3], m):
-                cells.append(features[:, :, top:bottom, left:right].mean((2, 3)))
-    return torch.stack(cells, 1)
-
-
 # The authors' numbers.
 
 
@@ -115,21 +101,6 @@ def test_region_logits_are_the_authors(case, nested):
         assert_gradient(features.grad, stored[keys["grad_feature_map"]])
         assert_gradient(classifier.weight.grad, stored[keys["grad_fc_weight"]])
         assert_gradient(classifier.bias.grad, stored[keys["grad_fc_bias"]])
-
-
-# Pooling.
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 5), (4, 4), (7, 7), (8, 8), (5, 9), (12, 6)])
-@pytest.mark.parametrize("scales", [(1,), (1, 2), (1, 4), (1, 2, 4), (1, 3, 5)])
-def test_pooling_is_the_mean_of_each_cell(size, scales):
-    features = torch.randn(2, 3, *size, dtype=torch.float64)
-    torch.testing.assert_close(pool_cells(features, scales), cells_by_loop(features, scales))
-
-
-def test_nested_pooling_of_a_grid_finer_than_four():
-    features = torch.randn(1, 2, 16, 16, dtype=torch.float64)
-    torch.testing.assert_close(pool_cells(features, (1, 2, 8), nested=True), cells_by_loop(features, (1, 2, 8)))
 
 
 # Every kind of network.

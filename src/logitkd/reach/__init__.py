@@ -5,7 +5,7 @@ from logitkd.reach.ensemble import Ensemble
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.modes import eval_mode
 from logitkd.reach.normalization import Renormalize
-from logitkd.reach.region_layout import pool_cells
+from logitkd.reach.pooling import pool_cells
 from logitkd.reach.regions import RegionModel
 from logitkd.reach.signals import Signals
 from logitkd.reach.teacher import Teacher, check_not_shared

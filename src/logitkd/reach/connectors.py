@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from logitkd.reach.pooling import average_to
 from logitkd.reach.trace import plain
 
-__all__ = ["Connector", "Layout", "read_layout"]
+__all__ = ["BlockLayout", "Connector", "read_layout"]
 
 
 @dataclass(frozen=True)
-class Layout:
+class BlockLayout:
     """How a block's output is laid out.
 
     Args:
@@ -36,7 +37,7 @@ class Layout:
     length: int = 0
 
 
-def read_layout(model: nn.Module, shape: tuple[int, ...], images: Tensor, path: str) -> Layout:
+def read_layout(model: nn.Module, shape: tuple[int, ...], images: Tensor, path: str) -> BlockLayout:
     """Return the layout of a block's output from its shape, the model's attributes and the shape of the images.
 
     Args:
@@ -50,7 +51,7 @@ def read_layout(model: nn.Module, shape: tuple[int, ...], images: Tensor, path: 
     """
     owner: Any = plain(model)
     if len(shape) == 1:
-        return Layout("vector", shape[0])
+        return BlockLayout("vector", shape[0])
     sides = tuple(images.shape[-2:]) if images.ndim == 4 else (1, 1)
     if len(shape) == 2:
         length, channels = shape
@@ -59,12 +60,12 @@ def read_layout(model: nn.Module, shape: tuple[int, ...], images: Tensor, path: 
         if grid is None and prefix == 0 and images.ndim == 4:  # transformers' models do not say that they have a class token
             grid = _token_grid(owner, length - 1, sides)
             prefix = 0 if grid is None else 1
-        return Layout("tokens", channels, grid, prefix, length=length - prefix)
+        return BlockLayout("tokens", channels, grid, prefix, length=length - prefix)
     if len(shape) == 3:
         said = str(getattr(owner, "output_fmt", "")).rpartition(".")[2]
         last = said == "NHWC" or (said != "NCHW" and not _similar(shape[1:], sides) and _similar(shape[:2], sides))
         channels, height, width = (shape[2], *shape[:2]) if last else shape
-        return Layout("map", channels, (height, width), channels_last=last, length=height * width)
+        return BlockLayout("map", channels, (height, width), channels_last=last, length=height * width)
     raise ValueError(
         f"block `{path}` must put out a map (N, D, H, W), tokens (N, L, D) or a vector (N, D), got (N, "
         f"{', '.join(map(str, shape))}): cut elsewhere."
@@ -106,7 +107,7 @@ class Connector(nn.Module):
         ValueError: one is a sequence without a grid and the other a map.
     """
 
-    def __init__(self, student: Layout, teacher: Layout) -> None:
+    def __init__(self, student: BlockLayout, teacher: BlockLayout) -> None:
         super().__init__()
         self.student, self.teacher = student, teacher
         sequences = [layout for layout in (student, teacher) if layout.kind == "tokens" and layout.grid is None]
@@ -175,10 +176,6 @@ class Connector(nn.Module):
 
 def _resize(cells: Tensor, grid: tuple[int, int]) -> Tensor:
     height, width = cells.shape[-2:]
-    if (height, width) == grid:
-        return cells
     if height >= grid[0] and width >= grid[1]:
-        if height % grid[0] == 0 and width % grid[1] == 0:
-            return F.avg_pool2d(cells, (height // grid[0], width // grid[1]))  # deterministic on a GPU, which the next is not
-        return F.adaptive_avg_pool2d(cells, grid)
+        return average_to(cells, grid)
     return F.interpolate(cells, grid, mode="bilinear", align_corners=False)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from logitkd.reach.region_layout import Layout, guess_layouts
+from logitkd.reach.region_layout import CellLayout, guess_layouts
 from logitkd.reach.replay import Replay
 from logitkd.reach.signals import check_logits
 
@@ -26,7 +26,7 @@ class Features(NamedTuple):
 
     logits: Tensor
     values: Tensor
-    layout: Layout
+    layout: CellLayout
 
 
 class Entry(Protocol):
@@ -35,7 +35,7 @@ class Entry(Protocol):
     def run(self, images: Tensor) -> Features:
         """Return logits and features of ``images``, from one pass."""
 
-    def enter(self, cells: Tensor, layout: Layout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
+    def enter(self, cells: Tensor, layout: CellLayout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
         """Return logits ``(M, C)`` of cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay as they are."""
 
     def close(self) -> None:
@@ -69,17 +69,17 @@ class TimmEntry:
         layout = self._layout(features, images)
         return Features(self.model.forward_head(features), features, layout)
 
-    def enter(self, cells: Tensor, layout: Layout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
+    def enter(self, cells: Tensor, layout: CellLayout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
         """Return logits ``(M, C)`` of cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay as they are."""
         return self.model.forward_head(layout.of_cells(cells, prefix_tokens))
 
     def close(self) -> None:
         """Do nothing: nothing was put into the model."""
 
-    def _layout(self, features: Tensor, images: Tensor) -> Layout:
+    def _layout(self, features: Tensor, images: Tensor) -> CellLayout:
         if features.ndim == 4:
             nhwc = str(getattr(self.model, "output_fmt", "NCHW")).rpartition(".")[2] == "NHWC"
-            return Layout("NHWD" if nhwc else "NDHW")
+            return CellLayout("NHWD" if nhwc else "NDHW")
         if features.ndim != 3:
             raise ValueError(
                 f"`forward_features` must return a map (N, D, H, W) or tokens (N, L, D), got shape {tuple(features.shape)}."
@@ -94,7 +94,7 @@ class TimmEntry:
         candidates.append((side, side))
         for grid in candidates:
             if grid is not None and grid[0] * grid[1] == count:
-                return Layout("NPLD", prefix or 0, (int(grid[0]), int(grid[1])))
+                return CellLayout("NPLD", prefix or 0, (int(grid[0]), int(grid[1])))
         if prefix is None:  # a class token that the model does not tell of (volo)
             for layout in guess_layouts(features, images):
                 if layout.kind == "NPLD":
@@ -119,8 +119,8 @@ class ReplayEntry:
 
     replay: Replay
     from_input: bool
-    layout: Layout
-    target: Layout
+    layout: CellLayout
+    target: CellLayout
     between: Callable[[Tensor], Tensor] | None = None
 
     def run(self, images: Tensor) -> Features:
@@ -134,7 +134,7 @@ class ReplayEntry:
         features = values[0] if self.between is None else self.between(values[0])
         return Features(check_logits(output, "model"), features, self.layout)
 
-    def enter(self, cells: Tensor, layout: Layout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
+    def enter(self, cells: Tensor, layout: CellLayout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
         """Return logits ``(M, C)`` of cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay as they are."""
         last = len(self.replay.paths) - 1
         into = self.from_input or last > 0

@@ -1,67 +1,21 @@
-"""How features hold a grid of cells: pooling them over grids, and what one cell looks like in the features' place."""
+"""How features hold a grid of cells, and what one cell looks like in the features' place."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Layout", "check_scales", "guess_layouts", "pool_cells"]
+__all__ = ["CellLayout", "guess_layouts"]
 
 MOST_PREFIX_TOKENS = 8  # class, distillation and register tokens: what a guess tries
 
 
-def pool_cells(features: Tensor, scales: Sequence[int] = (1, 2, 4), nested: bool = False) -> Tensor:
-    """Average a feature map over the cells of each grid.
-
-    Adaptive average pooling: cell i of m covers rows ``floor(i H / m)`` to ``ceil((i + 1) H / m)``, so cells overlap where
-    m does not divide H, and repeat where the map is smaller than the grid.
-
-    Args:
-        features: Feature map, ``(N, D, H, W)``.
-        scales: Grid sides m, increasing.
-        nested: Pool a 4x4 grid (or the finest scale, if that is finer) from the map and every scale from that grid, as
-            the authors' code does; where 4 does not divide the map, the result differs (region 0 is then not the mean).
-
-    Returns:
-        Cells, ``(N, S, D)``, S the sum of ``m * m``, in the order of the scales, each grid row by row.
-
-    Source: `SPP` in `mdistiller/models/cifar/utils.py` of the authors' code (nested), METHODS of both papers.
-
-    >>> image = torch.arange(16.0).reshape(1, 1, 4, 4)
-    >>> pool_cells(image, (1, 2)).flatten().tolist()
-    [7.5, 2.5, 4.5, 10.5, 12.5]
-    """
-    source = _pool(features, max(4, *scales)) if nested else features
-    return torch.cat([_pool(source, side).flatten(2) for side in scales], dim=2).transpose(1, 2)  # (N, S, D)
-
-
-def _pool(features: Tensor, side: int) -> Tensor:
-    height, width = features.shape[-2:]
-    if (height, width) == (side, side):
-        return features
-    if height % side == 0 and width % side == 0:
-        # The same numbers as below; faster, and its gradient is deterministic on a GPU, which the other's is not.
-        return F.avg_pool2d(features, (height // side, width // side))
-    return F.adaptive_avg_pool2d(features, side)
-
-
-def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
-    """Return ``scales`` as a tuple; raise ``ValueError`` unless they are increasing whole numbers from 1."""
-    scales = tuple(scales)
-    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in scales)
-    if not whole or scales[:1] != (1,) or any(a >= b for a, b in itertools.pairwise(scales)):
-        raise ValueError(f"`scales` must be increasing whole numbers that start with 1 (the image), got {scales}.")
-    return scales
-
-
 @dataclass(frozen=True)
-class Layout:
+class CellLayout:
     """How a tensor holds cells of D channels.
 
     Args:
@@ -96,7 +50,7 @@ class Layout:
     def of_cells(self, cells: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
         """Return cells ``(M, D)`` as M features of one cell each; ``prefix_tokens`` ``(M, P, D)`` stay as they are if given.
 
-        >>> Layout("NPLD", prefix=1).of_cells(torch.zeros(6, 4)).shape
+        >>> CellLayout("NPLD", prefix=1).of_cells(torch.zeros(6, 4)).shape
         torch.Size([6, 2, 4])
         """
         if self.kind == "ND":
@@ -111,7 +65,7 @@ class Layout:
         return tokens if prefix_tokens is None else torch.cat([prefix_tokens, tokens[:, self.prefix :]], dim=1)
 
 
-def guess_layouts(features: Tensor, images: Tensor, grids: Sequence[tuple[int, int]] = ()) -> Iterator[Layout]:
+def guess_layouts(features: Tensor, images: Tensor, grids: Sequence[tuple[int, int]] = ()) -> Iterator[CellLayout]:
     """Yield the ways in which ``features`` can be read as more than one cell, the likeliest first.
 
     Args:
@@ -121,19 +75,19 @@ def guess_layouts(features: Tensor, images: Tensor, grids: Sequence[tuple[int, i
     """
     if features.ndim == 4:
         if features.shape[2] * features.shape[3] > 1:
-            yield Layout("NDHW")
+            yield CellLayout("NDHW")
         if features.shape[1] * features.shape[2] > 1:
-            yield Layout("NHWD")
+            yield CellLayout("NHWD")
     elif features.ndim == 3:
         length, width = features.shape[1:]
         guesses = [
-            Layout("NPLD", prefix, grid)
+            CellLayout("NPLD", prefix, grid)
             for prefix in range(min(MOST_PREFIX_TOKENS + 1, length))
             if (grid := _grid_of(length - prefix, images, grids))
         ]
         yield from sorted(guesses, key=lambda guess: guess.grid not in grids)
         if grid := _grid_of(width, images, grids):
-            yield Layout("NDL", grid=grid)
+            yield CellLayout("NDL", grid=grid)
 
 
 def _grid_of(count: int, images: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[int, int] | None:

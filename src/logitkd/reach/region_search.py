@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from logitkd.reach.modes import eval_mode
+from logitkd.reach.pooling import pool_cells
 from logitkd.reach.region_entry import ReplayEntry
-from logitkd.reach.region_layout import Layout, guess_layouts, pool_cells
+from logitkd.reach.region_layout import CellLayout, guess_layouts
 from logitkd.reach.replay import Replay
 from logitkd.reach.signals import agree, check_logits, gap
 from logitkd.reach.trace import Call, first_tensor, plain, trace
@@ -179,20 +180,20 @@ def _grids(source: _Source, calls: list[Call]) -> list[tuple[int, int]]:
     return list(dict.fromkeys((m.shape[2], m.shape[3]) for m in reversed(maps) if m.ndim == 4))
 
 
-def _target(taken: Tensor) -> Layout | None:
+def _target(taken: Tensor) -> CellLayout | None:
     """Return how a module takes one cell, from what it took; ``None`` where that was more."""
     if taken.ndim == 2:
-        return Layout("ND")
+        return CellLayout("ND")
     if taken.ndim == 3 and taken.shape[2] == 1:
-        return Layout("NDL")
+        return CellLayout("NDL")
     if taken.ndim == 4 and taken.shape[2:] == (1, 1):
-        return Layout("NDHW")
+        return CellLayout("NDHW")
     if taken.ndim == 4 and taken.shape[1:3] == (1, 1):
-        return Layout("NHWD")
+        return CellLayout("NHWD")
     return None
 
 
-def _matches(source: _Source, call: Call, calls: list[Call], images: Tensor) -> tuple[Layout, Layout, Any] | None:
+def _matches(source: _Source, call: Call, calls: list[Call], images: Tensor) -> tuple[CellLayout, CellLayout, Any] | None:
     """Return how ``call`` takes the average of the map: the map's layout, that of a cell, what is done before averaging."""
     taken = _source(call, True)
     target = None if taken is None else _target(taken.value)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from logitkd.reach.modes import eval_mode
+from logitkd.reach.pooling import check_scales, pool_cells
 from logitkd.reach.region_entry import Entry, TimmEntry, lacks_timm
-from logitkd.reach.region_layout import Layout, check_scales, pool_cells
+from logitkd.reach.region_layout import CellLayout
 from logitkd.reach.region_search import find_entry
 from logitkd.reach.signals import Signals, agree, check_logits, gap
 from logitkd.reach.trace import find_module
@@ -165,7 +166,7 @@ class RegionModel(nn.Module):
             )
         return entry
 
-    def _logits_of(self, cells: Tensor, layout: Layout, images: Tensor) -> Tensor:
+    def _logits_of(self, cells: Tensor, layout: CellLayout, images: Tensor) -> Tensor:
         """Return logits ``(N, S, C)`` of cells ``(N, S, D)``."""
         assert self._entry is not None
         with _frozen_statistics(self._head_norms):
