@@ -26,6 +26,11 @@ def draw(seed: int, *shape: int, scale: float = 3.0) -> tuple[Tensor, Tensor, Te
     return student, teacher, torch.randint(shape[-1], shape[:1], generator=generator)
 
 
+def bounds(size: int, m: int) -> list[tuple[int, int]]:
+    """Return where each of m cells of ``size`` rows begins and ends, as adaptive pooling is defined."""
+    return [(i * size // m, -(-(i + 1) * size // m)) for i in range(m)]
+
+
 def softmax(z: Row, temperature: float = 1.0) -> list[float]:
     powers = [math.exp((v - max(z)) / temperature) for v in z]
     return [v / sum(powers) for v in powers]

@@ -13,6 +13,7 @@ from torch import nn
 
 import logitkd.models  # noqa: F401  (registers the CIFAR networks)
 from logitkd.reach import RegionModel, pool_cells
+from naive import bounds
 
 TESTS = Path(__file__).parents[1]
 WHOLE = Path(os.environ.get("LOGITKD_GOLDEN", TESTS.parents[1] / "shared" / "golden"))
