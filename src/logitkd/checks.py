@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ __all__ = [
     "check_range",
     "check_targets",
     "check_weights",
+    "collector",
     "debug",
     "listed",
     "suggest",
@@ -261,3 +263,23 @@ def _check_finite(name: str, logits: Tensor) -> None:
             f"`{name}` must be finite, got NaN or infinity in {len(rows)} of {bad.numel()} rows, the first row {rows[0]}. "
             "The model that made them has diverged, or half precision has overflowed."
         )
+
+
+def collector(problems: list[str]) -> Callable[..., None]:
+    """Return a function that calls a check with its arguments, and adds what it refuses to ``problems``.
+
+    >>> problems = []
+    >>> check = collector(problems)
+    >>> check(check_int, "epochs", 3, 1)
+    >>> check(check_int, "epochs", 0, 1)
+    >>> problems
+    ['`epochs` must be at least 1, got 0.']
+    """
+
+    def check(function: Callable[..., object], *args: Any) -> None:
+        try:
+            function(*args)
+        except (TypeError, ValueError) as error:
+            problems.append(str(error))
+
+    return check

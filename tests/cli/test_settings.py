@@ -5,7 +5,8 @@ import pytest
 from logitkd import methods
 from logitkd.cli.flags import UsageError
 from logitkd.cli.settings import resolve
-from logitkd.engine.config import StonesConfig, TeacherConfig, TeacherSource
+from logitkd.engine.config import StonesConfig
+from logitkd.engine.networks import TeacherConfig, TeacherSource
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """The teacher of a run: where it comes from, what it is shown, which classes it ends in, and that a change is noticed."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,8 +10,7 @@ import yaml
 from safetensors.torch import save_file
 
 from logitkd.data import DataConfig, load_images
-from logitkd.engine import ModelConfig, TeacherConfig, TeacherSource, TrainConfig, check_config, evaluate, train
-from logitkd.engine.config import default_folder
+from logitkd.engine import ModelConfig, TeacherConfig, TeacherSource, evaluate, train
 from logitkd.engine.teachers import build_teacher, teacher_record
 from logitkd.models import build_model
 from logitkd.reach import Ensemble, LabelMap
@@ -222,29 +220,6 @@ def test_each_of_several_teachers_needs_weights(tiny, teacher_folder):
     teacher = TeacherConfig("cifar_resnet8", str(teacher_folder), others=(TeacherSource("cifar_resnet8"),))
     with pytest.raises(ValueError, match=r"`teacher.others\[0\].checkpoint` must be given"):
         train(tiny(teacher=teacher))
-
-
-def test_everything_wrong_with_a_teacher_comes_at_once():
-    other = TeacherSource("a", "nowhere", label_map="gone.yaml")
-    teacher = TeacherConfig("a", num_classes=1, mean=(0.5,), std=(1.0, 0.0, 1.0), others=(other,), combine="logit")
-    with pytest.raises(ValueError, match=r"`teacher\.combine`") as caught:
-        check_config(TrainConfig(ModelConfig("cifar_resnet8"), teacher))
-    for words in (
-        "`teacher.num_classes` must be at least 2, got 1",
-        "`teacher.mean` must have one value a channel, 3, got [0.5]",
-        "`teacher.std` must be above 0, got 0.0",
-        "`teacher.others[0].checkpoint` must be a file or a run folder",
-        "`teacher.others[0].label_map` must be a file, but there is no gone.yaml",
-        "Did you mean `logits`?",
-    ):
-        assert words in str(caught.value)
-
-
-def test_a_teacher_from_yaml_and_the_folder_of_a_run_with_several():
-    record = {"name": "resnet50", "others": [{"name": "a.b:net", "mean": [0.1, 0.2, 0.3]}]}
-    teacher = TeacherConfig(**json.loads(json.dumps(record)))
-    assert teacher.others == (TeacherSource("a.b:net", mean=(0.1, 0.2, 0.3)),)
-    assert str(default_folder(TrainConfig(ModelConfig("resnet18"), teacher))) == "runs/resnet50+a.b_net-resnet18/kd-seed0"
 
 
 def test_a_plain_network_will_do_as_a_teacher(tiny, teacher_folder):

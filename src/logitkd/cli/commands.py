@@ -16,7 +16,7 @@ from logitkd.cli import pages, tables
 from logitkd.cli.flags import Setting, UsageError, convert, nest, settings_of, split
 from logitkd.cli.settings import TRAIN_FLAGS, resolve
 from logitkd.data.config import DataConfig
-from logitkd.engine.config import ModelConfig, TeacherConfig
+from logitkd.engine.networks import ModelConfig, TeacherConfig
 from logitkd.engine.run_folder import read_result, read_run
 
 __all__ = ["page", "run"]

@@ -17,8 +17,9 @@ from typing import Any, Literal
 from logitkd import methods, recipes
 from logitkd.checks import unknown
 from logitkd.cli.flags import Setting, UsageError, convert, flatten, nest, read_value, settings_of, split, unknown_key
-from logitkd.engine.config import TrainConfig, check_config, file_name, pair_name
+from logitkd.engine.config import TrainConfig, check_config, pair_name
 from logitkd.engine.labels import check_label_use
+from logitkd.engine.networks import file_name
 from logitkd.methods import Method
 
 __all__ = ["TRAIN_FLAGS", "resolve"]

@@ -101,17 +101,15 @@ def check_data(config: DataConfig, *, training: bool = True) -> list[str]:
         config: to be checked, without a look at the data.
         training: whether values that only shape the training view matter.
     """
-    from logitkd.checks import check_choice, check_int, check_positive, check_range  # torch: not for `--help`
+    from logitkd.checks import check_choice, check_int, check_positive, check_range, collector  # torch: not for `--help`
 
     problems: list[str] = []
+    collect = collector(problems)
 
     def check(function: Callable[..., None], name: str, *args: Any) -> None:
         value = getattr(config, name)
         if value is not None:
-            try:
-                function(f"data.{name}", value, *args)
-            except (TypeError, ValueError) as error:
-                problems.append(str(error))
+            collect(function, f"data.{name}", value, *args)
 
     def check_share(name: str, value: float) -> None:
         check_positive(name, value)

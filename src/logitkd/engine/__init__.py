@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from logitkd.engine.config import (
-    ModelConfig,
-    OptimConfig,
-    ScheduleConfig,
-    StonesConfig,
-    TeacherConfig,
-    TeacherSource,
-    TrainConfig,
-    check_config,
-    default_folder,
-)
+from logitkd.engine.config import OptimConfig, ScheduleConfig, StonesConfig, TrainConfig, check_config, default_folder
+from logitkd.engine.networks import ModelConfig, TeacherConfig, TeacherSource
 
 if TYPE_CHECKING:
     from logitkd.engine.display import Display, Lines

@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from logitkd.checks import check_choice, check_int, check_positive, check_range
+from logitkd.checks import check_choice, check_int, check_positive, check_range, collector
 from logitkd.data.class_weights import BALANCED, read_class_weights
 from logitkd.data.config import DataConfig, check_data
+from logitkd.engine.networks import ModelConfig, TeacherConfig, check_networks, file_name
 
 __all__ = [
-    "ModelConfig",
     "OptimConfig",
     "ScheduleConfig",
     "StonesConfig",
-    "TeacherConfig",
-    "TeacherSource",
     "TrainConfig",
     "check_config",
     "default_folder",
-    "file_name",
     "pair_name",
 ]
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """A network: what to build and the weights to load.
-
-    Args:
-        name: timm name (``cifar_resnet8x4``, ``resnet50.a1_in1k``), ``hf-hub:OWNER/NAME``, ``local-dir:FOLDER``,
-            ``torchvision:NAME``, ``transformers:ID_OR_FOLDER`` or ``package.module:callable``.
-        checkpoint: safetensors file, ``weights_only`` state dict, or run folder; none means the weights the name stands
-            for, or random ones.
-        pool: path of the module that averages the last map, for methods that read regions (``sdd-*``, ``icd-*``; others take
-            no notice); found by itself where there is one to find.
-        head: path of the module behind the pooling, likewise.
-    """
-
-    name: str
-    checkpoint: str | None = None
-    pool: str | None = field(default=None, kw_only=True)
-    head: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -66,67 +41,6 @@ class StonesConfig:
         for name in ("use", "student", "teacher"):
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
-
-
-@dataclass(frozen=True)
-class TeacherSource(ModelConfig):
-    """A frozen network to learn from; its weights must come from somewhere.
-
-    Args:
-        name: as a student's.
-        checkpoint: as a student's; may be left out only where the name stands for trained weights.
-        pool: as a student's.
-        head: as a student's.
-        label_map: as in :class:`TeacherConfig`, and so on.
-        num_classes: its own classes.
-        mean: its own mean.
-        std: its own standard deviation.
-    """
-
-    label_map: str | None = None
-    num_classes: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
-
-
-@dataclass(frozen=True)
-class TeacherConfig(TeacherSource):
-    """The frozen network, or networks, to learn from.
-
-    Args:
-        name: as a student's; also the first of several teachers.
-        checkpoint: as a student's; may be left out only where the name stands for trained weights.
-        pool: as a student's.
-        head: as a student's.
-        label_map: YAML, JSON or CSV file ``teacher class: student class``, by name or index; several to one allowed.
-        num_classes: the teacher's own classes; only where neither its weights nor its run folder say.
-        mean: of each channel (0 to 1), what the teacher's images were normalised by; by default what its source says, else
-            the data's.
-        std: likewise.
-        others: more teachers, ``[{name: ..., checkpoint: ...}, ...]`` with the keys above; their mean is learnt from.
-        combine: mean of the teachers' ``probabilities`` or of their ``logits``.
-    """
-
-    others: tuple[TeacherSource, ...] = ()
-    combine: Literal["probabilities", "logits"] = "probabilities"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # From YAML and the command line they come as mappings.
-        others = (other if isinstance(other, TeacherSource) else TeacherSource(**dict(other)) for other in self.others)
-        object.__setattr__(self, "others", tuple(others))
-
-    def members(self) -> dict[str, TeacherSource]:
-        """Return every teacher by the key it is set under: ``teacher``, ``teacher.others[0]``, ..."""
-        first = {field.name: getattr(self, field.name) for field in fields(TeacherSource)}
-        return {"teacher": TeacherSource(**first)} | {
-            f"teacher.others[{index}]": other for index, other in enumerate(self.others)
-        }
 
 
 @dataclass(frozen=True)
@@ -240,20 +154,12 @@ def default_folder(config: TrainConfig) -> Path:
 def pair_name(config: TrainConfig) -> str:
     """Return a folder's name for student and teachers, from their networks' names.
 
+    >>> from logitkd.engine.networks import TeacherSource
     >>> pair_name(TrainConfig(ModelConfig("resnet18"), TeacherConfig("resnet50", others=(TeacherSource("resnet34"),))))
     'resnet50+resnet34-resnet18'
     """
     teachers = [] if config.teacher is None else [member.name for member in config.teacher.members().values()]
     return "-".join(["+".join(map(file_name, teachers))] * bool(teachers) + [file_name(config.student.name)])
-
-
-def file_name(network: str) -> str:
-    """Return a network's name as a part of a path.
-
-    >>> file_name("torchvision:resnet18")
-    'torchvision_resnet18'
-    """
-    return re.sub(r"[^\w.]+", "_", network)
 
 
 def check_config(config: TrainConfig) -> None:
@@ -263,13 +169,7 @@ def check_config(config: TrainConfig) -> None:
         ValueError: with all the problems at once, a line each.
     """
     problems: list[str] = []
-
-    def check(function: Callable[..., object], *args: Any) -> None:
-        try:
-            function(*args)
-        except (TypeError, ValueError) as error:
-            problems.append(str(error))
-
+    check = collector(problems)
     check(check_int, "epochs", config.epochs, 1)
     check(check_int, "batch_size", config.batch_size, 1)
     check(check_int, "seed", config.seed, 0, 2**63 - 1)
@@ -301,15 +201,7 @@ def check_config(config: TrainConfig) -> None:
     check(check_range, "schedule.decay", config.schedule.decay, 0, 1)
     for fraction in config.schedule.milestones:
         check(check_range, "schedule.milestones", fraction, 0, 1, "fractions of `epochs`")
-    networks: dict[str, ModelConfig] = {"student": config.student}
-    if config.teacher is not None:
-        check(check_choice, "teacher.combine", config.teacher.combine, ["probabilities", "logits"])
-        networks |= config.teacher.members()
-    for role, model in networks.items():
-        if model.checkpoint is not None and not Path(model.checkpoint).exists():
-            problems.append(f"`{role}.checkpoint` must be a file or a run folder, but there is no {model.checkpoint}.")
-        if isinstance(model, TeacherSource):
-            _check_teacher(role, model, check, problems)
+    problems += check_networks(config.student, config.teacher)
     if problems:
         raise ValueError("\n".join(problems))
     if config.optim.name == "adamw" and config.optim.lr > 0.01:
@@ -333,16 +225,3 @@ def _check_stones(stones: StonesConfig, problems: list[str]) -> None:
     numbers = [] if isinstance(stones.use, str) else list(stones.use)
     if stones.use not in ("all", "last") and (not numbers or numbers != sorted(set(numbers)) or numbers[0] < 1):
         problems.append(f"`stones.use` must be `all`, `last` or rising numbers from 1, got {stones.use!r}.")
-
-
-def _check_teacher(role: str, teacher: TeacherSource, check: Callable[..., None], problems: list[str]) -> None:
-    """Check what a teacher has beyond a student."""
-    if teacher.label_map is not None and not Path(teacher.label_map).is_file():
-        problems.append(f"`{role}.label_map` must be a file, but there is no {teacher.label_map}.")
-    if teacher.num_classes is not None:
-        check(check_int, f"{role}.num_classes", teacher.num_classes, 2)
-    for name, values, function in (("mean", teacher.mean, check_range), ("std", teacher.std, check_positive)):
-        if values is not None and len(values) != 3:
-            problems.append(f"`{role}.{name}` must have one value a channel, 3, got {list(values)}.")
-        for value in values or ():
-            check(function, f"{role}.{name}", value, *([None, None] if name == "mean" else []))

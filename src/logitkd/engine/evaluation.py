@@ -13,9 +13,9 @@ from torch import nn
 from logitkd.data import ImageData, load_images, make_loader
 from logitkd.data.config import DataConfig, check_data
 from logitkd.engine.accelerator import resolve_device
-from logitkd.engine.config import ModelConfig
 from logitkd.engine.cost import network_cost
 from logitkd.engine.inputs import load_network
+from logitkd.engine.networks import ModelConfig
 from logitkd.engine.run_folder import read_run
 from logitkd.engine.teachers import build_teacher, check_input
 from logitkd.reach import Ensemble, Teacher

@@ -13,10 +13,10 @@ from pathlib import Path
 import timm
 
 from logitkd.engine.card import CARD, CONFIG, card, describe, is_timm
-from logitkd.engine.config import ModelConfig
 from logitkd.engine.files import sync_folder
 from logitkd.engine.formats import FORMATS, Network, check_formats
 from logitkd.engine.inputs import load_network
+from logitkd.engine.networks import ModelConfig
 from logitkd.engine.parity import Parity, ParityError, compare, read_input
 from logitkd.engine.run_folder import read_result, read_run
 

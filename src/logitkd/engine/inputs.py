@@ -11,7 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from logitkd.data import ImageData, load_images, make_loader
 from logitkd.data.class_weights import class_weights
-from logitkd.engine.config import ModelConfig, TrainConfig
+from logitkd.engine.config import TrainConfig
+from logitkd.engine.networks import ModelConfig
 from logitkd.engine.record import model_record
 from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.teachers import build_teacher, check_classes, check_paths, run_data, teacher_record

@@ -12,7 +12,7 @@ from torch import nn
 
 from logitkd.checks import listed
 from logitkd.data import ImageData
-from logitkd.engine.config import ModelConfig, TeacherConfig, TeacherSource
+from logitkd.engine.networks import ModelConfig, TeacherConfig, TeacherSource
 from logitkd.engine.record import model_record
 from logitkd.engine.run_folder import CONFIG, STUDENT, read_run
 from logitkd.models import ClassCountError, Pretrained, build_pretrained, read_label_map, read_name

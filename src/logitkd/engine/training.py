@@ -11,10 +11,11 @@ from typing import Any
 
 from logitkd import checks
 from logitkd.engine.accelerator import open_accelerator, resolve_device
-from logitkd.engine.config import ModelConfig, TeacherConfig, TrainConfig, check_config, default_folder
+from logitkd.engine.config import TrainConfig, check_config, default_folder
 from logitkd.engine.display import Display, make_display
 from logitkd.engine.inputs import check_finished
 from logitkd.engine.labels import labels_note, resolve_method
+from logitkd.engine.networks import ModelConfig, TeacherConfig
 from logitkd.engine.run import Run
 from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.teachers import brings_weights
