@@ -98,7 +98,7 @@ def _frames(config: DataConfig, labelled: bool) -> tuple[list[ImageSplit | Encod
     from logitkd.data.columns import class_names, image_column
     from logitkd.data.decode import decode_images, decode_labels, is_missing
     from logitkd.data.encoded import whole
-    from logitkd.data.frames import read_frames
+    from logitkd.data.readers import read_frames
 
     frames = read_frames(config.source, *_split_names(config), unlabelled=not labelled)
     image_name = image_column(frames[0], config.image_column)

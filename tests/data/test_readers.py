@@ -1,3 +1,5 @@
+"""Sources read into frames: parquet files, a hub id; what is missing or damaged, named."""
+
 import pickle
 
 import datasets
@@ -7,19 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
-from image_files import SHAPES, pixels, png, write_parquet
-from logitkd.data.frames import _hub_frame, _hub_frames, read_frames
-
-
-def write_image_folder(folder, names):
-    for row, name in enumerate(names):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(pixels(row)))
-    return folder
-
-
-SIX = ["train/ant/1.png", "train/ant/2.png", "train/bee/1.png", "test/bee/7.png", "test/ant/9.png"]
+from image_files import SHAPES, SIX, pixels, png, write_image_folder, write_parquet
+from logitkd.data.readers import _hub_frame, _hub_frames, read_frames
 
 
 def test_parquet_files_in_order_of_their_names(parquet_folder):
@@ -112,44 +103,6 @@ def test_plain_parquet_without_the_features_of_datasets(tmp_path):
     assert train.features["y"] == Value("int64")
 
 
-@pytest.mark.parametrize("name", ["plain", "with [brackets] and *"])
-def test_image_folder(tmp_path, name):
-    folder = write_image_folder(tmp_path / name, SIX)
-    (folder / "train" / "ant" / "notes.txt").write_text("not an image")
-    train, test = read_frames(str(folder), ("train", "test"))
-    assert train.features["label"].names == test.features["label"].names == ["ant", "bee"]
-    assert train.read("label") == [0, 0, 1]
-    assert test.read("label") == [0, 1]
-    assert test.place(1) == str(folder / "test" / "bee" / "7.png")
-    assert train.read("image")[2]["path"] == str(folder / "train" / "bee" / "1.png")
-
-
-def test_image_folder_split_called_val_stays_val(tmp_path):
-    folder = write_image_folder(tmp_path, ["train/ant/1.png", "val/ant/2.png"])
-    _, val = read_frames(str(folder), ("train", "val"))
-    assert val.place(0) == str(folder / "val" / "ant" / "2.png")
-
-
-def test_image_folder_missing_split(tmp_path):
-    write_image_folder(tmp_path, SIX)
-    with pytest.raises(ValueError, match=r"no split `dev` in .* Splits there: test, train\."):
-        read_frames(str(tmp_path), ("train", "dev"))
-
-
-@pytest.mark.parametrize("name", ["train/3.png", "train/ant/more/3.png"])
-def test_images_outside_class_folders_are_named(tmp_path, name):
-    write_image_folder(tmp_path, [*SIX, name])
-    with pytest.raises(ValueError, match=f"{name} is not in a class folder"):
-        read_frames(str(tmp_path), ("train", "test"))
-
-
-def test_an_empty_image_folder_split(tmp_path):
-    write_image_folder(tmp_path, SIX)
-    (tmp_path / "empty" / "ant").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"split `empty` of .* is empty"):
-        read_frames(str(tmp_path), ("train", "empty"))
-
-
 @pytest.mark.parametrize("source", ["no-such-folder", "./no/such/folder", "/no/such"])
 def test_a_source_that_is_nothing(source):
     with pytest.raises(FileNotFoundError, match=r"`data.source` must be `digits`, an existing folder, or a hub id"):
@@ -180,17 +133,6 @@ def test_rows_of_the_hub_are_not_decoded():
     assert frame.place(1) == "the hub's owner/name, split `train`, row 1"
 
 
-def test_image_folder_class_without_any_image(tmp_path):
-    folder = write_image_folder(tmp_path, SIX)
-    for split in ("train", "test"):
-        (folder / split / "cat").mkdir()
-        (folder / split / ".cache").mkdir()
-    with pytest.raises(ValueError, match=r"class folders must hold images, got none for cat in "):
-        read_frames(str(folder), ("train", "test"))
-    (folder / "test" / "cat" / "1.png").write_bytes(png(pixels(0)))
-    read_frames(str(folder), ("train", "test"))  # a class that is only evaluated is for load_images to refuse
-
-
 def one_by_one(column):
     return [column[row] for row in range(len(column))]
 
@@ -209,27 +151,6 @@ def test_columns_read_one_at_a_time_hold_what_reading_all_gives(parquet_folder, 
         assert one_by_one(pickle.loads(pickle.dumps(frame.column(image)))) == frame.read(image)  # as sent to a process
 
 
-def test_a_folder_of_class_folders_is_one_split_where_the_other_is_made_of_it(tmp_path):
-    folder = write_image_folder(tmp_path, ["ant/1.png", "ant/2.png", "bee/1.png", "test/1.png"])  # `test` is a class here
-    (train,) = read_frames(str(folder), ("train",), absent="test")
-    assert train.features["label"].names == ["ant", "bee", "test"]
-    assert train.read("label") == [0, 0, 1, 2]
-    assert train.place(2) == str(folder / "bee" / "1.png")
-    with pytest.raises(ValueError, match=r"no split `train` in .*Splits there: ant, bee, test\..*give `data.eval_fraction`"):
-        read_frames(str(folder), ("train", "valid"))
-    (folder / "3.png").write_bytes(png(pixels(3)))
-    with pytest.raises(ValueError, match=r"3.png is not in a class folder: images belong at .*/CLASS/NAME"):
-        read_frames(str(folder), ("train",), absent="test")
-
-
-def test_a_folder_of_splits_is_not_taken_for_one_of_classes(tmp_path):
-    folder = write_image_folder(tmp_path, ["training/ant/1.png", "val/ant/1.png"])
-    with pytest.raises(ValueError, match=r"no split `train` in .*Splits there: training, val\."):
-        read_frames(str(folder), ("train",), absent="test")
-    (train,) = read_frames(str(folder), ("training",), absent="test")
-    assert train.read("label") == [0]
-
-
 def test_a_split_to_be_made_must_not_be_there(parquet_folder, tmp_path):
     message = r"`data.eval_fraction` must be left out where there is an evaluation split, and .* has `test`"
     with pytest.raises(ValueError, match=message):
@@ -242,7 +163,7 @@ def test_a_split_to_be_made_must_not_be_there(parquet_folder, tmp_path):
 
 def test_a_split_to_be_made_must_not_be_on_the_hub(monkeypatch):
     rows = Dataset.from_dict({"label": [0]})
-    monkeypatch.setattr("logitkd.data.frames.load_dataset", lambda _: datasets.DatasetDict(train=rows, test=rows))
+    monkeypatch.setattr("logitkd.data.readers.load_dataset", lambda _: datasets.DatasetDict(train=rows, test=rows))
     with pytest.raises(ValueError, match=r"and the hub's owner/name has `test`"):
         _hub_frames("owner/name", ("train",), absent="test")
     assert len(_hub_frames("owner/name", ("train",), absent="valid")) == 1

@@ -1,0 +1,146 @@
+"""Where labelled images are kept: a local folder of parquet files, an image folder, or a Hugging Face hub id."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import DatasetDict, Features, Image, load_dataset
+
+from logitkd.data.frames import ArrowColumn, Frame, HubColumn, check_absent, missing_split
+from logitkd.data.image_folder import image_folder_frames
+
+__all__ = ["SHARD", "read_frames"]
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+SHARD = re.compile(r"(?P<split>.+?)(-(?P<shard>\d+)(-of-(?P<shards>\d+))?(-[0-9a-f]+)?)?")
+
+
+def read_frames(source: str, splits: Sequence[str], absent: str | None = None, *, unlabelled: bool = False) -> list[Frame]:
+    """Return the frames of the named splits.
+
+    Args:
+        source: a folder or a hub id.
+        splits: their names.
+        absent: a split that is to be made out of the first one, so must not be there. A folder of class folders then
+            is one split, whatever its name.
+        unlabelled: whether the images of an image folder's first split may lie in no class folder; where one does not, the
+            frame has all images under that folder and no labels.
+
+    Raises:
+        FileNotFoundError: no such source.
+        ValueError: no such split (the message lists those there are), ``absent`` is there, or a file that cannot be read.
+        ConnectionError: a hub id that cannot be reached.
+    """
+    folder = Path(source).expanduser()  # a shell expands ~, a recipe does not
+    if folder.is_dir():
+        if any(folder.glob("*.parquet")):
+            shards = _parquet_shards(folder)
+            check_absent(absent, str(folder), shards)
+            return [_parquet_frame(folder, split, shards) for split in splits]
+        return image_folder_frames(folder, splits, absent, unlabelled)
+    if folder.exists():
+        raise ValueError(f"`data.source` must be a folder, got the file {source}. Give the folder it is in.")
+    if HUB_ID.fullmatch(source):
+        return _hub_frames(source, splits, absent)
+    raise FileNotFoundError(
+        f"`data.source` must be `digits`, an existing folder, or a hub id `owner/name`, got {source!r}: "
+        "there is no such folder."
+    )
+
+
+def _parquet_shards(folder: Path) -> dict[str, list[Path]]:
+    """Return the files of each split, in order."""
+    shards: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        match = SHARD.fullmatch(path.stem)
+        assert match is not None  # any name is at least a split
+        shards.setdefault(match["split"], []).append(path)
+    return shards
+
+
+def _parquet_frame(folder: Path, split: str, shards: Mapping[str, list[Path]]) -> Frame:
+    # Read by pyarrow and typed by `datasets`: load_dataset("parquet") would first copy every file into its cache, and a
+    # row of the copy no longer knows its file.
+    if split not in shards:
+        raise missing_split(split, str(folder), sorted(shards))
+    paths = shards[split]
+    _check_shards(folder, split, paths)
+    tables = [_open_parquet(path) for path in paths]
+    features = Features.from_arrow_schema(tables[0].schema_arrow)
+    for path, table in zip(paths, tables, strict=True):
+        if Features.from_arrow_schema(table.schema_arrow) != features:
+            raise ValueError(f"{path} has other columns than {paths[0]}: the files of a split must agree.")
+    ends = list(accumulate(table.metadata.num_rows for table in tables))
+
+    def column(name: str) -> ArrowColumn:
+        chunks: list[pa.Array] = []
+        for path, table in zip(paths, tables, strict=True):
+            try:
+                chunks += table.read(columns=[name])[name].chunks
+            except (OSError, pa.ArrowException) as error:
+                raise ValueError(f"cannot read column `{name}` of {path}: {error}") from error
+        return ArrowColumn(pa.chunked_array(chunks, type=tables[0].schema_arrow.field(name).type))
+
+    def place(row: int) -> str:
+        shard = bisect_right(ends, row)
+        return f"{paths[shard]}, row {row - (ends[shard - 1] if shard else 0)}"
+
+    return Frame(f"{folder}, split `{split}`", features, lambda name: column(name).values.to_pylist(), column, place)
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is not a readable parquet file: {error}") from error
+
+
+def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
+    """A download that stopped half-way must not train on half of the data."""
+    matches = [match for path in paths if (match := SHARD.fullmatch(path.stem))]
+    counts = {match["shards"] for match in matches}
+    if counts == {None}:
+        return
+    numbers = sorted(int(match["shard"] or 0) for match in matches)  # one twice and one missing is the right count, too
+    if len(counts) > 1 or numbers != list(range(int(counts.pop() or 0))):
+        raise ValueError(
+            f"the files of split `{split}` in {folder} are not one whole set: {', '.join(p.name for p in paths)}. "
+            "Fetch the missing files or remove those that do not belong."
+        )
+
+
+def _hub_frames(source: str, splits: Sequence[str], absent: str | None) -> list[Frame]:
+    try:
+        loaded = load_dataset(source)
+    except (OSError, ValueError) as error:  # ConnectionError and "not found" are OSErrors
+        raise ConnectionError(
+            f"`data.source` {source!r} is no folder here, and cannot be loaded from the Hugging Face hub: "
+            f"{str(error).rstrip('.')}. Check the spelling and the network, or download it once and give the local folder."
+        ) from error
+    assert isinstance(loaded, DatasetDict)
+    check_absent(absent, f"the hub's {source}", loaded)
+    for split in splits:
+        if split not in loaded:
+            raise missing_split(split, f"the hub's {source}", sorted(loaded))
+    return [_hub_frame(source, split, loaded[split]) for split in splits]
+
+
+def _hub_frame(source: str, split: str, rows: Any) -> Frame:
+    images = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
+    undecoded = rows
+    for name in images:
+        undecoded = undecoded.cast_column(name, Image(decode=False))
+    return Frame(
+        where=f"the hub's {source}, split `{split}`",
+        features=rows.features,
+        read=lambda name: list(undecoded[name]),
+        column=lambda name: HubColumn(undecoded.select_columns([name]), name),
+        place=lambda row: f"the hub's {source}, split `{split}`, row {row}",
+    )

@@ -1,0 +1,76 @@
+"""Image folders: splits, classes, images out of place."""
+
+import pytest
+
+from image_files import SIX, pixels, png, write_image_folder
+from logitkd.data.readers import read_frames
+
+
+@pytest.mark.parametrize("name", ["plain", "with [brackets] and *"])
+def test_image_folder(tmp_path, name):
+    folder = write_image_folder(tmp_path / name, SIX)
+    (folder / "train" / "ant" / "notes.txt").write_text("not an image")
+    train, test = read_frames(str(folder), ("train", "test"))
+    assert train.features["label"].names == test.features["label"].names == ["ant", "bee"]
+    assert train.read("label") == [0, 0, 1]
+    assert test.read("label") == [0, 1]
+    assert test.place(1) == str(folder / "test" / "bee" / "7.png")
+    assert train.read("image")[2]["path"] == str(folder / "train" / "bee" / "1.png")
+
+
+def test_image_folder_split_called_val_stays_val(tmp_path):
+    folder = write_image_folder(tmp_path, ["train/ant/1.png", "val/ant/2.png"])
+    _, val = read_frames(str(folder), ("train", "val"))
+    assert val.place(0) == str(folder / "val" / "ant" / "2.png")
+
+
+def test_image_folder_missing_split(tmp_path):
+    write_image_folder(tmp_path, SIX)
+    with pytest.raises(ValueError, match=r"no split `dev` in .* Splits there: test, train\."):
+        read_frames(str(tmp_path), ("train", "dev"))
+
+
+@pytest.mark.parametrize("name", ["train/3.png", "train/ant/more/3.png"])
+def test_images_outside_class_folders_are_named(tmp_path, name):
+    write_image_folder(tmp_path, [*SIX, name])
+    with pytest.raises(ValueError, match=f"{name} is not in a class folder"):
+        read_frames(str(tmp_path), ("train", "test"))
+
+
+def test_an_empty_image_folder_split(tmp_path):
+    write_image_folder(tmp_path, SIX)
+    (tmp_path / "empty" / "ant").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"split `empty` of .* is empty"):
+        read_frames(str(tmp_path), ("train", "empty"))
+
+
+def test_image_folder_class_without_any_image(tmp_path):
+    folder = write_image_folder(tmp_path, SIX)
+    for split in ("train", "test"):
+        (folder / split / "cat").mkdir()
+        (folder / split / ".cache").mkdir()
+    with pytest.raises(ValueError, match=r"class folders must hold images, got none for cat in "):
+        read_frames(str(folder), ("train", "test"))
+    (folder / "test" / "cat" / "1.png").write_bytes(png(pixels(0)))
+    read_frames(str(folder), ("train", "test"))  # a class that is only evaluated is for load_images to refuse
+
+
+def test_a_folder_of_class_folders_is_one_split_where_the_other_is_made_of_it(tmp_path):
+    folder = write_image_folder(tmp_path, ["ant/1.png", "ant/2.png", "bee/1.png", "test/1.png"])  # `test` is a class here
+    (train,) = read_frames(str(folder), ("train",), absent="test")
+    assert train.features["label"].names == ["ant", "bee", "test"]
+    assert train.read("label") == [0, 0, 1, 2]
+    assert train.place(2) == str(folder / "bee" / "1.png")
+    with pytest.raises(ValueError, match=r"no split `train` in .*Splits there: ant, bee, test\..*give `data.eval_fraction`"):
+        read_frames(str(folder), ("train", "valid"))
+    (folder / "3.png").write_bytes(png(pixels(3)))
+    with pytest.raises(ValueError, match=r"3.png is not in a class folder: images belong at .*/CLASS/NAME"):
+        read_frames(str(folder), ("train",), absent="test")
+
+
+def test_a_folder_of_splits_is_not_taken_for_one_of_classes(tmp_path):
+    folder = write_image_folder(tmp_path, ["training/ant/1.png", "val/ant/1.png"])
+    with pytest.raises(ValueError, match=r"no split `train` in .*Splits there: training, val\."):
+        read_frames(str(folder), ("train",), absent="test")
+    (train,) = read_frames(str(folder), ("training",), absent="test")
+    assert train.read("label") == [0]
