@@ -8,12 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from docstring_parser import parse
-
-from logitkd import methods, recipes
-from logitkd.checks import unknown
 from logitkd.cli import pages, tables
 from logitkd.cli.flags import Setting, UsageError, convert, nest, settings_of, split
+from logitkd.cli.listing import show_list
 from logitkd.cli.settings import TRAIN_FLAGS, resolve
 from logitkd.data.config import DataConfig
 from logitkd.engine.networks import ModelConfig, TeacherConfig
@@ -101,7 +98,7 @@ def run(name: str, arguments: list[str]) -> None:
     Raises:
         UsageError: the arguments are wrong; nothing was done.
     """
-    {"train": _train, "eval": _evaluate, "export": _export, "demo": _demo, "list": _list}[name](arguments)
+    {"train": _train, "eval": _evaluate, "export": _export, "demo": _demo, "list": show_list}[name](arguments)
 
 
 def _train(arguments: list[str]) -> None:
@@ -288,69 +285,3 @@ def _demo(arguments: list[str]) -> None:
         "Next, your own images: `logitkd train --student NAME --method ce --data.source FOLDER` trains a teacher;"
         " `logitkd --help` shows how to go on."
     )
-
-
-def _list(arguments: list[str]) -> None:
-    match arguments:
-        case []:
-            _list_methods()
-        case ["recipes"]:
-            rows = [[name, recipes.command(recipes.find(name))] for name in recipes.names()]
-            tables.show(["recipe", "command"], rows)
-        case ["models", *part] if len(part) < 2:
-            _list_models(*part)
-        case [name] if name in methods.names():
-            _list_method(methods.get(name))
-        case [name]:
-            raise UsageError([unknown("method or list", name, [*methods.names(), "recipes", "models"])])
-        case _:
-            raise UsageError([f"one thing at a time: got {' '.join(arguments)}."])
-
-
-def _list_methods() -> None:
-    rows = []
-    for method in map(methods.get, methods.names()):
-        needs = [] if method.signal == "none" else ["teacher"]
-        needs += ["labels optional" if method.labels_optional else "labels"] if method.needs_labels else []
-        needs += {"regions": ["regions"], "stones": ["blocks"]}.get(method.signal, [])
-        weights = f"{method.ce_weight:g}, {method.kd_weight:g}, {method.warmup_epochs}"
-        if method.signal == "none":
-            weights = f"{method.ce_weight:g}"
-        rows.append([method.name, method.summary, ", ".join(needs), weights, method.paper])
-    tables.show(["method", "what it matches", "needs", "CE, KD, warm-up", "paper"], rows)
-
-
-def _list_method(method: methods.Method) -> None:
-    print(f"{method.name}: {method.summary}. {method.paper}".rstrip() + "\n")
-    meanings = _meanings(methods.Method)
-    for part, spelling in method.spellings():
-        own = _meanings(part)
-        meanings |= {option: own.get(name, "") for name, option in spelling.items()}
-    rows = []
-    for name, value in method.options.items():
-        meaning = " ".join(meanings.get(name, "").replace("``", "").split())
-        rows.append([f"--method.{name}", str(value), meaning])
-    tables.show(["option", "default", "meaning"], rows)
-
-
-def _meanings(kind: type) -> dict[str, str]:
-    return {param.arg_name: param.description or "" for param in parse(kind.__doc__ or "").params}
-
-
-def _list_models(part: str = "cifar_") -> None:
-    import timm
-    import torch
-
-    from logitkd.models import build_model, parameter_count
-
-    names = timm.list_models(f"*{part}*")
-    if part != "cifar_":
-        if not names:
-            raise UsageError([f"no network has `{part}` in its name; `logitkd list models resnet` lists some."])
-        print("\n".join(names))
-        return
-    with torch.device("meta"):  # shapes without weights
-        rows = [[name, f"{parameter_count(build_model(name, 100)):,}"] for name in names]
-    tables.show(["network", "parameters (100 classes)"], rows, right=["parameters (100 classes)"])
-    others = len(timm.list_models()) - len(names)
-    print(f"\nAnd {others} more of timm: logitkd list models PART. Or your own: package.module:callable.")
