@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from logitkd.reach import RegionModel
-from logitkd.reach.region_layout import CellLayout, guess_layouts
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -479,18 +478,3 @@ def test_outputs_that_are_no_logits() -> None:
     nn.init.constant_(model.fc2.bias, float("nan"))
     with pytest.raises(ValueError, match="need finite logits, got NaN or infinity from Net"):
         RegionModel(model)(IMAGES)
-
-
-# How features hold cells.
-
-
-def test_guesses_prefer_a_map_that_ran() -> None:
-    images = torch.zeros(2, 3, 32, 16)
-    assert [g.prefix for g in guess_layouts(torch.zeros(2, 9, 5), images)] == [
-        1,
-        7,
-    ]  # 4 x 2 or 2 x 1, as the images; 3 x 3 is not
-    first = next(guess_layouts(torch.zeros(2, 9, 5), images, [(2, 3)]))
-    assert first == CellLayout("NPLD", 3, (2, 3))
-    assert [g.kind for g in guess_layouts(torch.zeros(2, 5, 8), images)][-1] == "NDL"
-    assert not list(guess_layouts(torch.zeros(2, 5), images))

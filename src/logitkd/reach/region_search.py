@@ -6,10 +6,8 @@ there on the map's mean, gives the model's own logits, and the last module the i
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
@@ -21,6 +19,7 @@ from logitkd.reach.modes import eval_mode
 from logitkd.reach.pooling import pool_cells
 from logitkd.reach.region_entry import ReplayEntry
 from logitkd.reach.region_layout import CellLayout, guess_layouts
+from logitkd.reach.region_sources import MapSource, calls_behind, grids_before, is_map, map_source, map_sources
 from logitkd.reach.replay import Replay
 from logitkd.reach.signals import agree, check_logits, gap
 from logitkd.reach.trace import Call, first_tensor, plain, trace
@@ -33,23 +32,6 @@ NEXT = (
     "Pass `pool=`, the path of the module that averages the last map, or `head=`, the path of the module that takes the"
     " average; a model that does not average its map needs a method that reads plain logits"
 )
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """A map in a traced pass: what ``call`` takes (``into``) or puts out."""
-
-    call: Call
-    into: bool
-    value: Tensor
-
-    @property
-    def time(self) -> tuple[float, int]:
-        """When it was there: before the call of that number, and among nested modules the outer one later."""
-        return (self.call.number, 0) if self.into else (self.call.ended - 0.5, -self.call.number)
-
-    def __str__(self) -> str:
-        return f"{'the input' if self.into else 'the output'} {tuple(self.value.shape)} of `{self.call.path}`"
 
 
 def find_entry(model: nn.Module, images: Tensor, pool: str | None = None, head: str | None = None) -> ReplayEntry:
@@ -91,12 +73,12 @@ def find_entry(model: nn.Module, images: Tensor, pool: str | None = None, head: 
 
 def _candidates(
     calls: list[Call], images: Tensor, pool: str | None, head: str | None, name: str
-) -> Iterator[tuple[_Source, Call | None]]:
+) -> Iterator[tuple[MapSource, Call | None]]:
     """Yield maps and the calls that cells of them enter; ``None`` where the map itself is the place."""
     heads = None if head is None else _calls_of(head, "head", calls, name)
     if pool is not None:
-        source = _source(_calls_of(pool, "pool", calls, name)[0], True)
-        if source is None or not _is_map(source.value, images):
+        source = map_source(_calls_of(pool, "pool", calls, name)[0], True)
+        if source is None or not is_map(source.value, images):
             got = "no tensor" if source is None else f"shape {tuple(source.value.shape)}"
             raise ValueError(
                 f"`pool` must be a module that takes a map or tokens of more than one cell, but `{pool}` of {name} takes"
@@ -105,15 +87,15 @@ def _candidates(
         sources = [source]
     else:
         if heads is not None:
-            own = _source(heads[0], True)
-            if own is not None and _is_map(own.value, images):
+            own = map_source(heads[0], True)
+            if own is not None and is_map(own.value, images):
                 yield own, None
                 return
-        sources = _sources(calls, images, heads)
+        sources = map_sources(calls, images, heads)
     tried = 0
     for source in sources:
         targets: list[Call | None] = [] if heads is not None else [None]
-        targets += [call for call in heads or _behind(source, calls) if _matches(source, call, calls, images)][:1]
+        targets += [call for call in heads or calls_behind(source, calls) if _matches(source, call, calls, images)][:1]
         for target in targets:
             yield source, target
         tried += bool(targets)
@@ -137,49 +119,6 @@ def _calls_of(path: str, what: str, calls: list[Call], name: str) -> list[Call]:
     return found
 
 
-def _source(call: Call, into: bool) -> _Source | None:
-    value = call.inputs if into else first_tensor(call.output)
-    return _Source(call, into, value) if isinstance(value, Tensor) and value.is_floating_point() else None
-
-
-def _sources(calls: list[Call], images: Tensor, heads: list[Call] | None) -> list[_Source]:
-    """Return the maps of the pass, the last first: what modules put out, and what modules take that make one cell of it."""
-    found = []
-    for call in calls:
-        if heads is not None and (call.number >= heads[0].number or call in heads[0].within()):
-            continue
-        taken, made = _source(call, True), _source(call, False)
-        if taken and made and _is_map(taken.value, images) and not _is_map(made.value, images):
-            found.append(taken)
-        if made and _is_map(made.value, images):
-            found.append(made)
-    found.sort(key=lambda source: source.time, reverse=True)
-    # One tensor that passes through several modules is tried once, but again inside one that puts out more than it.
-    repeated = {b for a, b in itertools.pairwise(found) if not b.into and a.value is b.value and a.call.output is a.value}
-    return [source for source in found if source not in repeated]
-
-
-def _is_map(value: Tensor, images: Tensor) -> bool:
-    """Whether it may hold more than one cell of each image."""
-    if value.shape[0] != len(images):
-        return False
-    if value.ndim == 3:
-        return value.shape[1] > 1 and value.shape[2] > 1
-    return value.ndim == 4 and value.shape[2] * value.shape[3] > 1 and value.shape[1] * value.shape[2] > 1
-
-
-def _behind(source: _Source, calls: list[Call]) -> list[Call]:
-    """Return the calls that begin after the map is there, outside the module that takes it."""
-    start = source.call.ended
-    return [call for call in calls if call.number >= start]
-
-
-def _grids(source: _Source, calls: list[Call]) -> list[tuple[int, int]]:
-    """Return the sizes of the maps before ``source``, the last first."""
-    maps = [made.value for call in calls if call.number <= source.call.number and (made := _source(call, False))]
-    return list(dict.fromkeys((m.shape[2], m.shape[3]) for m in reversed(maps) if m.ndim == 4))
-
-
 def _target(taken: Tensor) -> CellLayout | None:
     """Return how a module takes one cell, from what it took; ``None`` where that was more."""
     if taken.ndim == 2:
@@ -193,14 +132,14 @@ def _target(taken: Tensor) -> CellLayout | None:
     return None
 
 
-def _matches(source: _Source, call: Call, calls: list[Call], images: Tensor) -> tuple[CellLayout, CellLayout, Any] | None:
+def _matches(source: MapSource, call: Call, calls: list[Call], images: Tensor) -> tuple[CellLayout, CellLayout, Any] | None:
     """Return how ``call`` takes the average of the map: the map's layout, that of a cell, what is done before averaging."""
-    taken = _source(call, True)
+    taken = map_source(call, True)
     target = None if taken is None else _target(taken.value)
     if taken is None or target is None or taken.value.shape[0] != len(images):
         return None
     width = taken.value.numel() // len(images)
-    for layout in guess_layouts(source.value, images, _grids(source, calls)):
+    for layout in guess_layouts(source.value, images, grids_before(source, calls)):
         features = layout.to_map(source.value)
         if features.shape[1] != width:
             continue
@@ -214,7 +153,7 @@ def _matches(source: _Source, call: Call, calls: list[Call], images: Tensor) -> 
 
 
 def _first_proved(
-    replay: Replay, source: _Source, target: Call | None, calls: list[Call], images: Tensor
+    replay: Replay, source: MapSource, target: Call | None, calls: list[Call], images: Tensor
 ) -> tuple[ReplayEntry | None, str]:
     """Return the first entry of a candidate that proves itself; or none, and why the likeliest did not."""
     if target is not None:
@@ -224,7 +163,7 @@ def _first_proved(
     else:
         entries = [
             ReplayEntry(replay, source.into, layout, layout)
-            for layout in guess_layouts(source.value, images, _grids(source, calls))
+            for layout in guess_layouts(source.value, images, grids_before(source, calls))
         ]
     if not entries:
         return None, f"its tokens form no grid of the shape of the images {tuple(images.shape[2:])}"
@@ -285,13 +224,13 @@ def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
 
 def _hint(calls: list[Call], images: Tensor) -> str:
     """Say what is likely the matter."""
-    sources = _sources(calls, images, None)
+    sources = map_sources(calls, images, None)
     size = " x ".join(map(str, images.shape[2:]))
     if not sources:
         return f"On images of {size}, no module puts out a map or tokens of more than one cell. "
     last = sources[0].value
-    for call in [*_behind(sources[0], calls), sources[0].call]:
-        taken = _source(call, True)
+    for call in [*calls_behind(sources[0], calls), sources[0].call]:
+        taken = map_source(call, True)
         if taken is None:
             continue
         if taken.value.ndim == 2 and taken.value.shape[1] == last[0].numel():
