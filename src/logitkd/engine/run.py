@@ -24,6 +24,7 @@ from logitkd.engine.interrupt import Interrupted, StopSignals
 from logitkd.engine.labels import check_training_labels, make_mixer, missing_note
 from logitkd.engine.optim import build_schedule, set_epoch
 from logitkd.engine.record import commit, versions
+from logitkd.engine.results import epoch_line, flat_line, result_record
 from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.steplog import StepLog
 from logitkd.engine.stepper import StepError, Stepper
@@ -165,19 +166,7 @@ class Run:
                     self._end_epoch(lr)
         finally:
             self.display.stop()
-        last = progress.last
-        result = {
-            "top1": last["eval"]["top1"],
-            "split": config.data.eval_name,
-            "epoch": config.epochs,
-            "metrics": last["eval"],
-            "train": last["train"],
-            "best": progress.best,
-            "seconds": progress.seconds,
-            "parameters": parameter_count(self.student),
-            "method": self.method.name,
-            "seed": config.seed,
-        }
+        result = result_record(config, progress, parameter_count(self.student))
         self.folder.write_result(student_bytes(self.student), result)
         if self.stops.received is not None:  # too late to stop this run, but what comes after it was to stop as well
             number = signal.Signals(self.stops.received)
@@ -259,27 +248,13 @@ class Run:
         progress.seconds += eval_seconds
         if not progress.best or metrics["top1"] > progress.best["top1"]:
             progress.best = {"top1": metrics["top1"], "epoch": progress.epoch, "split": config.data.eval_name}
-        log = StepLog(1, progress.sums)
-        means = log.means()
-        line = {
-            "epoch": progress.epoch,
-            "lr": lr,
-            "loss": means.pop("loss"),
-            "train": {"top1": means.pop("top1")} if "top1" in means else {},
-            "terms": means,
-            "split": config.data.eval_name,
-            "eval": metrics,
-            "best": progress.best,
-            "seconds": progress.epoch_seconds,
-            "eval_seconds": eval_seconds,
-            "images_per_second": progress.sums["count"] / progress.epoch_seconds,
-        }
+        line = epoch_line(config, progress, lr, metrics, eval_seconds)
         progress.metrics_size = self.folder.append_metrics(line)
         progress.last = line
         progress.epoch, progress.step, progress.epoch_seconds, progress.sums = progress.epoch + 1, 0, 0.0, {}
         self._save()
         if config.trackers:  # after the checkpoint: killed in between, a tracker lacks an epoch but never shows one twice
-            self.accelerator.log(_flat(line), step=line["epoch"])
+            self.accelerator.log(flat_line(line), step=line["epoch"])
         self.display.epoch(line | {"eta": self._eta()})
         if self.stops.received is not None and progress.epoch <= config.epochs:
             self._leave()
@@ -313,10 +288,3 @@ class Run:
         steps = self._done() - done
         left = self.config.epochs * len(self.loader) - self._done()
         return left * (time.perf_counter() - begun) / steps if steps else 0.0
-
-
-def _flat(line: dict[str, Any]) -> dict[str, float]:
-    flat = {"lr": line["lr"], "train/loss": line["loss"]} | {f"train/{name}": value for name, value in line["train"].items()}
-    flat |= {f"train/{name}": value for name, value in line["terms"].items()}
-    flat |= {f"eval/{name}": value for name, value in line["eval"].items()}
-    return flat | {"images_per_second": line["images_per_second"]}
