@@ -9,9 +9,10 @@ import yaml
 from datasets import ClassLabel
 
 from image_files import SHAPES, pixels, png, write_parquet
+from interrupted_runs import StopAfter
 from logitkd import methods
 from logitkd.data import DataConfig
-from logitkd.engine import Lines, ModelConfig, evaluate, train
+from logitkd.engine import ModelConfig, evaluate, train
 from logitkd.engine.labels import check_label_use, resolve_method
 from logitkd.engine.parity import read_input
 from logitkd.engine.run_folder import read_run
@@ -146,18 +147,6 @@ def test_block_kd(tiny, changes):
     assert (task == 0) == ("labels" in changes)
     options = yaml.safe_load((result.folder / "config.yaml").read_text())["method"]
     assert (options["alpha"] == 0) == ("labels" in changes)
-
-
-class StopAfter(Lines):
-    """Breaks a run off after a number of steps, as a crash would."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.steps = steps
-
-    def step(self, epoch, done, numbers):
-        if done == self.steps:
-            raise RuntimeError("crash")
 
 
 def test_resume_with_mixing_is_exact(tiny, tmp_path):
