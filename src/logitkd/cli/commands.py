@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from logitkd.cli import pages, tables
-from logitkd.cli.flags import Setting, UsageError, convert, nest, settings_of, split
+from logitkd.cli.flags import Setting, UsageError, convert_all, nest, settings_of, split
 from logitkd.cli.listing import show_list
 from logitkd.cli.settings import TRAIN_FLAGS, resolve
 from logitkd.data.config import DataConfig
@@ -138,13 +138,7 @@ def _numbers(metrics: dict[str, Any]) -> list[str]:
 def _read_flags(known: Mapping[str, Setting], arguments: list[str], problems: list[str]) -> tuple[list[str], dict[str, Any]]:
     """Return positional arguments and flags in their types; ``problems`` receives what is wrong."""
     positional, flags = split(arguments, known, problems)
-    values = {}
-    for key, text in flags.items():
-        try:
-            values[key] = convert(known[key], text, f"--{key.removesuffix('.name')}")
-        except ValueError as error:
-            problems.append(str(error))
-    return positional, values
+    return positional, convert_all(known, flags, "--", problems)
 
 
 def _evaluate(arguments: list[str]) -> None:

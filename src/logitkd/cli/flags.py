@@ -23,6 +23,7 @@ __all__ = [
     "UsageError",
     "canonical",
     "convert",
+    "convert_all",
     "flatten",
     "nest",
     "read_value",
@@ -228,6 +229,22 @@ def convert(setting: Setting, value: Any, written: str = "") -> Any:
     if get_origin(setting.type) is Literal and isinstance(value, str):
         hint = suggest(value, get_args(setting.type))
     raise ValueError(f"`{written or setting.key}` must be {_words(setting.type)}, got {value!r}.{hint}")
+
+
+def convert_all(known: Mapping[str, Setting], values: Mapping[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
+    """Return the values in their settings' types; one that does not fit is left out, and ``problems`` receives why.
+
+    >>> problems = []
+    >>> convert_all({"epochs": Setting("epochs", int, 240, "")}, {"epochs": "9"}, "--", problems)
+    {'epochs': 9}
+    """
+    converted = {}
+    for key, value in values.items():
+        try:
+            converted[key] = convert(known[key], value, prefix + key.removesuffix(".name"))
+        except ValueError as error:
+            problems.append(str(error))
+    return converted
 
 
 def read_value(text: Any) -> Any:

@@ -6,7 +6,6 @@ A method's hyper-parameters: ``--method.OPTION``, the recipe's ``method``, its `
 
 from __future__ import annotations
 
-import fnmatch
 import shlex
 import warnings
 from collections.abc import Mapping
@@ -16,7 +15,8 @@ from typing import Any, Literal
 
 from logitkd import methods, recipes
 from logitkd.checks import unknown
-from logitkd.cli.flags import Setting, UsageError, convert, flatten, nest, read_value, settings_of, split, unknown_key
+from logitkd.cli.flags import Setting, UsageError, convert_all, nest, read_value, split
+from logitkd.cli.recipe import RUN, Recipe, check_options
 from logitkd.engine.config import TrainConfig, check_config, pair_name
 from logitkd.engine.labels import check_label_use
 from logitkd.engine.networks import file_name
@@ -25,10 +25,8 @@ from logitkd.methods import Method
 __all__ = ["TRAIN_FLAGS", "resolve"]
 
 ROLE = "what to train: the recipe's student, or with cross-entropy its teacher, which the student's runs then find."
-RUN = settings_of(TrainConfig, skip={"method", "method_options"})
 METHOD = Setting("method", str, "kd", "a name from `logitkd list`; --method.OPTION VALUE sets its hyper-parameters.")
 TRAIN_FLAGS = {**RUN, "method": METHOD, "role": Setting("role", Literal["student", "teacher"], "student", ROLE)}
-RECIPE_KEYS = ("method", "methods", "teacher_training")  # read apart
 
 
 def resolve(arguments: list[str]) -> TrainConfig:
@@ -41,7 +39,8 @@ def resolve(arguments: list[str]) -> TrainConfig:
     positional, flags = split(arguments, TRAIN_FLAGS, problems, free="method.")
     problems += [f"one recipe at a time: `{extra}` is one too many." for extra in positional[1:]]
     recipe = Recipe(positional[0] if positional else None, problems)
-    given = _convert(flags, "--", problems)
+    typed = {key: text for key, text in flags.items() if not key.startswith("method.")}  # options: their class checks them
+    given = convert_all(TRAIN_FLAGS, typed, "--", problems)
     teaching = given.pop("role", "student") == "teacher"
 
     values = {**recipe.run, **(recipe.teacher_training if teaching else {}), **given}
@@ -72,107 +71,6 @@ def resolve(arguments: list[str]) -> TrainConfig:
     return config
 
 
-class Recipe:
-    """A recipe read and checked: ``run`` and ``teacher_training`` hold dotted keys, ``methods`` patterns and options.
-
-    Without a name it is empty. Problems go to the list and the recipe holds what is left.
-    """
-
-    def __init__(self, name: str | None, problems: list[str]) -> None:
-        self.name, self.broken = name, False
-        self.run: dict[str, Any] = {}
-        self.teacher_training: dict[str, Any] = {}
-        self.method: str | None = None
-        self.method_options: dict[str, Any] = {}
-        self.methods: dict[str, dict[str, Any]] = {}
-        if name is None:
-            return
-        try:
-            record = recipes.read(recipes.find(name))
-        except (OSError, ValueError) as error:
-            problems.append(str(error))
-            self.broken = True
-            return
-        found: list[str] = []
-        self._read_methods(record.pop("methods", None) or {}, found)
-        self._read_method(record.pop("method", None), found)
-        special = record.pop("teacher_training", None)
-        if isinstance(special, Mapping):
-            allowed = {k: s for k, s in RUN.items() if not k.startswith(("student.", "teacher."))}
-            inside: list[str] = []
-            self.teacher_training = _convert(flatten(special, allowed, inside), "", inside)
-            found += [f"`teacher_training`: {problem}" for problem in inside]
-        elif special is not None:
-            found.append(f"`teacher_training` must be a section, got {special!r}.")
-        if record.get("teacher", ...) is None and not any(str(key).startswith("teacher.") for key in record):  # null: none
-            del record["teacher"]
-        self.run = _convert(flatten(record, RUN, found, others=RECIPE_KEYS), "", found)
-        problems += [f"recipe {name}: {problem}" for problem in found]
-
-    def _read_method(self, value: Any, problems: list[str]) -> None:
-        if isinstance(value, Mapping):
-            options = dict(value)
-            value = options.pop("name", None)
-            self.method_options = options
-        if value is not None and value not in methods.names():
-            problems.append(unknown("method", str(value), methods.names()))
-            value = None
-        if value is None and self.method_options:
-            problems.append("`method` must hold a `name` beside its options.")
-        elif value is not None:
-            self.method = value
-            self.method_options = _options(value, self.method_options, "method.", problems)
-
-    def _read_methods(self, value: Any, problems: list[str]) -> None:
-        if not isinstance(value, Mapping):
-            problems.append(f"`methods` must be a section of `method: {{option: value}}` lines, got {value!r}.")
-            return
-        for pattern, options in value.items():
-            matched = fnmatch.filter(methods.names(), str(pattern))
-            if not matched:
-                problems.append(f"`methods`: {unknown('method', str(pattern), methods.names())}")
-            elif not isinstance(options, Mapping):
-                problems.append(f"`methods.{pattern}` must be options, {{option: value}}, got {options!r}.")
-            else:
-                found: list[str] = []
-                for name in matched:
-                    self.methods.setdefault(name, {}).update(_options(name, options, f"methods.{pattern}.", found))
-                problems += dict.fromkeys(found)
-
-
-def _convert(values: Mapping[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
-    """Return the values in their settings' types; one that does not fit is left out."""
-    converted = {}
-    for key, value in values.items():
-        if key.startswith("method."):
-            continue  # options: their class checks them
-        try:
-            converted[key] = convert(TRAIN_FLAGS[key], value, prefix + key.removesuffix(".name"))
-        except ValueError as error:
-            problems.append(str(error))
-    return converted
-
-
-def _options(name: str, options: Mapping[str, Any], written: str, problems: list[str]) -> dict[str, Any]:
-    """Return the options of a method, each checked by the class that uses it; a bad one is left out."""
-    method, good = methods.get(name), {}
-    for option, text in options.items():
-        value = read_value(text)
-        if option not in method.options:
-            problems.append(f"method `{name}`: {unknown_key(option, method.options, 'option', written)}{_has(method)}")
-            continue
-        try:
-            method.replace(**{option: value})
-            good[option] = value
-        except (TypeError, ValueError) as error:
-            problems.append(f"method `{name}`, `{written}{option}`: {error}")
-    return good
-
-
-def _has(method: Method) -> str:
-    return f" It has {', '.join(method.options)}."
-
-
 def _method(given: str | None, flags: Mapping[str, str], recipe: Recipe, teaching: bool, problems: list[str]) -> Method:
     """Return the method to train with, its hyper-parameters resolved."""
     name = given or recipe.method or TrainConfig.method
@@ -187,7 +85,7 @@ def _method(given: str | None, flags: Mapping[str, str], recipe: Recipe, teachin
     if recipe.method == name:
         options |= recipe.method_options
     typed = {key.removeprefix("method."): text for key, text in flags.items() if key.startswith("method.")}
-    options |= _options(name, typed, "--method.", problems)
+    options |= check_options(name, typed, "--method.", problems)
     try:
         return methods.get(name).replace(**options)
     except (TypeError, ValueError) as error:  # each option is good alone: they do not go together
