@@ -113,6 +113,32 @@ def test_two_replays_of_one_model_do_not_disturb_each_other(plain: Plain) -> Non
     assert torch.allclose(one.resume(0, first, IMAGES), expected)
 
 
+def test_closed_in_any_order_nothing_is_left(plain: Plain) -> None:
+    one, two, three = (Replay(plain, [path], IMAGES) for path in ("first", "second", "third"))
+    expected, (value,) = three.run(IMAGES)
+    two.close()
+    assert torch.allclose(three.resume(0, value, IMAGES), expected)
+    one.close()
+    three.close()
+    assert not any("forward" in vars(module) for module in plain.modules())
+
+
+def test_a_forward_that_the_user_put_on_a_module_is_kept(plain: Plain) -> None:
+    own = plain.first.forward
+
+    def doubled(x: Tensor) -> Tensor:
+        return 2 * own(x)
+
+    plain.first.forward = doubled  # type: ignore[method-assign]
+    before = plain(IMAGES)
+    one, two = Replay(plain, ["first"], IMAGES), Replay(plain, ["second"], IMAGES)
+    assert torch.equal(one.run(IMAGES)[0], before)
+    one.close()
+    two.close()
+    assert torch.equal(plain(IMAGES), before)
+    assert vars(plain.first)["forward"] is doubled
+
+
 def test_a_module_that_writes_into_what_it_got_needs_no_care() -> None:
     class InPlace(Plain):
         def forward(self, images: Tensor) -> Tensor:

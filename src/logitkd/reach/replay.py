@@ -63,6 +63,21 @@ class _Switch:
 
     def __init__(self, owner: Replay, module: nn.Module, positions: list[int]) -> None:
         self.owner, self.forward, self.positions = owner, module.forward, positions
+        self.found = vars(module).get("forward")  # a `forward` of the module's own: another switch, or its user's
+
+    def remove(self, module: nn.Module) -> None:
+        """Give ``module`` back what stood in its ``forward`` before, also from under a switch attached later."""
+        above = vars(module).get("forward")
+        if above is self:
+            del module.forward
+            if self.found is not None:
+                module.forward = self.found
+            return
+        while isinstance(above, _Switch):
+            if above.found is self:
+                above.forward, above.found = self.forward, self.found
+                return
+            above = above.found
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         tape = self.owner.tape
@@ -134,11 +149,7 @@ class Replay:
     def close(self) -> None:
         """Take the switches out: the model is as it was."""
         for module, switch in self._switches:
-            if vars(module).get("forward") is switch:
-                restored = switch.forward
-                del module.forward
-                if isinstance(restored, _Switch):  # another replay of the same model, attached before this one
-                    module.forward = restored
+            switch.remove(module)
         self._switches = []
 
     def run(self, images: Tensor, *, into: bool = False) -> tuple[Any, list[Tensor]]:
