@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import logitkd.models  # noqa: F401 (registers the CIFAR networks)
 from logitkd.losses import BlockKDLoss, GDKDLoss
@@ -315,6 +316,73 @@ def test_bad_cuts_are_refused_and_leave_nothing_behind(
         StoneModel(student, Teacher(teacher, num_classes=5), x, student_cuts=student_cuts, teacher_cuts=teacher_cuts)
     for network in (student, teacher):
         assert not any("forward" in vars(module) for module in network.modules())
+
+
+class Around(nn.Module):
+    """Its classifier reads the first block, too; or its blocks run under an activation checkpoint."""
+
+    def __init__(self, around: bool = False, reentrant: bool | None = None) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, NUM_CLASSES)
+        self.around, self.reentrant = around, reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.reentrant is not None:
+            y, x = x, checkpoint(lambda x: self.two(self.one(x).relu()).relu(), x, use_reentrant=self.reentrant)
+        else:
+            y = self.one(x).relu()
+            x = self.two(y).relu()
+        return self.head((x + y if self.around else x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("teacher", ["around", "cube"])
+def test_a_refusal_by_what_lies_behind_a_cut_leaves_nothing_behind(teacher: str) -> None:
+    images, student = torch.randn(2, 3, 8, 8), Around()
+    taught: nn.Module = Around(around=True)
+    if teacher == "cube":  # found only when the connectors are made
+        taught = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.Unflatten(1, (2, 2, 2, 2)), nn.Flatten(), nn.Linear(16, 5))
+    cuts = ["two"] if teacher == "around" else ["2"]
+    with pytest.raises(ValueError, match=r"must put out all that the parts behind it read|must put out a map"):
+        StoneModel(student, Teacher(taught, num_classes=5), images, student_cuts=["two"], teacher_cuts=cuts)
+    for network in (student, taught):
+        assert not any("forward" in vars(module) for module in network.modules())
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_gradient_that_a_reentrant_checkpoint_would_swallow_is_an_error(role: str) -> None:
+    images, networks = torch.randn(2, 3, 8, 8), {"student": Around(), "teacher": Around()}
+    cuts = {"student_cuts": ["one"], "teacher_cuts": ["one"]}
+    networks[role].reentrant = True
+    stones = StoneModel(networks["student"], Teacher(networks["teacher"], num_classes=5), images, **cuts)
+    stones.teach(images)
+    with pytest.raises(RuntimeError, match=f"must pass {role} cut `one`.*`use_reentrant=False`"):
+        stones(images)
+    with torch.no_grad():
+        stones(images)
+    networks[role].reentrant = None
+    assert stones(images).stones is not None
+
+
+def test_a_checkpoint_that_is_not_reentrant_changes_no_gradient() -> None:
+    images, student, taught = torch.randn(2, 3, 8, 8), Around(), Around()
+    stones = StoneModel(student, Teacher(taught, num_classes=5), images, student_cuts=["one"], teacher_cuts=["one"])
+    gradients = []
+    for student.reentrant in (None, False):
+        stones.zero_grad()
+        stones.teach(images)
+        stones(images).stones[0].square().mean().backward()  # type: ignore[index]
+        assert student.one.weight.grad is not None
+        gradients.append(student.one.weight.grad.clone())
+    assert gradients[0].abs().sum() > 0
+    assert torch.allclose(*gradients)
+
+
+def test_models_that_share_a_tensor_are_refused() -> None:
+    network = Around()
+    teacher = Teacher(network, num_classes=5)
+    with pytest.raises(ValueError, match="student and teacher must not share tensors"):
+        StoneModel(network, teacher, torch.randn(2, 3, 8, 8), student_cuts=["one"], teacher_cuts=["one"])
 
 
 @pytest.mark.parametrize("use", ["first", [0], [4], [2, 1], [2, 2], [], [True]])

@@ -6,6 +6,7 @@ Yu et al., "Decoupling Dark Knowledge via Block-wise Logit Distillation for Feat
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,7 +17,7 @@ from logitkd.reach.connectors import Connector, read_layout
 from logitkd.reach.cuts import pair_cuts
 from logitkd.reach.replay import Replay
 from logitkd.reach.signals import Signals, check_logits
-from logitkd.reach.teacher import Teacher
+from logitkd.reach.teacher import Teacher, check_not_shared
 from logitkd.reach.trace import first_tensor, plain
 
 __all__ = ["StoneModel", "choose_stones"]
@@ -57,7 +58,8 @@ class StoneModel(nn.Module):
 
     Raises:
         ValueError: cuts that do not exist, run never or more than once, in the wrong order or one inside another; different
-            numbers of cuts; a stone that does not exist; a block whose output is no map, tokens or vector.
+            numbers of cuts; a stone that does not exist; a block whose output is no map, tokens or vector; a tensor that both
+            models hold.
         TypeError: a model that cannot be called with images alone.
     """
 
@@ -74,29 +76,30 @@ class StoneModel(nn.Module):
         super().__init__()
         if len(images) < 2:
             raise ValueError(f"`images` must be an example batch of at least 2, got {len(images)}.")
+        check_not_shared(student, teacher)
         images = images[:2]
         prepared = teacher.prepare(images)
         pairs = pair_cuts(student, teacher.model, images, prepared, student_cuts, teacher_cuts)
         chosen = choose_stones(use, len(pairs[0]))
         paths = [[cuts[number - 1] for number in chosen] for cuts in pairs]
-        here = Replay(student, paths[0], images, what="student cut")
-        try:
-            there = Replay(teacher.model, paths[1], prepared, what="teacher cut")
-            there.check(prepared)
-        except (ValueError, TypeError):
-            here.close()
-            raise
         self.student = student
+        with contextlib.ExitStack() as undo:  # what is refused leaves no switch behind
+            here = Replay(student, paths[0], images, what="student cut")
+            undo.callback(here.close)
+            there = Replay(teacher.model, paths[1], prepared, what="teacher cut")
+            undo.callback(there.close)
+            there.check(prepared)
+            device = next((p.device for p in plain(student).parameters()), images.device)
+            self.connectors = nn.ModuleList(
+                Connector(
+                    read_layout(student, here.shapes[i], images, paths[0][i]),
+                    read_layout(teacher.model, there.shapes[i], prepared, paths[1][i]),
+                ).to(device)
+                for i in range(len(chosen))
+            )
+            undo.pop_all()
         # Not registered: what holds a student must not hold its teacher.
         self._teacher, self._student_pass, self._teacher_pass = (teacher,), (here,), (there,)
-        device = next((p.device for p in plain(student).parameters()), images.device)
-        self.connectors = nn.ModuleList(
-            Connector(
-                read_layout(student, here.shapes[i], images, paths[0][i]),
-                read_layout(teacher.model, there.shapes[i], prepared, paths[1][i]),
-            ).to(device)
-            for i in range(len(chosen))
-        )
 
     @property
     def cuts(self) -> list[tuple[str, str]]:
@@ -115,7 +118,8 @@ class StoneModel(nn.Module):
         """Return the student's logits ``(N, C)`` of ``images``, and those of each stone, the deepest last.
 
         Raises:
-            RuntimeError: ``teach`` has not been called with these images.
+            RuntimeError: ``teach`` has not been called with these images, or a reentrant activation checkpoint in one of the
+                models keeps a stone's gradient from the student.
         """
         teacher, resumed = self._teacher[0], self._teacher_pass[0]
         if resumed.tape.batch != len(images):
@@ -124,9 +128,27 @@ class StoneModel(nn.Module):
         logits = check_logits(output, "student")
         stones = []
         for number, (connector, value) in enumerate(zip(self.connectors, features, strict=True)):
-            stone = resumed.resume(number, connector(value), images)
-            stones.append(teacher.finish(check_logits(first_tensor(stone), "teacher")))
+            entering = connector(value)
+            stone = check_logits(first_tensor(resumed.resume(number, entering, images)), "teacher")
+            if torch.is_grad_enabled():
+                self._check_gradient(number, value, entering, stone)
+            stones.append(teacher.finish(stone))
         return Signals(logits, stones=stones)
+
+    def _check_gradient(self, number: int, value: Tensor, entering: Tensor, stone: Tensor) -> None:
+        """Raise ``RuntimeError`` where a stone has lost its way back: it would be trained no further, without a word."""
+        lost = None
+        if entering.requires_grad and not stone.requires_grad:
+            lost = "teacher", self._teacher_pass[0].paths[number]
+        elif not value.requires_grad:
+            path = self._student_pass[0].paths[number]
+            if any(p.requires_grad for p in plain(self.student).get_submodule(path).parameters()):
+                lost = "student", path
+        if lost is not None:
+            raise RuntimeError(
+                f"a stone's gradient must pass {lost[0]} cut `{lost[1]}`, but none does: does the model run it under a"
+                " reentrant activation checkpoint (gradient checkpointing)? Turn that off, or give it `use_reentrant=False`."
+            )
 
     def export(self) -> nn.Module:
         """Take everything out of both models and return the student, as it was given; this module is of no use after."""
