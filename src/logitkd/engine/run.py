@@ -90,7 +90,8 @@ class Run:
         self.mixer = make_mixer(config, self.num_classes, self.device)
         if method.scales is not None and teacher is not None:
             check_regions(config, method.scales, self.student, teacher, self._example())
-        self.teacher_predictions = None if teacher is None else self._predict(teacher)
+        if teacher is not None:
+            check_input(teacher, self.eval_loader.shape, self.device)
         weights = None
         if config.class_weights is not None:
             weights = class_weights(config.class_weights, self.data.train.labels, self.data.classes)
@@ -102,6 +103,8 @@ class Run:
         self.schedule = build_schedule(config.schedule, self.stepper.plain_optimizer, config.epochs)
         folder.check_space(3 * checkpoint_bytes(self.student, slots=1 if config.optim.name == "sgd" else 2))
 
+        # The first that takes time: whatever may be refused was.
+        self.teacher_predictions = None if teacher is None else self._predict(teacher)
         torch.manual_seed(config.seed)  # dropout: the same stream whether or not a teacher was built above
         self.progress = self._resume()
         self.sitting = (time.perf_counter(), self._done())
@@ -130,7 +133,6 @@ class Run:
         return images if len(images) == 2 else torch.cat([images, images.flip(-1)])
 
     def _predict(self, teacher: Teacher | Ensemble) -> torch.Tensor:
-        check_input(teacher, self.eval_loader.shape, self.device)
         return predict(teacher.logits, self.eval_loader.epoch(1), len(self.data.eval), self.device)
 
     def _resume(self) -> Progress:
