@@ -98,6 +98,17 @@ def test_methods_start_from_the_same_weights(tiny, tmp_path, monkeypatch):
     assert torch.equal(ce_stream, kd_stream)
 
 
+def test_an_option_that_an_earlier_version_did_not_have_is_its_default(tiny):
+    run = tiny(method="sdd-kd", epochs=1)
+    file = train(run).folder / "config.yaml"
+    record = yaml.safe_load(file.read_text())
+    del record["method"]["judge"]
+    file.write_text(yaml.safe_dump(record))
+    assert train(run).resumed_finished
+    with pytest.raises(ValueError, match=r"judge: label in the folder, teacher now"):
+        train(replace(run, method_options={"judge": "teacher"}, output=str(file.parent)))
+
+
 @pytest.mark.parametrize("method", ["sdd-kd", "icd-kd"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_region_methods(tiny, method, precision):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from logitkd import checks
+from logitkd import checks, methods
 from logitkd.engine.accelerator import open_accelerator, resolve_device
 from logitkd.engine.config import TrainConfig, check_config, default_folder
 from logitkd.engine.display import Display, make_display
@@ -84,7 +84,7 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
     record = {"run": asdict(config), "method": {"name": method.name, **method.options}}
     with RunFolder(path) as folder:
         folder.check_same("run", record["run"], ignore=PRESENTATION, absent=DEFAULTS)
-        folder.check_same("method", record["method"])
+        folder.check_same("method", record["method"], absent=methods.get(config.method).options)
         result = folder.result()
         if result is not None and not folder.student.exists():
             show.note(f"{path} holds this run's result but no {folder.student.name}: going on from its checkpoint.")
