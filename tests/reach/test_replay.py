@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import timm
@@ -191,6 +192,76 @@ def test_a_refused_replay_leaves_the_model_as_it_was(plain: Plain) -> None:
     with pytest.raises(ValueError, match="`second` runs before `third`"):
         Replay(plain, ["third", "second"], IMAGES)
     assert all("forward" not in vars(module) for module in plain.modules())
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """An output that torch's tools do not see into."""
+
+    low: Tensor
+    names: tuple[str, ...] = ("low",)
+
+
+class Packed(nn.Module):
+    """Hands its first features on in an object; ``around``: they are read behind the second block, too."""
+
+    def __init__(self, around: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.head = Packer(), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 5)
+        self.around = around
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.first(x)
+        x = self.second(features.low)
+        return self.head((x + features.low if self.around else x).mean((2, 3)))
+
+
+class Packer(nn.Module):
+    """Puts out an object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Features:
+        return Features(self.conv(x))
+
+
+def test_features_that_are_read_around_a_cut_out_of_an_object_are_seen() -> None:
+    replay = Replay(Packed(around=False), ["second"], IMAGES)
+    replay.check(IMAGES)
+    expected, (value,) = replay.run(IMAGES)
+    assert torch.allclose(replay.resume(0, torch.cat([value] * 2), IMAGES), torch.cat([expected] * 2))
+    with pytest.raises(ValueError, match="cut `second` of Packed must put out all that the parts behind it read"):
+        Replay(Packed(around=True), ["second"], IMAGES).check(IMAGES)
+
+
+class Counting(nn.Module):
+    """Normalises in its own code, and counts what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 5)
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("var", torch.ones(4))
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps = self.steps + self.training
+        x = nn.functional.batch_norm(self.first(x), self.mean, self.var, training=self.training)  # type: ignore[arg-type]
+        return self.head(self.second(x.relu()).mean((2, 3)))
+
+
+def test_a_resumed_pass_leaves_the_statistics_of_training_alone() -> None:
+    model = Counting()
+    once = copy.deepcopy(model)
+    replay = Replay(model, ["second"], IMAGES)
+    once(IMAGES)
+    expected, (value,) = replay.run(IMAGES)
+    again = replay.resume(0, value, IMAGES)
+    assert torch.allclose(again, expected)
+    (again.sum() + expected.sum()).backward()
+    assert all(torch.equal(buffer, other) for buffer, other in zip(model.buffers(), once.buffers(), strict=True))
 
 
 def test_images_of_another_size_are_refused(plain: Plain) -> None:

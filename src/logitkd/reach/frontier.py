@@ -22,11 +22,13 @@ class Frontier:
         modules: what is called, in order; a module that runs several times is there as often.
         positions: of each cut among them.
         shapes: of each cut's output (its first tensor), without N.
+        around: the modules that contain a cut, the model among them: their own code runs in every pass.
     """
 
     modules: tuple[nn.Module, ...]
     positions: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
+    around: tuple[nn.Module, ...]
 
 
 def find_frontier(model: nn.Module, paths: Sequence[str], images: Tensor, what: str = "cut") -> Frontier:
@@ -55,6 +57,7 @@ def find_frontier(model: nn.Module, paths: Sequence[str], images: Tensor, what: 
         modules=tuple(call.module for call in frontier),
         positions=tuple(frontier.index(cut) for cut in cuts),
         shapes=tuple(_features_shape(cut, call.output) for cut, call in zip(said, cuts, strict=True)),
+        around=tuple(dict.fromkeys([plain(model), *(call.module for cut in cuts for call in cut.within())])),
     )
 
 

@@ -6,6 +6,7 @@ enter it behind its feature extractor. Both need "the rest of the model" as a fu
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,37 @@ class _Leaf(NamedTuple):
         if dense:
             return torch.zeros(shape, dtype=self.dtype, device=self.device)
         return torch.zeros((), dtype=self.dtype, device=self.device).expand(shape)  # takes no memory
+
+
+class _Box(NamedTuple):
+    """What stands for an object that a skipped call returned and that holds tensors in its attributes."""
+
+    owner: Any
+    fields: dict[str, tuple[list[Any], Any]]  # attribute -> leaves and structure
+
+    def placeholder(self, before: int, now: int, dense: bool) -> Any:
+        """Return a copy of the object with placeholders for its tensors."""
+        copied = copy.copy(self.owner)
+        for name, (leaves, structure) in self.fields.items():
+            filled = [leaf.placeholder(before, now, dense) if isinstance(leaf, _Leaf) else leaf for leaf in leaves]
+            vars(copied)[name] = tree_unflatten(filled, structure)
+        return copied
+
+
+def _boxed(value: Any) -> Any:
+    """Return what stands for ``value``, no tensor: a box where it holds tensors, itself elsewhere."""
+    fields: dict[str, tuple[list[Any], Any]] = {}
+    for name, held in getattr(value, "__dict__", {}).items():
+        leaves, structure = tree_flatten(held)
+        if any(isinstance(leaf, Tensor) for leaf in leaves):
+            kept = [_Leaf(x.shape, x.dtype, x.device, None) if isinstance(x, Tensor) else x for x in leaves]
+            fields[name] = kept, structure
+    if not fields or isinstance(value, nn.Module):
+        return value
+    owner = copy.copy(value)
+    for name in fields:
+        vars(owner)[name] = None  # of its tensors only the shapes are kept
+    return _Box(owner, fields)
 
 
 @dataclass(eq=False)
@@ -111,7 +143,8 @@ class Replay:
     runs beside them outside the modules that contain a cut) hold a switch in place of their ``forward``; the model's
     outputs, parameters and ``state_dict`` are as before, and :meth:`close` takes the switches out. In a replayed pass the
     parts before the cut return placeholders of the right shape, the cut returns the given value, and the model's own code
-    goes on from there. What that code does outside any module before the cut runs on the placeholders, and is not used.
+    goes on from there. What that code does outside any module before the cut runs on the placeholders, and is not used, nor
+    kept in a buffer. Forward hooks on skipped parts are called once more, with placeholders.
 
     Of the skipped parts only what the images do not change (masks, position tables) is kept; ``check`` proves that
     nothing else of them is read behind a cut.
@@ -134,6 +167,7 @@ class Replay:
         self.paths, self.what = tuple(paths), what
         frontier = find_frontier(model, self.paths, images, what)
         self.positions, self.shapes = frontier.positions, frontier.shapes
+        self._around = frontier.around
         self.tape = _Tape()
         self._constants: set[tuple[int, int]] | None = set()  # (position, leaf): what images do not change; found by `check`
         self._dense = False
@@ -192,7 +226,7 @@ class Replay:
         before = self.tape
         tape = _Tape("replay", batch=before.batch, outputs=before.outputs, start=self.positions[cut], into=into, value=value)
         nothing = _Leaf(images.shape, images.dtype, images.device, None).placeholder(before.batch, len(value), dense=False)
-        with self._pass(tape):
+        with self._pass(tape), self._kept_buffers():
             output = self.model(nothing)
         if not tape.entered:
             raise ValueError(f"{self.what} `{self.paths[cut]}` of {self.name} must run in every pass, but was not reached.")
@@ -251,6 +285,18 @@ class Replay:
             # The outputs' shapes are for `resume`; tensors would keep the pass's graph alive.
             self.tape = _Tape(batch=tape.batch, outputs=tape.outputs)
 
+    @contextmanager
+    def _kept_buffers(self) -> Iterator[None]:
+        """Put back the own buffers of modules around the cuts: in training mode their code may count or average in them."""
+        held = [(m._buffers, name, value) for m in self._around if m.training for name, value in m._buffers.items()]
+        for buffers, name, value in held:
+            buffers[name] = None if value is None else value.clone()
+        try:
+            yield
+        finally:
+            for buffers, name, value in held:
+                buffers[name] = value
+
     def _note(self, position: int | None, first: Any, output: Any, switch: _Switch) -> None:
         """Keep of a call's output what a resumed pass needs."""
         if position is None:
@@ -272,7 +318,7 @@ class Replay:
                 leaf.detach() if self._constants is None or (position, index) in self._constants else None,
             )
             if isinstance(leaf, Tensor)
-            else leaf
+            else _boxed(leaf)
             for index, leaf in enumerate(leaves)
         ]
         self.tape.outputs[position] = kept, structure
@@ -287,6 +333,8 @@ class Replay:
             if isinstance(leaf, _Leaf):
                 filled.append(leaf.placeholder(tape.batch, len(tape.value), self._dense) if value is None else value)
                 value = None
+            elif isinstance(leaf, _Box):
+                filled.append(leaf.placeholder(tape.batch, len(tape.value), self._dense))
             else:
                 filled.append(leaf)
         return tree_unflatten(filled, structure)
