@@ -33,6 +33,22 @@ def test_folding_keeps_the_outputs(name, least):
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)
 
 
+def test_what_a_cut_puts_out_stays_what_it_was():
+    model, images = trained("cifar_resnet8"), torch.randn(4, 3, 32, 32)
+    seen = []
+    for fold in (False, True):
+        if fold:
+            assert fold_batch_norms(model, ["conv1", "layer2"]) >= 8  # all but the one behind `conv1`
+            assert not isinstance(model.bn1, nn.Identity)
+        hooks = [getattr(model, cut).register_forward_hook(lambda *call: seen.append(call[2])) for cut in ("conv1", "layer2")]
+        with torch.no_grad():
+            model(images)
+        for hook in hooks:
+            hook.remove()
+    assert torch.equal(seen[0], seen[2])
+    torch.testing.assert_close(seen[3], seen[1], rtol=1e-3, atol=1e-4)
+
+
 def test_regions_of_a_folded_teacher():
     model, images = trained("cifar_resnet8"), torch.randn(4, 3, 32, 32)
     before = Teacher(model, num_classes=10, scales=(1, 2))(images).regions

@@ -77,7 +77,7 @@ class Stepper:
         if teacher is not None and method.signal != "none":
             if config.precision == "bfloat16":
                 for member in teacher.members():
-                    fold_batch_norms(member.model)
+                    fold_batch_norms(member.model, config.stones.teacher or ())
             self.teacher = teacher.eval()
         if config.channels_last:
             for model in (student, teacher):
