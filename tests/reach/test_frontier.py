@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from plain_network import Plain
 from torch import Tensor, nn
 
 import logitkd.models  # noqa: F401 (registers the CIFAR networks)
 from logitkd.reach.frontier import find_frontier
+from plain_network import Plain
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

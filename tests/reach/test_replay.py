@@ -9,11 +9,11 @@ import pytest
 import timm
 import torch
 import torchvision
-from plain_network import Plain
 from torch import Tensor, nn
 
 import logitkd.models  # noqa: F401 (registers the CIFAR networks)
 from logitkd.reach.replay import Replay
+from plain_network import Plain
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
