@@ -222,7 +222,7 @@ def test_timm_sees_an_image_of_any_size_as_the_run_did(tmp_path):
     ],
 )
 def test_a_student_that_cannot_be_exported_leaves_nothing(tiny, tmp_path, student, formats, error, message):
-    result = train(tiny(student=ModelConfig(f"odd_net:{student}"), epochs=1))
+    result = train(tiny(student=ModelConfig(f"tiny_net:{student}"), epochs=1))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(error, match=re.compile(message, re.DOTALL)):
         export(result.folder, formats=[formats])
