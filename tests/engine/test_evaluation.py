@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from logitkd.data import DataConfig
@@ -33,6 +35,14 @@ def test_module_configuration_and_folder_agree(teacher_folder):
     found = [evaluate(way, DIGITS, batch_size=100, latency=False) for way in ways]
     assert found[0] == found[1] == found[2]
     assert found[0]["top1"] > 50
+
+
+def test_a_student_sees_other_data_normalised_as_in_its_training(tiny):
+    learnt = replace(DIGITS, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    result = train(tiny(epochs=1, data=learnt))
+    assert evaluate(result.folder, DIGITS, latency=False)["top1"] == result.top1
+    own = evaluate(result.folder, replace(DIGITS, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), latency=False)
+    assert own["loss"] != pytest.approx(result.metrics["loss"], rel=1e-3)
 
 
 def test_agreement_with_itself(teacher_folder):

@@ -302,3 +302,21 @@ def test_a_run_may_give_what_the_cuts_took(plain: Plain) -> None:
     _, (second, third) = replay.run(IMAGES, into=True)
     assert torch.equal(second, torch.relu(plain.first(IMAGES)))
     assert torch.equal(third, torch.relu(plain.second(second)))
+
+
+def test_a_skipped_module_that_the_last_pass_left_out_is_refused(plain: Plain) -> None:
+    class Dropping(Plain):
+        drop = False
+
+        def forward(self, images: Tensor) -> Tensor:
+            x = self.first(images)
+            x = x if self.drop else self.second(x)
+            return self.head(self.third(x).mean((2, 3)))
+
+    model = Dropping()
+    replay = Replay(model, ["third"], IMAGES)
+    model.drop = True
+    _, (value,) = replay.run(IMAGES)
+    model.drop = False
+    with pytest.raises(ValueError, match="Dropping must run the same modules in every pass up to its cut `third`"):
+        replay.resume(0, value, IMAGES)

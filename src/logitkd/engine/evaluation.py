@@ -17,7 +17,7 @@ from logitkd.engine.cost import network_cost
 from logitkd.engine.inputs import load_network
 from logitkd.engine.networks import ModelConfig
 from logitkd.engine.run_folder import read_run
-from logitkd.engine.teachers import build_teacher, check_input
+from logitkd.engine.teachers import build_teacher, check_input, run_data
 from logitkd.reach import Ensemble, Teacher
 from logitkd.tasks.classification import evaluate_classifier, predict
 
@@ -37,7 +37,8 @@ def evaluate(
 
     Args:
         model: a module, a configuration of one, or a run folder (its student).
-        data: what to evaluate on; by default the run folder's data.
+        data: what to evaluate on; by default the run folder's data. The student of a run sees images normalised as in its
+            training, whatever data these are, unless ``data`` has a ``mean`` or ``std`` of its own.
         teacher: the network to measure the agreement with, or with a ``TeacherConfig`` the networks; a run folder there
             means that run's student.
         batch_size: images at a time; changes nothing but memory and speed.
@@ -59,6 +60,8 @@ def evaluate(
         data = data or DataConfig(**read_run(Path(model))["run"]["data"])
     if data is None:
         raise ValueError("`data` must be given unless `model` is a run folder.")
+    if not isinstance(model, nn.Module):
+        data = _normalised_as_learnt(data, _config(model))
     problems = check_data(data, training=False)
     if problems:
         raise ValueError("\n".join(problems))
@@ -82,6 +85,14 @@ def evaluate(
         "device": _named(where),
         "cost": costs,
     }
+
+
+def _normalised_as_learnt(data: DataConfig, model: ModelConfig) -> DataConfig:
+    learnt = run_data(model.checkpoint) or {}
+    usual: dict[str, Any] = {
+        name: tuple(learnt[name]) for name in ("mean", "std") if getattr(data, name) is None and learnt.get(name)
+    }
+    return replace(data, **usual)
 
 
 def _named(device: torch.device) -> str:

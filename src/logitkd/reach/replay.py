@@ -327,6 +327,12 @@ class Replay:
         """Return what a skipped call returned: placeholders, the first tensor replaced by ``value`` where that is given."""
         tape = self.tape
         assert tape.value is not None
+        if position not in tape.outputs:
+            path = self.paths[self.positions.index(tape.start)]
+            raise ValueError(
+                f"{self.name} must run the same modules in every pass up to its {self.what} `{path}`, but the last left one"
+                " out: layers that are dropped at random must lie behind it, or inside one module before it."
+            )
         leaves, structure = tape.outputs[position]
         filled = []
         for leaf in leaves:
