@@ -3,10 +3,16 @@
 import shutil
 
 import pytest
+import torch
+import torchvision
 import yaml
+from torch import nn
 
 from logitkd.data import DataConfig
-from logitkd.engine import ModelConfig, evaluate, train
+from logitkd.engine import ModelConfig, TrainConfig, evaluate, train
+from logitkd.engine.inputs import check_regions
+from logitkd.engine.networks import TeacherConfig, TeacherSource
+from logitkd.reach import Ensemble, Teacher
 
 
 @pytest.fixture
@@ -42,3 +48,31 @@ def test_weights_in_a_run_folder_have_its_record(tiny, other_classes):
 def test_weights_without_a_record_are_taken_at_their_word(tiny, other_classes, tmp_path):
     weights = shutil.copy(other_classes / "student.safetensors", tmp_path / "weights.safetensors")
     assert train(tiny(teacher=ModelConfig("cifar_resnet8", checkpoint=str(weights)), epochs=1)).top1 > 0
+
+
+def test_a_network_without_regions_is_told_by_its_flags():
+    data = DataConfig("photos", image_size=32)
+    teacher = TeacherConfig("mine:vgg", others=(TeacherSource("mine:max"),))
+    config = TrainConfig(ModelConfig("torchvision:resnet18"), teacher, method="sdd-kd", data=data)
+    images = torch.randn(2, 3, 32, 32)
+    small = torchvision.models.resnet18(num_classes=3)
+
+    def average():
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+    def largest():
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+    def both(first, second):
+        return Ensemble([Teacher(each, num_classes=3, scales=(1, 2)) for each in (first, second)])
+
+    with pytest.raises(ValueError, match=r"^the student `torchvision:resnet18` has no regions for `sdd-kd`: ") as caught:
+        check_regions(config, (1, 2), small, both(average(), average()), images)
+    assert "Give larger images, `--data.image_size 64`, or" in str(caught.value)
+    assert len(str(caught.value)) < 320
+    with pytest.raises(
+        ValueError, match=r"^the teacher `mine:vgg` has .* Pass `--teacher.pool PATH`, .* `--teacher.head PATH`"
+    ):
+        check_regions(config, (1, 2), average(), both(largest(), average()), images)
+    with pytest.raises(ValueError, match=r"^the teacher.others\[0\] `mine:max` has .* Pass `teacher.others\[0\].pool`, "):
+        check_regions(config, (1, 2), average(), both(average(), largest()), images)

@@ -286,7 +286,7 @@ REFUSED = {  # name: (make, words)
     "timm list": (lambda: timm.create_model("coat_tiny", num_classes=5, img_size=64), "got list: pass `pool=` or `head=`"),
     "torchvision alexnet": (
         lambda: torchvision.models.alexnet(num_classes=5),
-        r"`classifier` reads every one of the 256 x 6 x 6 numbers of the last map: there is no pooling",
+        r"`classifier` of AlexNet reads every one of the 256 x 6 x 6 numbers of it, there is no pooling",
     ),
 }
 
@@ -304,5 +304,9 @@ def test_refused(key: str) -> None:
 
 def test_a_map_of_one_cell_is_refused() -> None:
     model = torchvision.models.resnet18(num_classes=5)
-    with pytest.raises(ValueError, match=r"On images of 32 x 32, its last map is a single cell, .* give larger images"):
-        RegionModel(model)(torch.randn(2, 3, 32, 32))
+    with pytest.raises(ValueError, match="a single cell") as caught:
+        RegionModel(model)(torch.randn(2, 3, 16, 16))
+    assert str(caught.value) == (
+        "region logits need a model that averages a last map of several cells: on images of 16 x 16, that of ResNet is a "
+        "single cell, without regions. Give larger images (64 x 64), or choose a method that reads plain logits."
+    )

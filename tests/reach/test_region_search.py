@@ -394,7 +394,7 @@ def test_closing_and_copying() -> None:
 
 def test_a_refused_model_is_left_alone() -> None:
     model = make(Max).train()
-    with pytest.raises(ValueError, match="no part was found"):
+    with pytest.raises(ValueError, match="no part of Max was found to"):
         RegionModel(model)(IMAGES)
     assert all(module.training and "forward" not in vars(module) for module in model.modules())
 
@@ -413,7 +413,7 @@ def test_other_sizes_and_a_single_image() -> None:
 
 # What is refused.
 
-NEXT = r"Pass `pool=`, .*, or `head=`, .* needs a method that reads plain logits\.$"
+NEXT = r"Pass `pool=`, .*, or `head=`, .*; or choose a method that reads plain logits\. "
 
 
 @pytest.mark.parametrize(
@@ -421,23 +421,33 @@ NEXT = r"Pass `pool=`, .*, or `head=`, .* needs a method that reads plain logits
     [
         (Max, r"Tried the output \(2, 6, 8, 8\) of `norm`: the logits change by .* when it is replaced by its mean"),
         (Tanh, "`norm`: the logits change by"),
-        (Everything, r"`fc1` reads every one of the 6 x 8 x 8 numbers of the last map: there is no pooling\. Tried"),
         (Skip, r"`norm`: module `norm` of Skip must put out all that the parts behind it read"),
         (Twice, "`norm`: the logits change by"),
     ],
 )
 def test_models_that_do_not_average(kind: type[Net], words: str) -> None:
-    with pytest.raises(ValueError, match=words + ".*" + NEXT) as caught:
+    with pytest.raises(ValueError, match=NEXT + ".*" + words) as caught:
         RegionModel(make(kind))(IMAGES)
-    assert str(caught.value).startswith(f"region logits need a model that averages its last map; in {kind.__name__}, no part")
+    assert str(caught.value).startswith(
+        f"region logits need a model that averages its last map: no part of {kind.__name__} was"
+    )
+
+
+def test_a_known_cause_comes_alone() -> None:
+    with pytest.raises(ValueError, match="no pooling") as caught:
+        RegionModel(make(Everything))(IMAGES)
+    assert str(caught.value) == (
+        "region logits need a model that averages a last map of several cells: `fc1` of Everything reads every one of the "
+        "6 x 8 x 8 numbers of it, there is no pooling. To go on, choose a method that reads plain logits."
+    )
 
 
 def test_a_model_without_a_map() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5))
-    with pytest.raises(ValueError, match=r"`1` reads every one of the 3 x 16 x 16 numbers"):
+    with pytest.raises(ValueError, match=r"`1` of Sequential reads every one of the 3 x 16 x 16 numbers"):
         RegionModel(model)(IMAGES)
     flat = nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 5))
-    with pytest.raises(ValueError, match="no module puts out a map"):
+    with pytest.raises(ValueError, match="no module of Sequential puts out a map"):
         RegionModel(flat)(torch.randn(2, 12))
 
 
@@ -458,7 +468,11 @@ def test_paths_that_do_not_exist(options: dict[str, Any], words: str) -> None:
     ("kind", "options", "words"),
     [
         (Net, {"pool": "fc1"}, r"`fc1` of Net takes shape \(2, 6\): choose the module that averages the last map"),
-        (Net, {"pool": "stem"}, r"Tried the input \(2, 3, 16, 16\) of `stem`: the logits change by"),
+        (
+            Net,
+            {"pool": "stem"},
+            r"in Net, `stem` is none\. .* Tried the input \(2, 3, 16, 16\) of `stem`: the logits change by",
+        ),
         (Net, {"pool": "stem", "head": "fc1"}, r"its input \(2, 6\) of `fc1` of Net is the average of none"),
         (Net, {"head": "fc2"}, r"its input \(2, 7\) of `fc2` of Net is the average of none of the maps before it"),
         (Max, {"head": "fc1"}, r"its input \(2, 6\) of `fc1` of Max is the average of none"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -129,10 +131,28 @@ def check_regions(
         images: two, as the networks get them.
 
     Raises:
-        ValueError: a network does not average its last map, or not where it was said; see ``RegionModel``.
+        ValueError: a network does not average its last map, or not where it was said; see ``RegionModel``. It says which one.
     """
     learner = RegionModel(student, scales, pool=config.student.pool, head=config.student.head)
-    learner.check(images)
-    learner.close()
-    for member in teacher.members():
-        member.check_regions(images)
+    with _told_of("student", config.student.name, config):
+        learner.check(images)
+        learner.close()
+    names = {} if config.teacher is None else config.teacher.members()
+    for (role, source), member in zip(names.items(), teacher.members(), strict=True):
+        with _told_of(role, source.name, config):
+            member.check_regions(images)
+
+
+@contextmanager
+def _told_of(role: str, name: str, config: TrainConfig) -> Iterator[None]:
+    """Say in an error inside the block whose it is, and name the flags in place of ``RegionModel``'s arguments."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        for key in ("pool", "head"):
+            flag = f"`{role}.{key}`" if "[" in role else f"`--{role}.{key} PATH`"  # of several teachers each is an entry
+            text = text.replace(f"`{key}=`", flag)
+        if config.data.source != "digits":
+            text = re.sub(r"larger images \((\d+) x \1\)", r"larger images, `--data.image_size \1`", text)
+        raise ValueError(f"the {role} `{name}` has no regions for `{config.method}`: {text}") from error

@@ -28,9 +28,10 @@ __all__ = ["find_entry"]
 
 MOST_SOURCES = 5  # maps tried, the last first; a proof takes a few passes of two images
 ACTIVATIONS: tuple[Callable[[Tensor], Tensor] | None, ...] = (None, F.relu, F.silu, F.gelu, F.hardswish, F.relu6)
+PLAIN = "choose a method that reads plain logits"
 NEXT = (
-    "Pass `pool=`, the path of the module that averages the last map, or `head=`, the path of the module that takes the"
-    " average; a model that does not average its map needs a method that reads plain logits"
+    "Pass `pool=`, the path of the module that averages the last map, or `head=`, of the one that takes the average; or "
+    + PLAIN
 )
 
 
@@ -64,11 +65,16 @@ def find_entry(model: nn.Module, images: Tensor, pool: str | None = None, head: 
             return found
         replay.close()
         refused.append(f"{source}: {reason}")
-    shown = "; ".join(shorten(reason, 240).rstrip(".") for reason in refused[:2])
-    raise ValueError(
-        f"region logits need a model that averages its last map; in {name}, no part was found that does."
-        f" {_hint(calls, images)}{f'Tried {shown}. ' if shown else ''}{NEXT}."
-    )
+    tried = f" Tried {shorten(refused[0], 240).rstrip('.')}." if refused else ""
+    if pool is not None or head is not None:
+        given = " and ".join(f"`{path}`" for path in (pool, head) if path is not None)
+        raise ValueError(
+            f"region logits need the place where the last map is averaged; in {name}, {given} is none. {NEXT}.{tried}"
+        )
+    cause = _cause(model, calls, images, name)
+    if cause:
+        raise ValueError(f"region logits need a model that averages a last map of several cells: {cause}.")
+    raise ValueError(f"region logits need a model that averages its last map: no part of {name} was found to. {NEXT}.{tried}")
 
 
 def _candidates(
@@ -222,22 +228,50 @@ def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _hint(calls: list[Call], images: Tensor) -> str:
-    """Say what is likely the matter."""
+def _cause(model: nn.Module, calls: list[Call], images: Tensor, name: str) -> str:
+    """Say what is the matter and what to do, where that shows."""
     sources = map_sources(calls, images, None)
-    size = " x ".join(map(str, images.shape[2:]))
     if not sources:
-        return f"On images of {size}, no module puts out a map or tokens of more than one cell. "
+        where = f"on images of {_size(images)}, no module of {name} puts out a map or tokens of more than one cell"
+        return f"{where}. To go on, {PLAIN}"
+    if _single_cell(calls, images):
+        where = f"on images of {_size(images)}, that of {name} is a single cell, without regions"
+        return f"{where}. Give larger images{_larger(model, images)}, or {PLAIN}"
     last = sources[0].value
     for call in [*calls_behind(sources[0], calls), sources[0].call]:
         taken = map_source(call, True)
-        if taken is None:
-            continue
-        if taken.value.ndim == 2 and taken.value.shape[1] == last[0].numel():
+        if taken is not None and taken.value.ndim == 2 and taken.value.shape[1] == last[0].numel():
             read = " x ".join(map(str, last.shape[1:]))
-            return f"`{call.path}` reads every one of the {read} numbers of the last map: there is no pooling. "
+            return (
+                f"`{call.path}` of {name} reads every one of the {read} numbers of it, there is no pooling. To go on, {PLAIN}"
+            )
+    return ""
+
+
+def _single_cell(calls: list[Call], images: Tensor) -> bool:
+    """Whether what looks at the neighbourhood in a map, or averages one, is given a single cell."""
+    sources = map_sources(calls, images, None)
+    for call in calls_behind(sources[0], calls) if sources else []:
+        taken = map_source(call, True)
         spatial = isinstance(call.module, nn.Conv2d) and call.module.kernel_size != (1, 1)
         pools = isinstance(call.module, nn.AdaptiveAvgPool2d | nn.AvgPool2d)
-        if (spatial or pools) and taken.value.ndim == 4 and taken.value.shape[2:] == (1, 1):
-            return f"On images of {size}, its last map is a single cell, which has no regions: give larger images. "
+        if (spatial or pools) and taken is not None and taken.value.ndim == 4 and taken.value.shape[2:] == (1, 1):
+            return True
+    return False
+
+
+def _size(images: Tensor) -> str:
+    return " x ".join(map(str, images.shape[2:]))
+
+
+def _larger(model: nn.Module, images: Tensor) -> str:
+    """Return words for the first of some larger sizes whose last map is no single cell; none where the model takes no such."""
+    for factor in (2, 4, 8):
+        more = images.repeat(1, 1, factor, factor)
+        try:
+            calls, _ = trace(plain(model), more)
+        except Exception:  # the user's code on another size: then none is proposed
+            return ""
+        if not _single_cell(calls, more):
+            return f" ({_size(more)})"
     return ""
