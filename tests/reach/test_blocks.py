@@ -403,3 +403,11 @@ def test_one_example_image_is_too_few(toys: tuple[Blocks, Blocks, Tensor]) -> No
     student, teacher, x = toys
     with pytest.raises(ValueError, match="`images` must be an example batch of at least 2, got 1"):
         StoneModel(student, Teacher(teacher, num_classes=5), x[:1])
+
+
+def test_a_teacher_that_is_not_wrapped_and_a_path_that_is_no_list_are_refused(toys: tuple[Blocks, Blocks, Tensor]) -> None:
+    student, teacher, x = toys
+    with pytest.raises(TypeError, match=r"`teacher` must be a Teacher, got Blocks: wrap it, Teacher\(teacher, num_classes=C\)"):
+        StoneModel(student, teacher, x)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"`student_cuts` must be a list of module paths, got the text 'blocks.0': write"):
+        StoneModel(student, Teacher(teacher, num_classes=5), x, student_cuts="blocks.0")

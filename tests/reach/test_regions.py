@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import logitkd.models  # noqa: F401  (registers the CIFAR networks)
-from logitkd.reach import RegionModel, pool_cells
+from logitkd.reach import RegionModel, Teacher, pool_cells
 from naive import bounds
 
 TESTS = Path(__file__).parents[1]
@@ -284,3 +284,9 @@ def test_tokens_without_a_grid_are_refused():
 def test_scales(scales):
     with pytest.raises(ValueError, match="`scales` must be increasing whole numbers that start with 1"):
         RegionModel(timm.create_model("cifar_resnet8"), scales)
+
+
+def test_a_teacher_yields_its_regions_itself() -> None:
+    teacher = Teacher(timm.create_model("cifar_resnet8", num_classes=5), num_classes=5)
+    with pytest.raises(TypeError, match=r"got a teacher: it yields regions itself, Teacher\(model, scales=...\)"):
+        RegionModel(teacher)

@@ -38,6 +38,7 @@ class StoneModel(nn.Module):
     ::
 
         stones = StoneModel(student, teacher, images)
+        optimizer = SGD(stones.parameters(), lr=0.05)   # student and connectors
         for images, labels in loader:
             taught = stones.teach(images)       # the teacher's only pass
             signals = stones(images)            # logits and stones
@@ -60,7 +61,7 @@ class StoneModel(nn.Module):
         ValueError: cuts that do not exist, run never or more than once, in the wrong order or one inside another; different
             numbers of cuts; a stone that does not exist; a block whose output is no map, tokens or vector; a tensor that both
             models hold.
-        TypeError: a model that cannot be called with images alone.
+        TypeError: a model that cannot be called with images alone, a teacher that is no ``Teacher``, a path instead of a list.
     """
 
     def __init__(
@@ -74,6 +75,13 @@ class StoneModel(nn.Module):
         use: Literal["all", "last"] | Sequence[int] = "all",
     ) -> None:
         super().__init__()
+        if not isinstance(teacher, Teacher):
+            raise TypeError(
+                f"`teacher` must be a Teacher, got {type(teacher).__name__}: wrap it, Teacher(teacher, num_classes=C)."
+            )
+        for name, cuts in (("student_cuts", student_cuts), ("teacher_cuts", teacher_cuts)):
+            if isinstance(cuts, str):
+                raise TypeError(f"`{name}` must be a list of module paths, got the text {cuts!r}: write [{cuts!r}].")
         if len(images) < 2:
             raise ValueError(f"`images` must be an example batch of at least 2, got {len(images)}.")
         check_not_shared(student, teacher)

@@ -64,6 +64,7 @@ class RegionModel(nn.Module):
 
     Raises:
         ValueError: ``scales`` are not increasing whole numbers from 1, or ``pool`` or ``head`` is no module of the model.
+        TypeError: ``model`` is a ``Teacher``.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
     >>> signals = RegionModel(model, (1, 2))(torch.randn(2, 3, 8, 8))
@@ -81,6 +82,10 @@ class RegionModel(nn.Module):
         head: str | None = None,
     ) -> None:
         super().__init__()
+        if callable(getattr(model, "members", None)):
+            raise TypeError(
+                "`model` must be a plain network, got a teacher: it yields regions itself, Teacher(model, scales=...)."
+            )
         self.scales = check_scales(scales)
         for what, path in (("pool", pool), ("head", head)):
             if path is not None:
