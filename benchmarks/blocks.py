@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from _record import peak_bytes, record, seconds_alternating
 from logitkd import methods
@@ -24,6 +23,7 @@ from logitkd.engine import ModelConfig, StonesConfig, TrainConfig
 from logitkd.engine.accelerator import open_accelerator
 from logitkd.engine.stepper import Stepper
 from logitkd.models import build_model
+from logitkd.reach import Teacher
 
 CLASSES = 100
 VARIANTS = {
@@ -56,7 +56,8 @@ def main() -> None:
         for name, (method, stones) in VARIANTS.items():
             torch.manual_seed(0)
             student, teacher = (build_model(model, CLASSES).to(device) for model in (args.student, args.teacher))
-            stepper = make_stepper(replace(config, stones=stones), method, student, teacher, accelerator, images)
+            frozen = Teacher(teacher, num_classes=CLASSES)
+            stepper = Stepper(replace(config, stones=stones), methods.get(method), student, frozen, accelerator, images)
             stepper.learner.train()
             counts[name] = 0 if stepper.stones is None else len(stepper.stones.cuts)
             steps[name] = lambda stepper=stepper: stepper(batch, epoch=1)
@@ -78,13 +79,6 @@ def main() -> None:
     if args.record:
         pair = f"{args.teacher} -> {args.student}"
         record("blocks", device=device, dtype=args.precision, n=args.repeats, pair=pair, batch=args.batch, steps=table)
-
-
-def make_stepper(
-    config: TrainConfig, method: str, student: nn.Module, teacher: nn.Module, accelerator: object, images: torch.Tensor
-) -> Stepper:
-    """Return the engine's step."""
-    return Stepper(config, methods.get(method), student, teacher, CLASSES, accelerator, images)
 
 
 if __name__ == "__main__":
