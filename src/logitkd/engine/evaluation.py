@@ -17,7 +17,8 @@ from logitkd.engine.cost import network_cost
 from logitkd.engine.inputs import load_network
 from logitkd.engine.networks import ModelConfig
 from logitkd.engine.run_folder import read_run
-from logitkd.engine.teachers import build_teacher, check_input, run_data
+from logitkd.engine.showing import check_input, check_student
+from logitkd.engine.teachers import build_teacher, run_data
 from logitkd.reach import Ensemble, Teacher
 from logitkd.tasks.classification import evaluate_classifier, predict
 
@@ -70,6 +71,8 @@ def evaluate(
     classes = len(images.classes)
     loader = make_loader(images, data, train=False, batch_size=batch_size, device=where)
     network = _network(model, images.classes).to(where)
+    name = type(model).__name__ if isinstance(model, nn.Module) else _config(model).name
+    check_student(network, name, classes, loader.shape, where)
     costs = {"student": network_cost(network, loader.shape, where, latency=latency)}
     predictions = None
     if teacher is not None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from logitkd.checks import listed
@@ -23,7 +22,6 @@ __all__ = [
     "brings_weights",
     "build_teacher",
     "check_classes",
-    "check_input",
     "check_paths",
     "run_data",
     "teacher_record",
@@ -77,31 +75,6 @@ def run_data(checkpoint: str | None) -> dict[str, Any] | None:
     if not checkpoint or not (folder / CONFIG).is_file():
         return None
     return read_run(folder).get("data", {})
-
-
-def check_input(teacher: Teacher | Ensemble, shape: Sequence[int], device: torch.device) -> None:
-    """Show each teacher one image, before time is spent.
-
-    Args:
-        teacher: on ``device``.
-        shape: of an image: channels, height, width.
-        device: where.
-
-    Raises:
-        ValueError: a network cannot take such an image alone, or does not return its logits.
-    """
-    for member in teacher.members():
-        try:
-            member.logits(torch.zeros(1, *shape, device=device))
-        except (AssertionError, RuntimeError, TypeError, ValueError) as error:  # each library refuses in its own way
-            if str(error).startswith("the teacher"):  # its classes or its output, already in our words
-                raise
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(
-                f"the teacher must take a batch of images {tuple(shape)} and nothing else, but {type(member.model).__name__} "
-                f"fails on one ({reason}). Give images of the size it was built for (`data.image_size`), or wrap it in a "
-                "module whose `forward(images)` returns the logits."
-            ) from error
 
 
 def teacher_record(teacher: Teacher | Ensemble) -> dict[str, Any]:
