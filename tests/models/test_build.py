@@ -21,6 +21,18 @@ def no_network(num_classes: int) -> int:
     return num_classes
 
 
+def boom(num_classes: int) -> nn.Module:
+    return {}["weights"]
+
+
+def without_classes() -> nn.Module:
+    return own_network(10)
+
+
+def with_depth(num_classes: int, depth: int) -> nn.Module:
+    return own_network(num_classes)
+
+
 @pytest.fixture
 def here(monkeypatch):
     """This file as an importable module, as a user's own would be."""
@@ -87,6 +99,20 @@ def test_what_a_callable_must_return(here):
         build_model(f"{here}:__name__", 10)
     with pytest.raises(ValueError, match="asked for 5 classes and was built with 10"):
         build_model(f"{here}:stubborn_network", 5)
+
+
+def test_a_callable_that_fails_says_how_it_was_called(here):
+    words = r"`users\.networks:boom` is called as boom\(num_classes=5\), which raised KeyError: 'weights' \(test_build.py, line"
+    with pytest.raises(ValueError, match=words) as raised:
+        build_model(f"{here}:boom", 5)
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(("network", "said"), [("without_classes", "unexpected keyword"), ("with_depth", "'depth'")])
+def test_a_callable_must_take_the_classes_and_need_nothing_else(here, network, said):
+    words = rf"is called as {network}\(num_classes=5\), which raised TypeError: .*{said}.*\. Let it take `num_classes`, and"
+    with pytest.raises(ValueError, match=words):
+        build_model(f"{here}:{network}", 5)
 
 
 def test_a_broken_import_inside_the_users_module_is_not_hidden(tmp_path, monkeypatch):

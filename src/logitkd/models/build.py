@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -50,7 +53,8 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
         The model on the CPU, in training mode.
 
     Raises:
-        ValueError: The name is unknown, the weights do not fit, or the model has another number of classes.
+        ValueError: The name is unknown, the weights do not fit, the model has another number of classes, or the callable
+            raises, whatever it raises.
         TypeError: The callable is none, or does not return an ``nn.Module``.
         ConnectionError: Pretrained weights are not here and cannot be fetched.
 
@@ -147,7 +151,24 @@ def _own(name: str, num_classes: int) -> nn.Module:
         raise ValueError(f"model `{name}`: `{module_name}` has no `{attribute}`.{hint}") from None
     if not callable(target):
         raise TypeError(f"model `{name}`: `{attribute}` must be callable, got {type(target).__name__}.")
-    model = target(num_classes=num_classes)
+    try:
+        model = target(num_classes=num_classes)
+    except Exception as error:  # anything may be wrong in it
+        raise ValueError(_raised(name, target, num_classes, error)) from error
     if not isinstance(model, nn.Module):
         raise TypeError(f"model `{name}` must return a torch.nn.Module, got {type(model).__name__}.")
     return model
+
+
+def _raised(name: str, target: Callable[..., object], num_classes: int, error: Exception) -> str:
+    """Return the message for a callable that failed: how it was called, what it said, where, and what to do."""
+    what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    called = f"model `{name}` is called as {name.rpartition(':')[2]}(num_classes={num_classes}), which raised {what}"
+    try:
+        inspect.signature(target).bind(num_classes=num_classes)
+    except TypeError:
+        return f"{called}. Let it take `num_classes`, and nothing else that has no default."
+    except ValueError:  # written in C: it does not tell
+        pass
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{called} ({Path(last.filename).name}, line {last.lineno}). Call it yourself with these arguments to see more."
