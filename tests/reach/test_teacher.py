@@ -150,7 +150,7 @@ def test_where_regions_enter(model, images, paths):
 
 def test_regions_need_pooling(images):
     flat = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, 7))
-    with pytest.raises(ValueError, match=r"`2` reads every one of the 4 x 30 x 30 numbers of the last map"):
+    with pytest.raises(ValueError, match=r"`2` of Sequential reads every one of the 4 x 30 x 30 numbers of it"):
         Teacher(flat, num_classes=7, scales=(1, 2))(images)
 
 
