@@ -143,7 +143,7 @@ def test_teacher_student_and_evaluation(empty_folder, capsys):
     assert main(["eval", str(folder), "runs/digits/cifar_resnet20/ce-seed0"]) == 0
     table = capsys.readouterr().out.splitlines()
     top1 = next(line.split()[2] for line in learnt.stdout.splitlines() if line.startswith("last epoch"))
-    assert table[0].split() == ["student", "data", "top-1", "top-5", "agreement", "ECE"]
+    assert table[0].split() == ["student", "data", "top-1", "top-5", "agreement", "ECE", "teacher", "top-1"]
     assert table[1].split()[4] == top1
     assert [row.split()[:3] for row in table[6:]] == [
         ["cifar_resnet8", "student", "78,042"],

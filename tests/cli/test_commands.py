@@ -1,5 +1,6 @@
 """``logitkd eval`` on run folders that are not as a run left them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,14 @@ def folder(tmp_path_factory):
 
 def test_eval_measures_agreement_with_the_recorded_teacher(folder, capsys):
     assert main(["eval", str(folder), "--device", "cpu"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[-2] != "-"
+    header, row = capsys.readouterr().out.splitlines()[:2]
+    assert header.endswith("agreement   ECE  teacher top-1")
+    assert row.split()[6] != "-"
+    own = json.loads((folder.parent / "teacher" / "result.json").read_text())["top1"]
+    assert row.split()[-1] == f"{own:.2f}"
+    assert json.loads((folder / "result.json").read_text())["teacher_top1"] == own
+    assert main(["eval", str(folder.parent / "teacher"), "--device", "cpu", "--latency", "false"]) == 0
+    assert "teacher top-1" not in capsys.readouterr().out
 
 
 def test_eval_says_what_each_network_costs(folder, monkeypatch, capsys):
@@ -105,7 +113,7 @@ def test_two_teachers_and_a_label_map_on_the_command_line(folder, tmp_path, monk
 
     def agreement(*flags):
         assert main(["eval", "run", "--device", "cpu", "--latency", "false", *flags]) == 0
-        return capsys.readouterr().out.splitlines()[1].split()[-2]
+        return capsys.readouterr().out.splitlines()[1].split()[6]
 
     assert agreement() == recorded
     alone = agreement("--teacher", "local-dir:net", "--teacher.label_map", "map.csv")

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ def test_a_run_folder_gives_the_runs_own_numbers(tiny, teacher_folder):
     assert found.pop("images") == 500
     assert found.pop("split") == "test"
     assert found.pop("device") == "CPU, 1 thread"
+    assert found.pop("teacher_top1") == json.loads((teacher_folder / "result.json").read_text())["top1"]
     cost = found.pop("cost")
     assert cost["student"]["parameters"] == result.parameters
     assert cost["teacher"]["parameters"] == 78_042

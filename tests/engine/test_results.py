@@ -32,3 +32,5 @@ def test_a_result_is_the_last_epochs_and_tells_the_best():
     assert (result["top1"], result["epoch"], result["best"]) == (55.0, 3, BEST)
     assert (result["metrics"], result["train"]) == ({"top1": 55.0}, {"top1": 25.0})
     assert (result["method"], result["seed"], result["seconds"], result["parameters"]) == ("ce", 4, 50.0, 1234)
+    assert "teacher_top1" not in result
+    assert result_record(CONFIG, progress, 1234, 0.0)["teacher_top1"] == 0

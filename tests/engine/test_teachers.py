@@ -1,6 +1,8 @@
 """The teacher of a run: where it comes from, what it is shown, which classes it ends in, and that a change is noticed."""
 
+import json
 import shutil
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 
 from logitkd.data import DataConfig, load_images
 from logitkd.engine import ModelConfig, TeacherConfig, TeacherSource, evaluate, train
-from logitkd.engine.teachers import build_teacher, teacher_record
+from logitkd.engine.teachers import build_teacher, rate_teacher, teacher_record
 from logitkd.models import build_model
 from logitkd.reach import Ensemble, LabelMap
 from network_folders import OWN_MEAN, OWN_STD, timm_folder, transformers_folder
@@ -250,3 +252,40 @@ def test_a_teacher_that_cannot_take_the_images_is_refused_before_training(tiny, 
     with pytest.raises((ValueError, TypeError), match=words):
         train(tiny(teacher=TeacherConfig(name), epochs=1))
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+CLASSES = tuple("abcdefghij")
+
+
+@pytest.mark.parametrize(
+    ("classes", "right", "useless"),
+    [(10, 15, True), (10, 16, False), (2, 60, True), (2, 61, False), (4, 35, True), (4, 36, False)],
+)
+def test_a_teacher_near_chance_is_told_of(classes, right, useless):
+    """At most half as often again as by chance, and within ten points of it."""
+    labels = torch.arange(100) % classes
+    predictions = torch.where(torch.arange(100) < right, labels, (labels + 1) % classes)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert rate_teacher(predictions, labels, CLASSES[:classes]) == right
+    assert [f"own top-1 on the evaluation split, {right}.00, is near chance" in str(one.message) for one in said] == [
+        True
+    ] * useless
+
+
+def test_a_teacher_of_one_class_is_told_of():
+    labels = torch.tensor([3] * 9 + [1])
+    with pytest.warns(UserWarning, match=r"90\.00, comes of one class given to every image, `d`"):
+        rate_teacher(torch.full((10,), 3), labels, CLASSES)
+
+
+def test_a_run_says_and_keeps_its_teachers_own_accuracy(tiny, teacher_folder, capsys):
+    own = json.loads((teacher_folder / "result.json").read_text())["top1"]
+    result = train(tiny(epochs=1))
+    assert f"the teacher's own top-1 on test (500 images): {own:.2f}\n" in capsys.readouterr().err
+    assert json.loads((result.folder / "result.json").read_text())["teacher_top1"] == own
+
+
+def test_a_run_on_a_random_teacher_warns(tiny):
+    with pytest.warns(UserWarning, match=r"the teacher's own top-1 .*Are these its trained weights"):
+        train(tiny(teacher=TeacherConfig("tiny_net:TinyNet"), epochs=1))

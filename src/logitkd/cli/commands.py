@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,8 @@ def _whence(teacher: ModelConfig) -> str:
 METRICS = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
 
 
-def _numbers(metrics: dict[str, Any]) -> list[str]:
-    return [f"{scale * metrics[key]:.2f}" if key in metrics else "-" for _, key, scale in METRICS]
+def _numbers(metrics: dict[str, Any], columns: Sequence[tuple[str, str, int]] = METRICS) -> list[str]:
+    return [f"{scale * metrics[key]:.2f}" if key in metrics else "-" for _, key, scale in columns]
 
 
 def _read_flags(known: Mapping[str, Setting], arguments: list[str], problems: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -151,19 +151,20 @@ def _evaluate(arguments: list[str]) -> None:
         raise UsageError(list(dict.fromkeys(problems)))
     from logitkd.engine import evaluate
 
+    columns = METRICS if all(teacher is None for *_, teacher in plans) else (*METRICS, ("teacher top-1", "teacher_top1", 1))
     rows: list[list[str]] = []
     costs: dict[tuple[str, ...], list[str]] = {}  # runs of one pair share their networks: a row each, not one a run
     for target, (model, data, teacher) in zip(targets, plans, strict=True):
         options = {key: values[key] for key in ("batch_size", "device", "latency") if key in values}
         found = evaluate(model, data, teacher=teacher, **options)
         on = f"{data.source} {found['split']} ({found['images']:,})"
-        rows.append([target, on, *_numbers(found)])
+        rows.append([target, on, *_numbers(found, columns)])
         for role, named in (("student", model), ("teacher", teacher)):
             if named is not None:
                 cost = found["cost"][role]
                 counts = (named.name, role, f"{cost['parameters']:,}", f"{cost['macs']:,}")
                 costs.setdefault(counts, [*counts, *(f"{spent:.2f}" for spent in cost.get("latency_ms", {}).values())])
-    titles = [title for title, _, _ in METRICS]
+    titles = [title for title, _, _ in columns]
     tables.show(["student", "data", *titles], rows, right=titles)
     titles = ["parameters", "multiply-adds", "ms, batch 1", "ms, batch 64"]
     shown = list(costs.values())

@@ -18,7 +18,7 @@ from logitkd.engine.inputs import load_network
 from logitkd.engine.networks import ModelConfig
 from logitkd.engine.run_folder import read_run
 from logitkd.engine.showing import check_input, check_student
-from logitkd.engine.teachers import build_teacher, run_data
+from logitkd.engine.teachers import build_teacher, rate_teacher, run_data
 from logitkd.reach import Ensemble, Teacher
 from logitkd.tasks.classification import evaluate_classifier, predict
 
@@ -47,10 +47,10 @@ def evaluate(
         latency: also time batches of 1 and 64: about five passes each where one is slow, else at most half a second.
 
     Returns:
-        ``top1``, ``top5``, ``agreement`` (percent), ``loss`` (nats), ``calibration_error`` (in [0, 1]), ``images``,
-        ``split`` and ``device`` (on a CPU with its threads); under ``cost``, for ``student`` and, where there is one,
-        ``teacher``: ``parameters``, ``macs`` (multiply-adds of one image: half its floating-point operations) and
-        ``latency_ms`` (batch size to median).
+        ``top1``, ``top5``, ``agreement`` and ``teacher_top1``, the teacher's own (percent), ``loss`` (nats),
+        ``calibration_error`` (in [0, 1]), ``images``, ``split`` and ``device`` (on a CPU with its threads); under ``cost``, for
+        ``student`` and, where there is one, ``teacher``: ``parameters``, ``macs`` (multiply-adds of one image: half its
+        floating-point operations) and ``latency_ms`` (batch size to median).
 
     Raises:
         FileNotFoundError: the path is not a run folder.
@@ -74,15 +74,17 @@ def evaluate(
     name = type(model).__name__ if isinstance(model, nn.Module) else _config(model).name
     check_student(network, name, classes, loader.shape, where)
     costs = {"student": network_cost(network, loader.shape, where, latency=latency)}
-    predictions = None
+    predictions, rated = None, {}
     if teacher is not None:
         frozen = _teacher(teacher, images).to(where)
         check_input(frozen, loader.shape, where)
         predictions = predict(frozen.logits, loader.epoch(1), len(images.eval), where)
+        rated = {"teacher_top1": rate_teacher(predictions, images.eval.labels, images.classes)}
         costs["teacher"] = network_cost(frozen, loader.shape, where, latency=latency)
     metrics = evaluate_classifier(network, loader.epoch(1), classes, where, teacher_predictions=predictions)
     return {
         **metrics,
+        **rated,
         "images": len(images.eval),
         "split": data.eval_name,
         "device": _named(where),

@@ -39,13 +39,16 @@ def epoch_line(
     }
 
 
-def result_record(config: TrainConfig, progress: Progress, parameters: int) -> dict[str, Any]:
+def result_record(
+    config: TrainConfig, progress: Progress, parameters: int, teacher_top1: float | None = None
+) -> dict[str, Any]:
     """Return ``result.json`` of a run whose last epoch is over.
 
     Args:
         config: the run's.
         progress: with the last epoch's line.
         parameters: how many the student has.
+        teacher_top1: the teacher's own on the evaluation split, in percent; left out where there is no teacher.
     """
     last = progress.last
     return {
@@ -54,6 +57,7 @@ def result_record(config: TrainConfig, progress: Progress, parameters: int) -> d
         "epoch": config.epochs,
         "metrics": last["eval"],
         "train": last["train"],
+        **({} if teacher_top1 is None else {"teacher_top1": teacher_top1}),
         "best": progress.best,
         "seconds": progress.seconds,
         "parameters": parameters,

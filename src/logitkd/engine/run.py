@@ -29,6 +29,7 @@ from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.showing import check_input, check_student
 from logitkd.engine.steplog import StepLog
 from logitkd.engine.stepper import StepError, Stepper
+from logitkd.engine.teachers import rate_teacher
 from logitkd.methods import Method
 from logitkd.models import parameter_count
 from logitkd.reach import Ensemble, Teacher
@@ -105,7 +106,12 @@ class Run:
         folder.check_space(3 * checkpoint_bytes(self.student, slots=1 if config.optim.name == "sgd" else 2))
 
         # The first that takes time: whatever may be refused was.
-        self.teacher_predictions = None if teacher is None else self._predict(teacher)
+        self.teacher_predictions, self.teacher_top1 = None, None
+        if teacher is not None:
+            self.teacher_predictions = self._predict(teacher)
+            self.teacher_top1 = rate_teacher(self.teacher_predictions, self.data.eval.labels, self.data.classes)
+            where = f"{config.data.eval_name} ({len(self.data.eval):,} images)"
+            display.note(f"the teacher's own top-1 on {where}: {self.teacher_top1:.2f}")
         torch.manual_seed(config.seed)  # dropout: the same stream whether or not a teacher was built above
         self.progress = self._resume()
         self.sitting = (time.perf_counter(), self._done())
@@ -169,7 +175,7 @@ class Run:
                     self._end_epoch(lr)
         finally:
             self.display.stop()
-        result = result_record(config, progress, parameter_count(self.student))
+        result = result_record(config, progress, parameter_count(self.student), self.teacher_top1)
         self.folder.write_result(student_bytes(self.student), result)
         if self.stops.received is not None:  # too late to stop this run, but what comes after it was to stop as well
             number = signal.Signals(self.stops.received)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from logitkd.checks import listed
 from logitkd.data import ImageData
@@ -23,6 +24,7 @@ __all__ = [
     "build_teacher",
     "check_classes",
     "check_paths",
+    "rate_teacher",
     "run_data",
     "teacher_record",
 ]
@@ -75,6 +77,36 @@ def run_data(checkpoint: str | None) -> dict[str, Any] | None:
     if not checkpoint or not (folder / CONFIG).is_file():
         return None
     return read_run(folder).get("data", {})
+
+
+def rate_teacher(predictions: Tensor, labels: Tensor, classes: Sequence[str]) -> float:
+    """Return the teacher's own top-1 on the evaluation split, in percent; warn if it can hardly teach.
+
+    It can hardly where it is right at most half as often again as by chance, ``1 / C``, and within ten points of it (60 %
+    of two classes, 15 % of ten), or where it gives every image the same class.
+
+    Args:
+        predictions: ``(N,)``, the class that it gives each image.
+        labels: ``(N,)``, their own.
+        classes: of the data.
+    """
+    predictions = predictions.cpu()
+    top1 = 100 * int((predictions == labels.cpu()).sum()) / len(labels)
+    chance = 100 / len(classes)
+    given = predictions.unique().tolist()
+    found = None
+    if top1 <= min(1.5 * chance, chance + 10):
+        found = f"is near chance ({chance:.2f})"
+    elif len(given) == 1:
+        found = f"comes of one class given to every image, `{classes[given[0]]}`"
+    if found is not None:
+        warnings.warn(
+            f"the teacher's own top-1 on the evaluation split, {top1:.2f}, {found}: it has little to teach. Are these its "
+            "trained weights, are its classes in the data's order, and are images normalised as in its training "
+            "(`teacher.mean`, `teacher.std`)?",
+            stacklevel=2,
+        )
+    return top1
 
 
 def teacher_record(teacher: Teacher | Ensemble) -> dict[str, Any]:
