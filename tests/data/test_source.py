@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -145,6 +146,20 @@ def test_a_class_to_evaluate_but_not_to_learn_is_named(parquet_folder, labels):
         load_images(config(parquet_folder))
     write_parquet(parquet_folder / "test.parquet", range(2), labels=[0, 2])
     assert load_images(config(parquet_folder, train_per_class=1)).train.labels.sort().values.tolist() == [0, 2]
+
+
+def test_a_class_to_learn_but_not_to_evaluate_warns(parquet_folder):
+    for path in parquet_folder.glob("train-*"):
+        path.unlink()
+    write_parquet(parquet_folder / "train.parquet", range(4), labels=[0, 1, 2, None])
+    write_parquet(parquet_folder / "test.parquet", range(2), labels=[0, 2])
+    with pytest.warns(UserWarning, match=r"has no image of 1 of the 3 classes in training \(square\): its accuracy"):
+        load_images(config(parquet_folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_images(config(parquet_folder), labels="none")
+        write_parquet(parquet_folder / "test.parquet", range(3), labels=[0, 2, 1])
+        load_images(config(parquet_folder))
 
 
 def test_home_is_expanded(parquet_folder, monkeypatch):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from logitkd.checks import check_choice, check_int
+from logitkd.checks import check_choice, check_int, listed
 from logitkd.data.config import DataConfig
 from logitkd.data.images import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageSplit, channel_statistics
 from logitkd.data.rng import Stream, first_per_class
@@ -30,6 +31,9 @@ def load_images(config: DataConfig, seed: int = 0, *, labels: Literal["given", "
         seed: decides which images ``config.train_per_class`` keeps: a pure function of (seed, row).
         labels: ``none`` hides the training split's labels, if it has any: each is -1. Classes are then those of both splits,
             and those of the evaluation split need no training images.
+
+    Warns:
+        UserWarning: the evaluation split lacks a class that has training images.
 
     Returns:
         The data; a missing training label is -1. Mean and standard deviation of small images are by default those of the
@@ -181,13 +185,21 @@ def _hold_out(train: ImageSplit | EncodedSplit, fraction: float) -> list[ImageSp
 
 
 def _check_learnable(train: ImageSplit | EncodedSplit, evaluation: ImageSplit | EncodedSplit, classes: Sequence[str]) -> None:
-    """A class folder spelt differently in the two splits must not pass as a class that is always missed."""
+    """A class folder spelt differently in the two splits must not pass as a class that is always missed, or never asked."""
     taught = set(train.labels.unique().tolist())
     untaught = [classes[label] for label in evaluation.labels.unique().tolist() if label not in taught]
     if untaught:
         raise ValueError(
             f"every class of the evaluation split must have training images, got none of {', '.join(untaught[:5])}"
             f"{' and others' if len(untaught) > 5 else ''}. Is a class named differently in the two splits?"
+        )
+    tested = set(evaluation.labels.tolist())
+    untested = [classes[label] for label in sorted(taught - tested) if label >= 0]
+    if untested:
+        warnings.warn(
+            f"the evaluation split has no image of {len(untested)} of the {len(classes)} classes in training "
+            f"({listed(untested, 5)}): its accuracy says nothing of them. Is something missing there?",
+            stacklevel=3,
         )
 
 
