@@ -101,12 +101,14 @@ def test_usage_errors_leave_with_2(words, message, capsys):
     assert captured.out == ""
 
 
-def test_run_errors_leave_with_1_and_a_traceback_only_when_asked(capsys, monkeypatch):
-    words = ["train", "--student", "cifar_resnet8", "--method", "ce", "--data.source", "gone"]
+def test_run_errors_leave_with_1_and_a_traceback_only_when_asked(tmp_path, capsys, monkeypatch):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+    words = ["train", "--student", "cifar_resnet8", "--method", "ce", "--data.source", str(tmp_path)]
     assert main(words) == 1
-    assert "logitkd train: `data.source` must be" in capsys.readouterr().err
+    assert "logitkd train: split `train` of" in capsys.readouterr().err
     monkeypatch.setenv("LOGITKD_TRACEBACK", "1")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="is empty"):
         main(words)
 
 

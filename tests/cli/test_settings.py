@@ -1,5 +1,7 @@
 """What the flags of `logitkd train` come to, and what wrong ones are told: no data, no run."""
 
+from pathlib import Path
+
 import pytest
 
 from logitkd import methods
@@ -31,11 +33,11 @@ PAIR = "cifar100/resnet32x4-resnet8x4"
 
 def test_flags_override_the_recipe(empty_folder):
     (empty_folder / "t.safetensors").touch()
-    flags = "--method gdkd --method.top_k 3 --seed 1 --epochs=30 --data.source x --optim.lr 0.1 --quiet --schedule cosine"
+    flags = "--method gdkd --method.top_k 3 --seed 1 --epochs=30 --data.source me/x --optim.lr 0.1 --quiet --schedule cosine"
     config = resolve([PAIR, *flags.split(), "--teacher.checkpoint", "t.safetensors", "--trackers", "[tensorboard]"])
     assert (config.method, config.seed, config.epochs, config.optim.lr) == ("gdkd", 1, 30, 0.1)
     assert config.method_options == {"top_k": 3, "w_top": 2}  # w_top: the pair's
-    assert (config.data.source, config.data.label_column) == ("x", "fine_label")
+    assert (config.data.source, config.data.label_column) == ("me/x", "fine_label")
     assert (config.quiet, config.schedule.name, config.trackers) == (True, "cosine", ("tensorboard",))
     assert config.output == f"runs/{PAIR}/gdkd-seed1"
 
@@ -117,10 +119,12 @@ def test_stepping_stones_that_cannot_be_are_refused_before_the_run():
 
 class TestTeacher:
     def test_a_missing_one_comes_with_the_command_that_trains_it(self):
+        for split in ("train", "test"):
+            Path("my data", split).mkdir(parents=True)
         (found,) = problems(PAIR, "--method", "dkd", "--data.source", "my data", "--seed", "4")
         assert f"logitkd train {PAIR} --role teacher --data.source 'my data'\n" in found
-        (found,) = problems("--student", "cifar_resnet8", "--teacher", "cifar_resnet20", "--data.source", "x")
-        assert "logitkd train --student cifar_resnet20 --method ce --data.source x\n" in found
+        (found,) = problems("--student", "cifar_resnet8", "--teacher", "cifar_resnet20", "--data.source", "me/x")
+        assert "logitkd train --student cifar_resnet20 --method ce --data.source me/x\n" in found
 
     @pytest.mark.parametrize(
         ("pair", "teacher"),
@@ -204,11 +208,11 @@ def test_mixing_is_refused_where_classes_are_needed(empty_folder):
 
 
 def test_data_of_any_size_and_a_share_to_evaluate_on():
-    line = "--data.source photos --data.image_size 64 --data.eval_fraction 0.1 --data.workers 3 --data.mean [0.5,0.5,0.5]"
+    line = "--data.source me/photos --data.image_size 64 --data.eval_fraction 0.1 --data.workers 3 --data.mean [0.5,0.5,0.5]"
     flags = line.split()
     flags += ["--data.std", "[0.2, 0.2, 0.2]", "--data.transforms", "[resize, random_crop, trivialaugment]"]
     data = resolve(["--student", "cifar_resnet8", "--method", "ce", *flags]).data
-    assert (data.source, data.image_size, data.eval_fraction, data.workers) == ("photos", 64, 0.1, 3)
+    assert (data.source, data.image_size, data.eval_fraction, data.workers) == ("me/photos", 64, 0.1, 3)
     assert (data.mean, data.std) == ((0.5,) * 3, (0.2,) * 3)
     assert data.transforms == ("resize", "random_crop", "trivialaugment")
 
@@ -223,6 +227,50 @@ def test_problems_of_the_data_are_named_among_the_others():
         "`data.crop_ratio` must be in",
     ):
         assert any(part in problem for problem in found), part
+
+
+def test_names_that_lead_nowhere_are_among_the_others(empty_folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(empty_folder))
+    (empty_folder / "nets_here.py").write_text("def small(num_classes):\n    raise SystemExit('built')\n")
+    (empty_folder / "nets_broken.py").write_text("import nothing_of_that_name\n")
+    (empty_folder / "b.pt").touch()
+    found = problems(
+        *("--student", "nets_here:smal", "--seed", "-1", "--data.source", "gone", "--method", "block-kd"),
+        *("--teacher", "nets_nowhere:big", "--teacher.num_classes", "3", "--teacher.label_map", "map.yaml"),
+        *("--teacher.others", "[{name: 'nets_broken:net', checkpoint: b.pt}]"),
+    )
+    for part in (
+        "`seed` must be in",
+        "`data.source` must be `digits`, an existing folder, or a hub id `owner/name`, got 'gone'",
+        "`teacher.others` must be empty for the method `block-kd`, got 1",
+        "model `nets_here:smal`: `nets_here` has no `smal`. Did you mean `small`?",
+        "there is no module `nets_nowhere`. It must be importable: installed, or in the folder the command runs in.",
+        "model `nets_broken:net` cannot be imported: No module named 'nothing_of_that_name'.",
+        "`teacher.label_map` must be a file, but there is no map.yaml",
+    ):
+        assert any(part in problem for problem in found), part
+    assert len(found) == 7
+    assert resolve(["--student", "nets_here:small", "--method", "ce"]).student.name == "nets_here:small"  # not built
+
+
+def test_splits_that_are_not_there_are_named_before_anything_is_read(empty_folder):
+    def told(*arguments):
+        return problems("--student", "cifar_resnet8", "--method", "ce", "--seed", "-1", *arguments)
+
+    (empty_folder / "images/train/cat").mkdir(parents=True)
+    assert "there is no split `test` in images" in told("--data.source", "images")[1]
+    (empty_folder / "images/test").mkdir()
+    assert len(told("--data.source", "images")) == 1
+    share = ("--data.eval_fraction", "0.1")
+    assert (
+        "`data.eval_fraction` must be left out where there is an evaluation split" in told("--data.source", "images", *share)[1]
+    )
+    (empty_folder / "classes/cat").mkdir(parents=True)
+    assert len(told("--data.source", "classes", *share)) == 1  # class folders: one split, whatever its name
+    (empty_folder / "tables").mkdir()
+    (empty_folder / "tables/train-00000-of-00001.parquet").touch()
+    assert "there is no split `test` in tables. Splits there: train." in told("--data.source", "tables")[1]
+    assert "got the file tables/train-00000-of-00001.parquet" in told("--data.source", "tables/train-00000-of-00001.parquet")[1]
 
 
 def test_several_teachers_from_flags_and_from_a_recipe(empty_folder):

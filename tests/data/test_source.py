@@ -172,7 +172,7 @@ def test_digits_need_nothing():
     assert (len(data.train), len(data.eval)) == (1297, 500)
     assert data.classes == tuple("0123456789")
     assert data.fingerprint == "9cf38480325ba39c08574184783d9c94"  # the demo's data: if this changes, so do its numbers
-    with pytest.raises(ValueError, match=r"no split `valid` in the digits. Splits there: test, train"):
+    with pytest.raises(ValueError, match=r"no split `valid` in `digits`. Splits there: test, train"):
         load_images(DataConfig(eval_split="valid"))
 
 

@@ -17,9 +17,10 @@ from logitkd import methods, recipes
 from logitkd.checks import unknown
 from logitkd.cli.flags import Setting, UsageError, convert_all, nest, read_value, split
 from logitkd.cli.recipe import RUN, Recipe, check_options
+from logitkd.data.splits import check_source
 from logitkd.engine.config import TrainConfig, check_config, pair_name
 from logitkd.engine.labels import check_label_use
-from logitkd.engine.networks import file_name
+from logitkd.engine.networks import check_one_teacher, file_name
 from logitkd.methods import Method
 
 __all__ = ["TRAIN_FLAGS", "resolve"]
@@ -62,6 +63,7 @@ def resolve(arguments: list[str]) -> TrainConfig:
     if config.output is None and recipe.name is not None:
         config = replace(config, output=str(_folder(config, recipe, given, teaching)))
     problems += _check_values(config)
+    problems += _check_found(config, method)
     try:
         check_label_use(config, method)
     except ValueError as error:
@@ -202,4 +204,31 @@ def _check_values(config: TrainConfig) -> list[str]:
             check_name(network.name)
         except ValueError as error:
             problems.append(str(error))
+    return problems
+
+
+def _check_found(config: TrainConfig, method: Method) -> list[str]:
+    """Return what names lead nowhere, by a look at folders and at one's own modules; no data is read, no network built."""
+    from logitkd.models import find_own, read_name
+
+    problems: list[str] = []
+    try:
+        check_source(config.data)
+    except (OSError, ValueError) as error:
+        problems.append(str(error))
+    if config.teacher is not None:
+        try:
+            check_one_teacher(config.teacher, method)
+        except ValueError as error:
+            problems.append(str(error))
+    networks = [config.student, *({} if config.teacher is None else config.teacher.members()).values()]
+    for name in dict.fromkeys(network.name for network in networks):
+        if read_name(name).kind != "own":
+            continue
+        try:
+            find_own(name)
+        except (TypeError, ValueError) as error:
+            problems.append(str(error))
+        except ImportError as error:  # it is there; something that it imports is not
+            problems.append(f"model `{name}` cannot be imported: {error}.")
     return problems

@@ -5,7 +5,7 @@ So whatever is wrong with a row can be said with its file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from logitkd.data.encoded import Column
 
-__all__ = ["ArrowColumn", "Frame", "HubColumn", "check_absent", "missing_split"]
+__all__ = ["ArrowColumn", "Frame", "HubColumn"]
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,3 @@ class HubColumn:
 
     def __getitem__(self, row: int) -> Any:
         return self.rows[row][self.name]
-
-
-def check_absent(split: str | None, where: str, known: Iterable[str]) -> None:
-    """Raise ``ValueError`` where the evaluation ``split`` to be made out of the training images is there already."""
-    if split is not None and split in known:
-        raise ValueError(
-            f"`data.eval_fraction` must be left out where there is an evaluation split, and {where} has `{split}`. To leave "
-            "that one untouched and hold out training images all the same, give another name as `data.eval_split`."
-        )
-
-
-def missing_split(split: str, where: str, known: Sequence[str]) -> ValueError:
-    """Return the error for a ``split`` that is none of the ``known`` ones of a source, called ``where``."""
-    return ValueError(
-        f"there is no split `{split}` in {where}. Splits there: {', '.join(known) or 'none'}. Name them with "
-        "`data.train_split` and `data.eval_split`. For one split only, evaluated on a share of it, give `data.eval_fraction`."
-    )

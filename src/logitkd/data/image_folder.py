@@ -11,7 +11,8 @@ import pyarrow as pa
 from datasets import Image, load_dataset
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
-from logitkd.data.frames import ArrowColumn, Frame, check_absent, missing_split
+from logitkd.data.frames import ArrowColumn, Frame
+from logitkd.data.splits import check_splits, image_folder_words, split_folders
 
 __all__ = ["image_folder_frames"]
 
@@ -29,13 +30,10 @@ def image_folder_frames(folder: Path, splits: Sequence[str], absent: str | None,
 
 def _split_folders(folder: Path, splits: Sequence[str], absent: str | None) -> dict[str, Path]:
     """Return the folder of each split; one whose class folders lie directly in it is the training split itself."""
-    known = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    known = split_folders(folder)
     if absent is not None and splits[0] not in known and _has_images(folder):
         return {splits[0]: folder}
-    check_absent(absent, str(folder), known)
-    for split in splits:
-        if split not in known:
-            raise missing_split(split, f"{folder} (which has no parquet files, so each sub-folder is a split)", known)
+    check_splits(splits, absent, image_folder_words(folder), known)
     return {split: folder / split for split in splits}
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Features, Image, load_dataset
 
-from logitkd.data.frames import ArrowColumn, Frame, HubColumn, check_absent, missing_split
+from logitkd.data.frames import ArrowColumn, Frame, HubColumn
 from logitkd.data.image_folder import image_folder_frames
+from logitkd.data.splits import SHARD, check_splits, find_folder, parquet_shards
 
-__all__ = ["SHARD", "read_frames"]
-
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-SHARD = re.compile(r"(?P<split>.+?)(-(?P<shard>\d+)(-of-(?P<shards>\d+))?(-[0-9a-f]+)?)?")
+__all__ = ["read_frames"]
 
 
 def read_frames(source: str, splits: Sequence[str], absent: str | None = None, *, unlabelled: bool = False) -> list[Frame]:
@@ -38,39 +35,18 @@ def read_frames(source: str, splits: Sequence[str], absent: str | None = None, *
         ValueError: no such split (the message lists those there are), ``absent`` is there, or a file that cannot be read.
         ConnectionError: a hub id that cannot be reached.
     """
-    folder = Path(source).expanduser()  # a shell expands ~, a recipe does not
-    if folder.is_dir():
-        if any(folder.glob("*.parquet")):
-            shards = _parquet_shards(folder)
-            check_absent(absent, str(folder), shards)
-            return [_parquet_frame(folder, split, shards) for split in splits]
-        return image_folder_frames(folder, splits, absent, unlabelled)
-    if folder.exists():
-        raise ValueError(f"`data.source` must be a folder, got the file {source}. Give the folder it is in.")
-    if HUB_ID.fullmatch(source):
+    folder = find_folder(source)
+    if folder is None:
         return _hub_frames(source, splits, absent)
-    raise FileNotFoundError(
-        f"`data.source` must be `digits`, an existing folder, or a hub id `owner/name`, got {source!r}: "
-        "there is no such folder."
-    )
+    if shards := parquet_shards(folder):
+        check_splits(splits, absent, str(folder), shards)
+        return [_parquet_frame(folder, split, shards[split]) for split in splits]
+    return image_folder_frames(folder, splits, absent, unlabelled)
 
 
-def _parquet_shards(folder: Path) -> dict[str, list[Path]]:
-    """Return the files of each split, in order."""
-    shards: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.parquet")):
-        match = SHARD.fullmatch(path.stem)
-        assert match is not None  # any name is at least a split
-        shards.setdefault(match["split"], []).append(path)
-    return shards
-
-
-def _parquet_frame(folder: Path, split: str, shards: Mapping[str, list[Path]]) -> Frame:
+def _parquet_frame(folder: Path, split: str, paths: list[Path]) -> Frame:
     # Read by pyarrow and typed by `datasets`: load_dataset("parquet") would first copy every file into its cache, and a
     # row of the copy no longer knows its file.
-    if split not in shards:
-        raise missing_split(split, str(folder), sorted(shards))
-    paths = shards[split]
     _check_shards(folder, split, paths)
     tables = [_open_parquet(path) for path in paths]
     features = Features.from_arrow_schema(tables[0].schema_arrow)
@@ -125,10 +101,7 @@ def _hub_frames(source: str, splits: Sequence[str], absent: str | None) -> list[
             f"{str(error).rstrip('.')}. Check the spelling and the network, or download it once and give the local folder."
         ) from error
     assert isinstance(loaded, DatasetDict)
-    check_absent(absent, f"the hub's {source}", loaded)
-    for split in splits:
-        if split not in loaded:
-            raise missing_split(split, f"the hub's {source}", sorted(loaded))
+    check_splits(splits, absent, f"the hub's {source}", loaded)
     return [_hub_frame(source, split, loaded[split]) for split in splits]
 
 

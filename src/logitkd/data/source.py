@@ -13,6 +13,7 @@ from logitkd.checks import check_choice, check_int, listed
 from logitkd.data.config import DataConfig
 from logitkd.data.images import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageSplit, channel_statistics
 from logitkd.data.rng import Stream, first_per_class
+from logitkd.data.splits import check_splits, split_names
 
 if TYPE_CHECKING:
     from logitkd.data.encoded import EncodedSplit
@@ -73,13 +74,6 @@ def load_images(config: DataConfig, seed: int = 0, *, labels: Literal["given", "
     return replace(data, train=_keep(train, config.train_per_class, seed, classes))
 
 
-def _split_names(config: DataConfig) -> tuple[tuple[str, ...], str | None]:
-    """Return the splits to load, and one that must not be there because it is made out of the first."""
-    if config.eval_fraction is None:
-        return (config.train_split, config.eval_split), None
-    return (config.train_split,), config.eval_split
-
-
 # The two readers are imported where they are used: each costs a second of start-up that the other's runs need not pay.
 
 
@@ -87,14 +81,8 @@ def _digits(config: DataConfig) -> tuple[list[ImageSplit | EncodedSplit], tuple[
     from logitkd.data.digits import CLASSES, load_digits
 
     splits = load_digits()
-    names, absent = _split_names(config)
-    if absent in splits:
-        from logitkd.data.frames import check_absent
-
-        check_absent(absent, "`digits`", splits)
-    for name in names:
-        if name not in splits:
-            raise ValueError(f"there is no split `{name}` in the digits. Splits there: {', '.join(sorted(splits))}.")
+    names, absent = split_names(config)
+    check_splits(names, absent, "`digits`", splits)
     return [ImageSplit(*splits[name]) for name in names], CLASSES
 
 
@@ -104,7 +92,7 @@ def _frames(config: DataConfig, labelled: bool) -> tuple[list[ImageSplit | Encod
     from logitkd.data.encoded import whole
     from logitkd.data.readers import read_frames
 
-    frames = read_frames(config.source, *_split_names(config), unlabelled=not labelled)
+    frames = read_frames(config.source, *split_names(config), unlabelled=not labelled)
     image_name = image_column(frames[0], config.image_column)
     for frame in frames[1:]:
         image_column(frame, image_name)

@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from logitkd.checks import check_choice, check_int, check_positive, check_range, collector
 
-__all__ = ["ModelConfig", "TeacherConfig", "TeacherSource", "check_networks", "file_name"]
+if TYPE_CHECKING:
+    from logitkd.methods import Method
+
+__all__ = ["ModelConfig", "TeacherConfig", "TeacherSource", "check_networks", "check_one_teacher", "file_name"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,15 @@ def check_networks(student: ModelConfig, teacher: TeacherConfig | None) -> list[
         if isinstance(model, TeacherSource):
             _check_teacher(role, model, check, problems)
     return problems
+
+
+def check_one_teacher(teacher: TeacherConfig, method: Method) -> None:
+    """Raise ``ValueError`` if there are several teachers and the method reads the inside of one."""
+    if method.signal == "stones" and teacher.others:
+        raise ValueError(
+            f"`teacher.others` must be empty for the method `{method.name}`, got {len(teacher.others)}: its stones run "
+            "through the blocks of one teacher. Leave them out, or take a method that reads logits."
+        )
 
 
 def _check_teacher(role: str, teacher: TeacherSource, check: Callable[..., None], problems: list[str]) -> None:

@@ -15,7 +15,7 @@ from logitkd.engine.config import TrainConfig, check_config, default_folder
 from logitkd.engine.display import Display, make_display
 from logitkd.engine.inputs import check_finished
 from logitkd.engine.labels import labels_note, resolve_method
-from logitkd.engine.networks import ModelConfig, TeacherConfig
+from logitkd.engine.networks import ModelConfig, TeacherConfig, check_one_teacher
 from logitkd.engine.run import Run
 from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.teachers import brings_weights
@@ -125,11 +125,8 @@ def check_method(config: TrainConfig, method: Method) -> None:
     Raises:
         ValueError: the method needs a teacher that is not given.
     """
-    if method.signal == "stones" and config.teacher is not None and config.teacher.others:
-        raise ValueError(
-            f"`teacher.others` must be empty for the method `{method.name}`, got {len(config.teacher.others)}: its stones run "
-            "through the blocks of one teacher. Leave them out, or take a method that reads logits."
-        )
+    if config.teacher is not None:
+        check_one_teacher(config.teacher, method)
     if method.signal != "none":
         if config.teacher is None:
             raise ValueError(f"`teacher` must be given, as the method `{method.name}` learns from one, got none.")

@@ -9,7 +9,7 @@ from logitkd.models import (
     cifar_vgg,
     cifar_wrn,
 )
-from logitkd.models.build import build_model, build_pretrained, parameter_count
+from logitkd.models.build import build_model, build_pretrained, find_own, parameter_count
 from logitkd.models.label_map import read_label_map
 from logitkd.models.names import check_name, read_name
 from logitkd.models.pretrained import Pretrained
@@ -28,6 +28,7 @@ __all__ = [
     "cifar_shufflenetv2",
     "cifar_vgg",
     "cifar_wrn",
+    "find_own",
     "load_weights",
     "parameter_count",
     "read_label_map",

@@ -8,6 +8,7 @@ import inspect
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -19,7 +20,7 @@ from logitkd.models.names import PREFIXES, Source, check_name, read_name
 from logitkd.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained
 from logitkd.models.weights import load_weights
 
-__all__ = ["build_model", "build_pretrained", "parameter_count"]
+__all__ = ["build_model", "build_pretrained", "find_own", "parameter_count"]
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -128,19 +129,24 @@ def _statistics(source: Source, model: nn.Module) -> tuple[tuple[float, ...] | N
             return timm_statistics(source, model)
 
 
-def _own(name: str, num_classes: int) -> nn.Module:
-    """Call the user's own ``package.module:callable``."""
+def find_own(name: str) -> Callable[..., Any]:
+    """Return the user's own ``package.module:callable``; its module is imported.
+
+    Raises:
+        ValueError: there is no such module, or nothing of that name in it.
+        TypeError: it cannot be called.
+    """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
         raise ValueError(f"model `{name}` must read `package.module:callable`.")
     try:
-        target = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there; something that it imports is not
         raise ValueError(
             f"model `{name}`: there is no module `{error.name}`.{suggest(module_name, PREFIXES)} It must be importable:"
-            " installed, or in the folder the command runs in (then `python -m logitkd ...` finds it)."
+            " installed, or in the folder the command runs in."
         ) from error
     try:
         for part in attribute.split("."):
@@ -151,6 +157,12 @@ def _own(name: str, num_classes: int) -> nn.Module:
         raise ValueError(f"model `{name}`: `{module_name}` has no `{attribute}`.{hint}") from None
     if not callable(target):
         raise TypeError(f"model `{name}`: `{attribute}` must be callable, got {type(target).__name__}.")
+    return target
+
+
+def _own(name: str, num_classes: int) -> nn.Module:
+    """Call the user's own ``package.module:callable``."""
+    target = find_own(name)
     try:
         model = target(num_classes=num_classes)
     except Exception as error:  # anything may be wrong in it
