@@ -180,3 +180,4 @@ def test_ones_own_module_is_found_where_one_works(empty_folder):
     words = ["train", "digits", "--student", "mynet:net", "--method", "ce", "--epochs", "1"]
     done = subprocess.run([sys.executable, "-P", "-m", "logitkd", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "seed 0, 1 epoch\n" in done.stdout

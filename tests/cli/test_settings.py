@@ -126,6 +126,19 @@ class TestTeacher:
         (found,) = problems("--student", "cifar_resnet8", "--teacher", "cifar_resnet20", "--data.source", "me/x")
         assert "logitkd train --student cifar_resnet20 --method ce --data.source me/x\n" in found
 
+    def test_the_command_has_the_flags_both_runs_share(self):
+        given = "--epochs 3 --batch_size 8 --optim adamw --optim.lr 0.001 --schedule cosine --device cpu --precision bfloat16"
+        own = "--seed 4 --method dkd --method.temperature 2 --quiet --student.pool avgpool"
+        (found,) = problems("--student", "cifar_resnet8", "--teacher", "cifar_resnet20", *own.split(), *given.split())
+        assert f"logitkd train --student cifar_resnet20 --method ce {given}\n" in found
+
+    def test_there_is_no_command_for_an_unknown_network(self):
+        found = problems("--student", "cifar_resnet8", "--teacher", "cifar_resnett20", "--epochs", "3")
+        assert [problem.split(".")[0] for problem in found] == [
+            "the teacher `cifar_resnett20` has no weights: give its checkpoint with `--teacher",
+            "unknown model `cifar_resnett20`",
+        ]
+
     @pytest.mark.parametrize(
         ("pair", "teacher"),
         [
@@ -202,6 +215,9 @@ def test_mixing_is_refused_where_classes_are_needed(empty_folder):
     (empty_folder / "t.safetensors").touch()
     base = [PAIR, "--teacher.checkpoint", "t.safetensors", "--mixup", "0.2"]
     assert resolve([*base, "--method", "gdkd", "--cutmix", "1"]).cutmix == 1.0
+    found = problems(*base[:3], "--method", "block-kd", "--class_weights", "balanced")
+    assert "Leave it out, or give the labels a share of the loss: `--method.ce_weight 0.1`." in found[-1]
+    assert resolve([*base[:3], "--method", "block-kd", "--class_weights", "balanced", "--method.ce_weight", "0.1"])
     found = problems(*base, "--method", "nkd", "--class_weights", "nowhere.yaml")
     assert any(problem.startswith("`mixup` must be 0 for `nkd`") for problem in found)
     assert any("got nowhere.yaml: no such file" in problem for problem in found)
@@ -224,7 +240,7 @@ def test_problems_of_the_data_are_named_among_the_others():
         "`seed` must be",
         "got 'flop'. Did you mean `flip`?",
         "`data.workers` must be left out",
-        "`data.crop_ratio` must be in",
+        "`data.crop_ratio` must be above 0 and at most 1",
     ):
         assert any(part in problem for problem in found), part
 
@@ -300,9 +316,11 @@ def test_several_teachers_from_flags_and_from_a_recipe(empty_folder):
     ("others", "message"),
     [
         (
-            "[{nme: a}]",
+            "[{checkpoint: a}]",
             "must be a list such as [{name: a, checkpoint: b}, {name: c}], with the keys name, checkpoint",
         ),
+        ("[{name: a, chekpoint: b}]", "`--teacher.others`: unknown key `chekpoint`. Did you mean `checkpoint`?"),
+        ("[{name: a, xyz: b}]", "`--teacher.others`: unknown key `xyz`. There are name, checkpoint, "),
         ("cifar_resnet8", "must be a list such as"),
         ("[{name: cifar_resnet8}]", "`teacher.others[0].checkpoint` must be given: without it `cifar_resnet8` would teach"),
         ("[{name: resnet18.a1_in2k}]", "timm has no weights `a1_in2k` for `resnet18`. Did you mean `a1_in1k`?"),

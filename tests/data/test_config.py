@@ -20,12 +20,12 @@ def test_good_ones_pass():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (replace(SMALL, eval_fraction=0), "`data.eval_fraction` must be above 0, got 0."),
+        (replace(SMALL, eval_fraction=0), "`data.eval_fraction` must be above 0 and at most 1, got 0."),
         (
             replace(SMALL, eval_fraction=1.0),
             "`data.eval_fraction` must be below 1, got 1.0: nothing would be left to train on.",
         ),
-        (replace(SMALL, eval_fraction=20), "`data.eval_fraction` must be in [0, 1], got 20."),
+        (replace(SMALL, eval_fraction=20), "`data.eval_fraction` must be above 0 and at most 1, got 20."),
         (replace(SMALL, mean=(0.5,) * 3), "must be given together, got `data.mean` alone. Add `data.std`."),
         (replace(SMALL, std=(0.5,) * 3), "must be given together, got `data.std` alone. Add `data.mean`."),
         (replace(SMALL, mean=(0.5,), std=(0.5,) * 3), "`data.mean` must have one value a channel (3), got (0.5,)."),
@@ -42,8 +42,8 @@ def test_good_ones_pass():
         (replace(LARGE, crop_padding=8), "`data.crop_padding` must be left out, got 8"),
         (replace(LARGE, source="digits"), "`data.image_size` must be left out with `digits`, which are all 8x8, got 32."),
         (replace(LARGE, image_size=0), "`data.image_size` must be at least 1, got 0."),
-        (replace(LARGE, crop_ratio=0.0), "`data.crop_ratio` must be above 0, got 0.0."),
-        (replace(LARGE, crop_ratio=1.1), "`data.crop_ratio` must be in [0, 1], got 1.1."),
+        (replace(LARGE, crop_ratio=0.0), "`data.crop_ratio` must be above 0 and at most 1, got 0.0."),
+        (replace(LARGE, crop_ratio=1.1), "`data.crop_ratio` must be above 0 and at most 1, got 1.1."),
         (replace(LARGE, interpolation="area"), "`data.interpolation` must be one of 'bilinear', 'bicubic', got 'area'."),
         (replace(LARGE, workers=-1), "`data.workers` must be at least 0, got -1."),
         (replace(LARGE, transforms=("random_crop", "flop")), "got 'flop'. Did you mean `flip`?"),

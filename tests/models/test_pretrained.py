@@ -198,6 +198,12 @@ def test_offline_the_error_is_clear_and_quick(name, offline, torch_home):
     assert time.perf_counter() - begun < 20
 
 
+def test_a_folder_that_is_not_there_is_said_first(offline):
+    words = r"^model `transformers:nosuch`: there is no folder nosuch here, so it is taken as a hub id, which is not on this"
+    with pytest.raises(ConnectionError, match=words):
+        build_pretrained("transformers:nosuch")
+
+
 def test_a_name_with_weights_needs_none_of_them_beside_a_checkpoint(tmp_path, offline):
     source = build_model("cifar_resnet8", 5)
     torch.save(source.state_dict(), tmp_path / "net.pth")

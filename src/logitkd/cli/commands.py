@@ -110,7 +110,8 @@ def _train(arguments: list[str]) -> None:
             print(f"teacher: {teacher.name}{_whence(teacher)}", file=sys.stderr)
     result = train(config)
     rows = [["last epoch", *_numbers(result.metrics)]]
-    print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {config.epochs} epochs")
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
+    print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {epochs}")
     tables.show(["", *(title for title, _, _ in METRICS)], rows, right=[title for title, _, _ in METRICS])
     best = result.best
     print(f"best epoch: {best['epoch']}, top-1 {best['top1']:.2f} (chosen on `{best['split']}`, so it flatters)")

@@ -225,10 +225,26 @@ def convert(setting: Setting, value: Any, written: str = "") -> Any:
             return _parse(setting.type, value)
     except ArgumentError:
         pass
+    if wrong := _unknown_in_list(setting.type, value):
+        raise ValueError(f"`{written or setting.key}`: {wrong}")
     hint = ""
     if get_origin(setting.type) is Literal and isinstance(value, str):
         hint = suggest(value, get_args(setting.type))
     raise ValueError(f"`{written or setting.key}` must be {_words(setting.type)}, got {value!r}.{hint}")
+
+
+def _unknown_in_list(kind: Any, value: Any) -> str:
+    """Return the message for the first unknown key in a list of records; empty if there is none or it is no such list."""
+    record = _record_in(get_args(kind)[0]) if get_origin(kind) is tuple else None
+    entries = read_value(value)
+    if record is None or not isinstance(entries, tuple):
+        return ""
+    known = [field.name for field in dataclasses.fields(record)]
+    wrong = [key for entry in entries if isinstance(entry, Mapping) for key in entry if key not in known]
+    if not wrong:
+        return ""
+    message = unknown_key(str(wrong[0]), known)
+    return message if "Did you mean" in message else f"{message} There are {', '.join(known)}."
 
 
 def convert_all(known: Mapping[str, Setting], values: Mapping[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:

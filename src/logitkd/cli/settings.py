@@ -29,6 +29,9 @@ ROLE = "what to train: the recipe's student, or with cross-entropy its teacher, 
 METHOD = Setting("method", str, "kd", "a name from `logitkd list`; --method.OPTION VALUE sets its hyper-parameters.")
 TRAIN_FLAGS = {**RUN, "method": METHOD, "role": Setting("role", Literal["student", "teacher"], "student", ROLE)}
 
+# The flags that a teacher's training is proposed with: prefixes, and whole names.
+SHARED = ("data.", "optim.", "schedule."), ("epochs", "batch_size", "precision", "channels_last", "device")
+
 
 def resolve(arguments: list[str]) -> TrainConfig:
     """Return the run that the arguments of ``logitkd train`` ask for.
@@ -129,7 +132,7 @@ def _with_teacher(
     teacher = config.teacher
     assert teacher is not None
     from logitkd.engine.teachers import brings_weights  # with timm
-    from logitkd.models import read_name
+    from logitkd.models import check_name, read_name
 
     if method.signal == "none" and teacher.checkpoint is None and not read_name(teacher.name).has_weights:
         return replace(config, teacher=None)
@@ -148,10 +151,15 @@ def _with_teacher(
     folder = _teacher_folder(teacher.name, recipe)
     if (folder / "student.safetensors").exists():
         return replace(config, teacher=replace(teacher, checkpoint=str(folder)))
+    try:
+        check_name(teacher.name)
+    except ValueError:  # which is named among the problems; nothing could be trained by that name
+        problems.append(f"the teacher `{teacher.name}` has no weights: give its checkpoint with `--teacher.checkpoint PATH`.")
+        return config
     words = ["logitkd", "train"]
     words += [recipe.name, "--role", "teacher"] if recipe.name else ["--student", teacher.name, "--method", "ce"]
     for key, text in flags.items():
-        if key.startswith("data.") or key == "device" or (key == "teacher.name" and recipe.name):
+        if key.startswith(SHARED[0]) or key in SHARED[1] or (key == "teacher.name" and recipe.name):
             words += [f"--{key.removesuffix('.name')}", text]
     problems.append(
         f"the teacher `{teacher.name}` has no weights, and no finished run of it is in {folder}. Train it with\n"

@@ -112,8 +112,9 @@ def check_data(config: DataConfig, *, training: bool = True) -> list[str]:
             collect(function, f"data.{name}", value, *args)
 
     def check_share(name: str, value: float) -> None:
-        check_positive(name, value)
-        check_range(name, value, 0, 1)
+        check_range(name, value, None, None)
+        if not 0 < value <= 1:
+            raise ValueError(f"`{name}` must be above 0 and at most 1, got {value}.")
 
     def check_channels(name: str, values: tuple[float, ...]) -> None:
         if not isinstance(values, tuple) or len(values) != 3:

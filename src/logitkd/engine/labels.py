@@ -40,9 +40,10 @@ def check_label_use(config: TrainConfig, method: Method) -> None:
             f"got {getattr(config, mixing[0])}. {_others(method)}"
         )
     if config.class_weights is not None and method.ce_weight == 0:
+        fix = "" if config.labels == "none" else ", or give the labels a share of the loss: `--method.ce_weight 0.1`"
         raise ValueError(
             f"`class_weights` must be left out where there is no cross-entropy to weigh, got {config.class_weights} for "
-            f"`{method.name}` with `ce_weight` 0."
+            f"`{method.name}` with `ce_weight` 0. Leave it out{fix}."
         )
 
 

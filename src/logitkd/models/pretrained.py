@@ -50,8 +50,11 @@ def loading(source: Source) -> Iterator[None]:
     except OSError as error:  # what every hub client raises when it finds nothing, offline or not
         if Path(source.inner).expanduser().is_dir():
             raise ValueError(f"model `{source.name}` cannot be read from its folder ({_reason(error)}).") from error
+        what = f"model `{source.name}`"
+        if source.kind == "transformers":  # a folder's name may look like a hub id
+            what += f": there is no folder {source.inner} here, so it is taken as a hub id, which"
         raise ConnectionError(
-            f"model `{source.name}` is not on this machine and could not be fetched ({_reason(error)}). Check its name and the"
+            f"{what} is not on this machine and could not be fetched ({_reason(error)}). Check its name and the"
             " connection; without one, fetch it elsewhere, copy it here, and give `local-dir:FOLDER`, `transformers:FOLDER`"
             " or a checkpoint."
         ) from error
