@@ -68,8 +68,8 @@ def test_a_network_without_regions_is_told_by_its_flags():
 
     with pytest.raises(ValueError, match=r"^the student `torchvision:resnet18` has no regions for `sdd-kd`: ") as caught:
         check_regions(config, (1, 2), small, both(average(), average()), images)
-    assert "Give larger images, `--data.image_size 64`, or" in str(caught.value)
-    assert len(str(caught.value)) < 320
+    assert "Give larger images, `--data.image_size 64`, take a network" in str(caught.value)
+    assert len(str(caught.value)) < 350
     with pytest.raises(
         ValueError, match=r"^the teacher `mine:vgg` has .* Pass `--teacher.pool PATH`, .* `--teacher.head PATH`"
     ):

@@ -308,5 +308,6 @@ def test_a_map_of_one_cell_is_refused() -> None:
         RegionModel(model)(torch.randn(2, 3, 16, 16))
     assert str(caught.value) == (
         "region logits need a model that averages a last map of several cells: on images of 16 x 16, that of ResNet is a "
-        "single cell, without regions. Give larger images (64 x 64), or choose a method that reads plain logits."
+        "single cell, without regions. Give larger images (64 x 64), take a network made for small ones, or choose a method "
+        "that reads plain logits."
     )

@@ -236,7 +236,7 @@ def _cause(model: nn.Module, calls: list[Call], images: Tensor, name: str) -> st
         return f"{where}. To go on, {PLAIN}"
     if _single_cell(calls, images):
         where = f"on images of {_size(images)}, that of {name} is a single cell, without regions"
-        return f"{where}. Give larger images{_larger(model, images)}, or {PLAIN}"
+        return f"{where}. Give larger images{_larger(model, images)}, take a network made for small ones, or {PLAIN}"
     last = sources[0].value
     for call in [*calls_behind(sources[0], calls), sources[0].call]:
         taken = map_source(call, True)
