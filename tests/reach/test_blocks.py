@@ -296,7 +296,7 @@ def test_two_processes_get_the_gradients_of_one() -> None:
     script = Path(__file__).with_name("stones_in_two_processes.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["agrees", "agrees"]
+    assert done.stdout.count("agrees") == 2
 
 
 @pytest.mark.parametrize(
