@@ -15,7 +15,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from logitkd.data import Batch, Loader, load_images, make_loader
-from logitkd.data.class_weights import class_weights
 from logitkd.engine.checkpoint import Progress, checkpoint_bytes, load_checkpoint, save_checkpoint, student_bytes
 from logitkd.engine.config import TrainConfig
 from logitkd.engine.display import Display
@@ -94,9 +93,8 @@ class Run:
             check_regions(config, method.scales, self.student, teacher, self._example())
         if teacher is not None:
             check_input(teacher, self.eval_loader.shape, self.device)
-        weights = None
-        if config.class_weights is not None:
-            weights = class_weights(config.class_weights, self.data.train.labels, self.data.classes)
+        weighed = inputs["data"].get("class_weights")  # by class name, in the classes' order
+        weights = None if weighed is None else torch.tensor(list(weighed.values()))
         example = self._example() if method.signal == "stones" else None
         self.stepper = Stepper(config, method, self.student, teacher, accelerator, example, weights)
         self.connectors = self.stepper.stones.connectors if self.stepper.stones else None

@@ -63,26 +63,18 @@ def pair_cuts(
     for role, cuts in (("student", student_cuts), ("teacher", teacher_cuts)):
         if cuts is not None and len(cuts) == 0:
             raise ValueError(f"{role} cuts must be at least one module path, got none. Leave them out to have them found.")
-    given = [tuple(cuts) if cuts is not None else None for cuts in (student_cuts, teacher_cuts)]
-    found = [
-        Blocks(cuts, equal=False) if cuts is not None else find_blocks(model, images)
-        for model, images, cuts in ((student, student_images, given[0]), (teacher, teacher_images, given[1]))
-    ]
-    if given[0] is not None and given[1] is not None:
-        count = len(given[0])
-    elif given[0] is not None or given[1] is not None:
-        count = len(given[0] or given[1] or ())
-    else:
-        count = min(*(len(blocks.paths) for blocks in found), *([EVEN] if all(blocks.equal for blocks in found) else []))
-    for blocks in found:
-        if len(blocks.paths) < count or (given[0] is not None and given[1] is not None and len(blocks.paths) != count):
-            sides = [f"{len(b.paths)} ({', '.join(b.paths)})" for b in found]
-            raise ValueError(
-                f"student and teacher must be cut at the same number of places, got {sides[0]} and {sides[1]}: give one path"
-                " of each for every stepping stone."
-            )
-    chosen = [cuts if cuts is not None else blocks.take(count) for cuts, blocks in zip(given, found, strict=True)]
-    return chosen[0], chosen[1]
+    sides = ((student, student_images, student_cuts), (teacher, teacher_images, teacher_cuts))
+    found = [find_blocks(model, images) if cuts is None else Blocks(tuple(cuts), equal=False) for model, images, cuts in sides]
+    numbers = [len(blocks.paths) for blocks in found]
+    given = {len(cuts) for _, _, cuts in sides if cuts is not None}  # as many are needed on the other side
+    count = max(given) if given else min(*numbers, *([EVEN] if all(blocks.equal for blocks in found) else []))
+    if len(given) > 1 or min(numbers) < count:
+        said = [f"{len(blocks.paths)} ({', '.join(blocks.paths)})" for blocks in found]
+        raise ValueError(
+            f"student and teacher must be cut at the same number of places, got {said[0]} and {said[1]}: give one path of"
+            " each for every stepping stone."
+        )
+    return found[0].take(count), found[1].take(count)
 
 
 def find_blocks(model: nn.Module, images: Tensor) -> Blocks:

@@ -32,6 +32,10 @@ class _Leaf(NamedTuple):
     device: torch.device
     constant: Tensor | None  # the tensor itself, where images do not change it
 
+    @classmethod
+    def of(cls, tensor: Tensor, constant: bool = False) -> _Leaf:
+        return cls(tensor.shape, tensor.dtype, tensor.device, tensor.detach() if constant else None)
+
     def placeholder(self, before: int, now: int, dense: bool) -> Tensor:
         """Return the constant, or zeros of the shape with ``now`` examples in place of ``before``."""
         if self.constant is not None:
@@ -52,9 +56,12 @@ class _Box(NamedTuple):
         """Return a copy of the object with placeholders for its tensors."""
         copied = copy.copy(self.owner)
         for name, (leaves, structure) in self.fields.items():
-            filled = [leaf.placeholder(before, now, dense) if isinstance(leaf, _Leaf) else leaf for leaf in leaves]
-            vars(copied)[name] = tree_unflatten(filled, structure)
+            vars(copied)[name] = tree_unflatten(_placeholders(leaves, before, now, dense), structure)
         return copied
+
+
+def _placeholders(leaves: list[Any], before: int, now: int, dense: bool) -> list[Any]:
+    return [leaf.placeholder(before, now, dense) if isinstance(leaf, (_Leaf, _Box)) else leaf for leaf in leaves]
 
 
 def _boxed(value: Any) -> Any:
@@ -63,8 +70,7 @@ def _boxed(value: Any) -> Any:
     for name, held in getattr(value, "__dict__", {}).items():
         leaves, structure = tree_flatten(held)
         if any(isinstance(leaf, Tensor) for leaf in leaves):
-            kept = [_Leaf(x.shape, x.dtype, x.device, None) if isinstance(x, Tensor) else x for x in leaves]
-            fields[name] = kept, structure
+            fields[name] = [_Leaf.of(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
     if not fields or isinstance(value, nn.Module):
         return value
     owner = copy.copy(value)
@@ -225,7 +231,7 @@ class Replay:
             raise RuntimeError("`resume` goes on from the last `run`: call `run(images)` first.")
         before = self.tape
         tape = _Tape("replay", batch=before.batch, outputs=before.outputs, start=self.positions[cut], into=into, value=value)
-        nothing = _Leaf(images.shape, images.dtype, images.device, None).placeholder(before.batch, len(value), dense=False)
+        nothing = _Leaf.of(images).placeholder(before.batch, len(value), dense=False)
         with self._pass(tape), self._kept_buffers():
             output = self.model(nothing)
         if not tape.entered:
@@ -311,12 +317,7 @@ class Replay:
             self.tape.inputs[position] = first
         leaves, structure = tree_flatten(output)
         kept = [
-            _Leaf(
-                leaf.shape,
-                leaf.dtype,
-                leaf.device,
-                leaf.detach() if self._constants is None or (position, index) in self._constants else None,
-            )
+            _Leaf.of(leaf, constant=self._constants is None or (position, index) in self._constants)
             if isinstance(leaf, Tensor)
             else _boxed(leaf)
             for index, leaf in enumerate(leaves)
@@ -334,15 +335,9 @@ class Replay:
                 " out: layers that are dropped at random must lie behind it, or inside one module before it."
             )
         leaves, structure = tape.outputs[position]
-        filled = []
-        for leaf in leaves:
-            if isinstance(leaf, _Leaf):
-                filled.append(leaf.placeholder(tape.batch, len(tape.value), self._dense) if value is None else value)
-                value = None
-            elif isinstance(leaf, _Box):
-                filled.append(leaf.placeholder(tape.batch, len(tape.value), self._dense))
-            else:
-                filled.append(leaf)
+        filled = _placeholders(leaves, tape.batch, len(tape.value), self._dense)
+        if value is not None:
+            filled[next(index for index, leaf in enumerate(leaves) if isinstance(leaf, _Leaf))] = value
         return tree_unflatten(filled, structure)
 
 
