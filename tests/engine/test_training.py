@@ -11,6 +11,8 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from logitkd import checks, methods
 from logitkd.data import DataConfig
@@ -487,5 +489,13 @@ def test_debug_looks_at_every_step(tiny, debug):
 
 def test_two_precisions_in_one_process(tiny, tmp_path):
     """accelerate fixes its precision once a process; runs one after the other must not see that."""
-    for precision in ("bfloat16", "float32", "bfloat16"):
-        train(tiny(epochs=1, precision=precision, output=str(tmp_path / f"{precision}{len(list(tmp_path.iterdir()))}")))
+    for number, precision in enumerate(("bfloat16", "float32", "bfloat16")):
+        computed = set()
+
+        def note(module, _, output, computed=computed):
+            if module.training and isinstance(module, nn.Conv2d | nn.Linear):  # the student's steps
+                computed.add(output.dtype)
+
+        with register_module_forward_hook(note):
+            train(tiny(epochs=1, precision=precision, output=str(tmp_path / str(number))))
+        assert computed == {getattr(torch, precision)}
