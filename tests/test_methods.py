@@ -17,6 +17,7 @@ from naive import draw
 
 # The papers' defaults, from their CIFAR-100 settings; three weights (cross-entropy, loss, warm-up epochs), then the loss.
 GDKD = {"w_group": 1.0, "w_top": 1.0, "w_rest": 8.0, "top_k": 5, "temperature": 4.0}
+LDRLD = {"alpha": 10.5, "beta": 7.0, "depth": 7, "temperature": 4.0}
 SDD = {"scales": (1, 2, 4), "disagreement": 2.0}
 GRAM = {"gram_weight": 2.0, "gram_temperature": 2.0, "scale_weights": None, "skip_trivial": False}
 DEFAULTS: dict[str, tuple[tuple[float, float, int], dict[str, Any]]] = {
@@ -31,7 +32,9 @@ DEFAULTS: dict[str, tuple[tuple[float, float, int], dict[str, Any]]] = {
     "ls-gdkd": ((1.0, 1.0, 20), {**GDKD, "eps": 1e-7}),
     "dist": ((1.0, 1.0, 0), {"beta": 2.0, "gamma": 2.0, "temperature": 4.0}),
     "mlkd": ((0.1, 0.9, 0), {"temperatures": (2.0, 3.0, 4.0, 5.0, 6.0), "masking": "rows"}),
-    "ldrld": ((1.0, 1.0, 20), {"rank_by": "student", "rank_eps": 1.5, "delta": 2.0, "decay": 0.05}),
+    "ldrld": ((1.0, 1.0, 0), {**LDRLD, "rank_by": "student", "rank_eps": 1.5, "delta": 2.0, "decay": 0.05}),
+    "ls-ldrld": ((1.0, 1.0, 0), LDRLD),
+    "sdd-ldrld": ((1.0, 1.0, 0), {**SDD, **LDRLD}),
     "sdd-kd": ((0.1, 0.9, 0), {**SDD, "temperature": 4.0}),
     "sdd-dkd": ((1.0, 1.0, 20), {**SDD, "alpha": 1.0, "temperature": 4.0}),
     "sdd-gdkd": ((1.0, 1.0, 20), {**SDD, **GDKD}),
@@ -41,6 +44,7 @@ DEFAULTS: dict[str, tuple[tuple[float, float, int], dict[str, Any]]] = {
     "block-kd": ((0.0, 1.0, 0), {"alpha": 1.0, "beta": 1.0, "gamma": 1.0, "decay": 2.0, "temperature": 4.0}),
     "block-dkd": ((0.0, 1.0, 0), {"alpha": 1.0, "beta": 1.0, "d_alpha": 1.0, "d_beta": 8.0, "temperature": 4.0}),
     "block-gdkd": ((0.0, 1.0, 0), {"alpha": 1.0, **GDKD}),
+    "block-ldrld": ((0.0, 1.0, 0), {"alpha": 1.0, "beta": 1.0, "d_alpha": 10.5, "d_beta": 7.0, "depth": 7, "temperature": 4.0}),
 }
 SIGNALS = {"ce": "none", "sdd": "regions", "icd": "regions", "block": "stones"}
 

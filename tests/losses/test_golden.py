@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -65,9 +66,31 @@ def nkd_sum(h: dict[str, Any]) -> Callable[..., LossCase]:
 
 
 def ldrld(h: dict[str, Any]) -> Callable[..., LossCase]:
+    """The older form: not divided by the number of combinations, and at depth 2 both classes together weigh 1."""
+    combinations, pair = h["d"] * (h["d"] - 1) / 2 + 1, h["scale"] * math.exp(-3 * h["decay"]) / (1 + h["delta"])
+    together = pair if h["d"] == 2 else 1.0  # what they weigh in the authors' code
+    local = (1 + 1 / pair) / 2 if h["d"] == 2 else 1.0
     # the file calls `delta` what the paper adds to the rank distance and `scale` what it multiplies with
-    loss = losses.LDRLDLoss(h["alpha"], h["beta"], h["d"], h["T"], "student", h["scale"], h["decay"], h["delta"])
-    return named(loss, {"L_w": "pairs", "L_LLKI": "llki", "L_RNTK": "rntk"})
+    options = (h["d"], h["T"], "student", h["scale"], h["decay"], h["delta"])
+    loss = losses.LDRLDLoss(h["alpha"] * combinations * local, h["beta"], *options)
+    call = named(loss, {name: name for name in ("pairs", "llki", "rntk")})
+
+    def undivided(student: Tensor, teacher: Tensor, labels: Tensor) -> LossCase:
+        value, terms = call(student, teacher, labels)
+        pairs, llki = terms["pairs"] * combinations, terms["llki"] * combinations / together
+        return value, {"L_w": pairs, "L_LLKI": llki, "L_RNTK": terms["rntk"]}
+
+    return undivided
+
+
+def ldrld_official(h: dict[str, Any]) -> Callable[..., LossCase]:
+    call = named(losses.LDRLDLoss(h["alpha"], h["beta"], h["k"], h["T"]), {n: n for n in ("pairs", "llki", "rntk")})
+
+    def local_and_rest(student: Tensor, teacher: Tensor, labels: Tensor) -> LossCase:
+        loss, terms = call(student, teacher, labels)
+        return loss, {"local": terms["pairs"] + terms["llki"], "rest": terms["rntk"]}
+
+    return local_and_rest
 
 
 def scales(regions: int) -> tuple[int, ...]:
@@ -96,6 +119,7 @@ LOGITS: dict[str, Callable[[dict[str, Any]], Callable[..., LossCase]]] = {
     "nkd": lambda h: named(losses.NKDLoss(h["gamma"], h["temp"], exclude_target=False), {}),
     "nkd_vector": nkd_sum,
     "ldrld": ldrld,
+    "ldrld_official": ldrld_official,
 }
 REGIONS: dict[str, Callable[[dict[str, Any], int], Callable[..., LossCase]]] = {
     "cluster": cluster,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -23,8 +24,10 @@ def reference(student, teacher, depth, temperature, rank_by="student", delta=2.0
                 irw = 1 / (abs(i - j) + eps)
                 erd = delta * math.exp(-decay * (i + j))
                 pairs += irw * erd * within(s, t, [order[i - 1], order[j - 1]], temperature)
-        terms["pairs"].append(pairs)
-        terms["llki"].append(within(s, t, order[:depth], temperature))
+        combinations = len(list(itertools.combinations(range(depth), 2))) + 1  # every pair, and all of them together
+        terms["pairs"].append(pairs / combinations)
+        together = within(s, t, order[:depth], temperature)
+        terms["llki"].append((together if depth > 2 else pairs) / combinations)  # two classes are a pair, and weigh as one
         terms["rntk"].append(within(s, t, order[depth:], temperature) if depth < len(s) else 0.0)
     return terms
 
@@ -70,7 +73,7 @@ def test_by_hand() -> None:
     teacher = torch.tensor([[1.0, 5.0, 3.0]], dtype=torch.float64).log()
     pair = 3 / 4 * math.log(9 / 8) + 1 / 4 * math.log(3 / 4)
     weight = 2.0 * math.exp(-0.05 * 3) / (1 + 1.5)  # ranks 1 and 2
-    expected = {"pairs": [weight * pair], "llki": [pair], "rntk": [0.0]}
+    expected = {"pairs": [weight * pair / 2], "llki": [weight * pair / 2], "rntk": [0.0]}  # one pair, and both together
     assert_terms(ldrld_terms(student, teacher, depth=2, temperature=1.0), expected)
 
 
@@ -79,17 +82,18 @@ def test_two_classes_are_one_pair() -> None:
     expected = [kd(s, t, 4.0) for s, t in zip(student.tolist(), teacher.tolist(), strict=True)]
     weight = 2.0 * math.exp(-0.15) / 2.5
     terms = ldrld_terms(student, teacher, depth=2)
-    assert_terms(terms, {"pairs": [weight * v for v in expected], "llki": expected, "rntk": [0.0] * 3})
+    half = [weight * v / 2 for v in expected]
+    assert_terms(terms, {"pairs": half, "llki": half, "rntk": [0.0] * 3})
 
 
 @pytest.mark.parametrize("rank_by", ["student", "teacher"])
-def test_at_full_depth_the_local_term_is_kd_and_nothing_remains(rank_by: str) -> None:
+def test_at_full_depth_the_classes_together_are_kd_and_nothing_remains(rank_by: str) -> None:
     student, teacher, _ = draw(2, 3, 6)
     student.requires_grad_()
     terms = ldrld_terms(student, teacher, depth=6, rank_by=rank_by)
     expected = [kd(s, t, 4.0) for s, t in zip(student.tolist(), teacher.tolist(), strict=True)]
     assert terms["rntk"].tolist() == [0, 0, 0]
-    assert_terms({"llki": terms["llki"]}, {"llki": expected})
+    assert_terms({"llki": 16 * terms["llki"]}, {"llki": expected})  # 15 pairs and all together
     gradient = torch.autograd.grad(LDRLDLoss(depth=6, rank_by=rank_by)(student, teacher), student)[0]
     assert gradient.isfinite().all()
 
@@ -122,6 +126,24 @@ def test_ties_are_finite() -> None:
     value = LDRLDLoss(depth=3)(student, torch.zeros(2, 6, dtype=torch.float64))
     assert value.item() == 0
     assert torch.autograd.grad(value, student)[0].isfinite().all()
+
+
+def test_in_bfloat16_only_examples_that_change_ranks_are_far_off() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (scale * torch.randn(1024, 100, generator=generator) for scale in (2, 3))
+
+    def gradient(dtype):
+        logits = student.to(dtype).requires_grad_()
+        return torch.autograd.grad(LDRLDLoss()(logits, teacher.to(dtype)), logits)[0].float()
+
+    def error(rows):
+        return ((exact - rounded)[rows].norm() / exact[rows].norm()).item()
+
+    exact, rounded = gradient(torch.float32), gradient(torch.bfloat16)
+    moved = (student.topk(7).indices != student.bfloat16().float().topk(7).indices).any(-1)
+    assert 0.05 < moved.float().mean() < 0.2
+    assert error(~moved) < 0.01
+    assert error(moved) > 0.05
 
 
 @pytest.mark.parametrize("depth", [11, 100])
