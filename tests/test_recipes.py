@@ -79,6 +79,21 @@ def test_pairs_hold_the_papers_numbers(pair, teacher):
     assert resolve([name, "--role", "teacher"]).optim.lr == 0.05
 
 
+@pytest.mark.parametrize("pair", PAIRS)
+def test_pairs_hold_the_numbers_of_ldrld_s_authors(pair, teacher):
+    name = f"cifar100/{pair}"
+    for method in ("ldrld", "ls-ldrld", "sdd-ldrld", "block-ldrld"):
+        config, found = options(name, method, teacher)
+        assert round(config.schedule.warmup * config.epochs) == 20
+        assert found["warmup_epochs"] == 0
+        weights = ("d_alpha", "d_beta") if method == "block-ldrld" else ("alpha", "beta")
+        assert [found[option] for option in (*weights, "depth", "temperature")] == [10.5, 7, 7, 4]
+    assert options(name, "block-ldrld", teacher)[1]["beta"] == 1  # Block-KD's own, of the same name
+    for arguments in (["--method", "gdkd", *teacher], ["--role", "teacher"]):
+        assert resolve([name, *arguments]).schedule.warmup == 0
+    assert resolve([name, "--method", "ldrld", "--schedule.warmup", "0.1", *teacher]).schedule.warmup == 0.1
+
+
 def write(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
@@ -103,6 +118,22 @@ def test_own_recipe_and_what_overrides_it(tmp_path):
     assert resolve([path, "--method.ce_weight", "3"]).method_options == {"ce_weight": 3}
 
 
+def test_a_recipe_sets_optimiser_and_schedule_by_method(tmp_path, teacher):
+    path = write(
+        tmp_path,
+        "student: cifar_resnet8\nteacher: cifar_resnet20\nschedule: {warmup: 0.5, decay: 0.2}\n"
+        "teacher_training: {optim.lr: 0.3}\n"
+        "methods: {'*kd': {optim: adamw}, dkd: {beta: 2, schedule: {warmup: 0.25}, optim.lr: 1e-3}, ce: {optim.lr: 0.2}}",
+    )
+    config = resolve([path, "--method", "dkd", *teacher])
+    assert (config.schedule.warmup, config.schedule.decay, config.optim.lr, config.optim.name) == (0.25, 0.2, 1e-3, "adamw")
+    assert config.method_options == {"beta": 2}
+    assert resolve([path, "--method", "kd", *teacher]).schedule.warmup == 0.5
+    assert resolve([path, "--method", "dkd", "--optim.lr", "0.01", *teacher]).optim.lr == 0.01
+    assert resolve([path, "--method", "ce"]).optim.lr == 0.2
+    assert resolve([path, "--role", "teacher"]).optim.lr == 0.3
+
+
 def test_options_of_the_recipes_method_do_not_leak_into_another(tmp_path, teacher):
     path = write(tmp_path, "student: cifar_resnet8\nteacher: cifar_resnet20\nmethod: {name: gdkd, top_k: 3}\n")
     assert resolve([path, *teacher]).method_options == {"top_k": 3}
@@ -113,7 +144,8 @@ def test_all_problems_of_a_recipe_come_at_once(tmp_path):
     path = write(
         tmp_path,
         "student: {name: cifar_resnet8, chekpoint: x}\nlr: 0.1\nepochs: many\noptim: {lrr: 1, name: sdg}\ndata: digits\n"
-        "methods: {gdk: {top_k: 3}, '*gdkd': {topk: 2, w_top: -1}}\nmethod: {name: dkd, betta: 2}\nteacher_training: 3\n",
+        "methods: {gdk: {top_k: 3}, '*gdkd': {topk: 2, w_top: -1},"
+        "kd: {schedule.warmpu: 1, optim: {lr: fast}}}\nmethod: {name: dkd, betta: 2}\nteacher_training: 3\n",
     )
     found = "\n".join(problems([path]))
     for part in (
@@ -128,6 +160,8 @@ def test_all_problems_of_a_recipe_come_at_once(tmp_path):
         "method `gdkd`, `methods.*gdkd.w_top`: `w_top` must be",
         "method `dkd`: unknown option `method.betta`. Did you mean `method.beta`?",
         "`teacher_training` must be a section, got 3.",
+        "`methods.kd`: unknown key `schedule.warmpu`. Did you mean `schedule.warmup`?",
+        "`methods.kd`: `optim.lr` must be a number, got 'fast'.",
     ):
         assert part in found
 

@@ -38,6 +38,9 @@ def test_a_good_one_passes():
         ({"schedule": ScheduleConfig(name="step")}, "`schedule.name` must be"),
         ({"schedule": ScheduleConfig(decay=2)}, "`schedule.decay` must be"),
         ({"schedule": ScheduleConfig(milestones=(150, 180))}, "fractions of `epochs`"),
+        ({"schedule": ScheduleConfig(warmup=20)}, "`schedule.warmup` must be in [0, 1] (a fraction of `epochs`), got 20."),
+        ({"schedule": ScheduleConfig("cosine", warmup=-0.1)}, "`schedule.warmup` must be in [0, 1]"),
+        ({"schedule": ScheduleConfig(warmup=0.7)}, "at most the first of `schedule.milestones`, 0.625, got 0.7: the rate"),
         ({"student": ModelConfig("a", "nowhere")}, "`student.checkpoint` must be a file or a run folder"),
         ({"teacher": ModelConfig("a", "nowhere")}, "`teacher.checkpoint` must be a file or a run folder"),
     ],
@@ -50,6 +53,14 @@ def test_what_is_refused(change, words):
 
 def test_the_largest_seed_and_known_trackers_pass():
     check_config(replace(GOOD, seed=2**63 - 1, trackers=["tensorboard", "wandb"]))
+
+
+def test_a_warmup_too_short_to_do_anything_is_pointed_out(recwarn):
+    check_config(replace(GOOD, schedule=ScheduleConfig("cosine", warmup=0.9)))
+    check_config(replace(GOOD, schedule=ScheduleConfig(warmup=0.125), epochs=12))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"`schedule\.warmup` 0\.0833 of 12 epochs is less than two: .* full from the first"):
+        check_config(replace(GOOD, schedule=ScheduleConfig(warmup=0.0833), epochs=12))
 
 
 def test_an_sgd_rate_is_pointed_out_for_adamw(recwarn):

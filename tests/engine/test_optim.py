@@ -40,11 +40,30 @@ def test_cosine():
     assert rates(ScheduleConfig(name="cosine"), 4, lr=0.1) == pytest.approx(expected)
 
 
+def test_the_rate_warms_up_over_the_first_epochs():
+    """LDRLD's 20 of 240: epoch / 20 of the rate in each of the first 19, all of it from epoch 20 on; milestones unmoved."""
+    lr = rates(ScheduleConfig(warmup=0.0833), 240)
+    assert lr[:20] == pytest.approx([0.05 * epoch / 20 for epoch in range(1, 21)])
+    assert lr[19:150] == [0.05] * 131
+    assert lr[150:] == rates(ScheduleConfig(), 240)[150:]
+
+
+def test_the_cosine_warms_up_to_where_it_then_is():
+    plain = rates(ScheduleConfig(name="cosine"), 8)
+    assert rates(ScheduleConfig(name="cosine", warmup=0.5), 8) == pytest.approx([0.0125, 0.025, 0.0375, *plain[3:]])
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.25])
+def test_a_warmup_below_two_epochs_changes_nothing(warmup):
+    assert rates(ScheduleConfig(warmup=warmup), 4) == rates(ScheduleConfig(), 4)
+
+
 def test_a_rate_depends_on_the_epoch_alone():
     optimizer = build_optimizer(OptimConfig(), nn.Linear(2, 2))
-    schedule = build_schedule(ScheduleConfig(), optimizer, 8)
+    schedule = build_schedule(ScheduleConfig(warmup=0.5), optimizer, 8)
     assert set_epoch(schedule, 8) == pytest.approx(0.00005)
-    assert set_epoch(schedule, 1) == 0.05
+    assert set_epoch(schedule, 2) == pytest.approx(0.025)
+    assert set_epoch(schedule, 4) == 0.05
     assert optimizer.param_groups[0]["lr"] == 0.05
 
 

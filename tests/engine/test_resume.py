@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from interrupted_runs import StopAfter, outcome
-from logitkd.engine import Interrupted, ModelConfig, train
+from logitkd.engine import Interrupted, ModelConfig, ScheduleConfig, train
 from logitkd.engine.checkpoint import FILE
 
 TRIALS = int(os.environ.get("LOGITKD_KILLS", "3"))
@@ -27,7 +27,8 @@ TRIALS = int(os.environ.get("LOGITKD_KILLS", "3"))
 @pytest.fixture
 def long_run(tiny):
     """A configuration with many checkpoints, most of them inside an epoch."""
-    return tiny(epochs=6, checkpoint_every=2, method="dkd", method_options={"warmup_epochs": 2})
+    schedule = ScheduleConfig(warmup=0.5)  # the rate grows in every epoch up to the third
+    return tiny(epochs=6, checkpoint_every=2, method="dkd", method_options={"warmup_epochs": 2}, schedule=schedule)
 
 
 @pytest.fixture(scope="module")

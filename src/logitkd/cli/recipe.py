@@ -15,11 +15,15 @@ from logitkd.methods import Method
 __all__ = ["RUN", "Recipe", "check_options"]
 
 RUN = settings_of(TrainConfig, skip={"method", "method_options"})
+# What a recipe may set for one method beside its hyper-parameters: how its student is optimised.
+BY_METHOD = {key: setting for key, setting in RUN.items() if key.startswith(("optim.", "schedule."))}
 RECIPE_KEYS = ("method", "methods", "teacher_training")  # read apart
 
 
 class Recipe:
-    """A recipe read and checked: ``run`` and ``teacher_training`` hold dotted keys, ``methods`` patterns and options.
+    """A recipe read and checked: ``run`` and ``teacher_training`` hold dotted keys, ``methods`` each method's options.
+
+    ``by_method`` holds the dotted keys that ``methods`` sets for a method, such as ``schedule.warmup``.
 
     Without a name it is empty. Problems go to the list and the recipe holds what is left.
     """
@@ -31,6 +35,7 @@ class Recipe:
         self.method: str | None = None
         self.method_options: dict[str, Any] = {}
         self.methods: dict[str, dict[str, Any]] = {}
+        self.by_method: dict[str, dict[str, Any]] = {}
         if name is None:
             return
         try:
@@ -81,8 +86,15 @@ class Recipe:
                 problems.append(f"`methods.{pattern}` must be options, {{option: value}}, got {options!r}.")
             else:
                 found: list[str] = []
+                sections = {str(key).partition(".")[0] for key in BY_METHOD}
+                apart = {key: value for key, value in options.items() if str(key).partition(".")[0] in sections}
+                options = {key: value for key, value in options.items() if key not in apart}
+                wrong: list[str] = []
+                settings = convert_all(BY_METHOD, flatten(apart, BY_METHOD, wrong), "", wrong)
+                found += [f"`methods.{pattern}`: {problem}" for problem in wrong]
                 for name in matched:
                     self.methods.setdefault(name, {}).update(check_options(name, options, f"methods.{pattern}.", found))
+                    self.by_method.setdefault(name, {}).update(settings)
                 problems += dict.fromkeys(found)
 
 

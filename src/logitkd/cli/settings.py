@@ -1,6 +1,7 @@
 """From a recipe and flags to a ``TrainConfig``: strict, all problems at once, before any data or model is touched.
 
-What wins, last to first: flags, the recipe's ``teacher_training`` (with ``--role teacher``), the recipe, the defaults.
+What wins, last to first: flags, the recipe's ``teacher_training`` (with ``--role teacher``), what its ``methods`` set for the
+method, the recipe, the defaults.
 A method's hyper-parameters: ``--method.OPTION``, the recipe's ``method``, its ``methods``, the method table.
 """
 
@@ -47,10 +48,11 @@ def resolve(arguments: list[str]) -> TrainConfig:
     given = convert_all(TRAIN_FLAGS, typed, "--", problems)
     teaching = given.pop("role", "student") == "teacher"
 
-    values = {**recipe.run, **(recipe.teacher_training if teaching else {}), **given}
+    method = _method(given.pop("method", None), flags, recipe, teaching, problems)
+    special = recipe.teacher_training if teaching else {}
+    values = {**recipe.run, **recipe.by_method.get(method.name, {}), **special, **given}
     if teaching:
         _become_teacher(values, given, recipe, problems)
-    method = _method(values.pop("method", None), flags, recipe, teaching, problems)
     if values.get("labels") == "none":
         method = _without_labels(method, flags, problems)
     if "student.name" not in values:

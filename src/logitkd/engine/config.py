@@ -20,6 +20,7 @@ __all__ = [
     "check_config",
     "default_folder",
     "pair_name",
+    "warmup_epochs",
 ]
 
 
@@ -70,11 +71,14 @@ class ScheduleConfig:
         name: ``multistep`` (times ``decay`` at each milestone) or ``cosine`` (to zero over the run).
         milestones: after which fractions of ``epochs`` the rate drops: 0.625, 0.75, 0.875 are 150, 180, 210 of 240.
         decay: factor at each milestone.
+        warmup: over which fraction of ``epochs`` the rate first grows: to epoch / n of it in each of these n epochs (0.0833 are
+            20 of 240). The milestones, or the cosine, count from the start of the run all the same.
     """
 
     name: Literal["multistep", "cosine"] = "multistep"
     milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
     decay: float = 0.1
+    warmup: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -162,8 +166,17 @@ def pair_name(config: TrainConfig) -> str:
     return "-".join(["+".join(map(file_name, teachers))] * bool(teachers) + [file_name(config.student.name)])
 
 
+def warmup_epochs(schedule: ScheduleConfig, epochs: int) -> int:
+    """Return over how many of ``epochs`` the learning rate warms up; its full value is reached in the last of them.
+
+    >>> warmup_epochs(ScheduleConfig(warmup=0.0833), 240)
+    20
+    """
+    return round(schedule.warmup * epochs)
+
+
 def check_config(config: TrainConfig) -> None:
-    """Check every value that can be checked without data or models; warn about a learning rate of another optimizer.
+    """Check every value that can be checked without data or models; warn about learning rates unlikely to be meant.
 
     Raises:
         ValueError: with all the problems at once, a line each.
@@ -201,6 +214,7 @@ def check_config(config: TrainConfig) -> None:
     check(check_range, "schedule.decay", config.schedule.decay, 0, 1)
     for fraction in config.schedule.milestones:
         check(check_range, "schedule.milestones", fraction, 0, 1, "fractions of `epochs`")
+    check(_check_warmup, config.schedule)
     problems += check_networks(config.student, config.teacher)
     if problems:
         raise ValueError("\n".join(problems))
@@ -208,6 +222,22 @@ def check_config(config: TrainConfig) -> None:
         warnings.warn(
             f"`optim.lr` should be lower for `adamw`, got {config.optim.lr:g}: that is an SGD rate; 0.001 is usual for adamw.",
             stacklevel=3,
+        )
+    if config.schedule.warmup and warmup_epochs(config.schedule, config.epochs) < 2:
+        warnings.warn(
+            f"`schedule.warmup` {config.schedule.warmup:g} of {config.epochs} epochs is less than two: the learning rate is"
+            " full from the first epoch on.",
+            stacklevel=3,
+        )
+
+
+def _check_warmup(schedule: ScheduleConfig) -> None:
+    check_range("schedule.warmup", schedule.warmup, 0, 1, "a fraction of `epochs`")
+    first = min(schedule.milestones, default=1.0) if schedule.name == "multistep" else 1.0
+    if schedule.warmup > first:
+        raise ValueError(
+            f"`schedule.warmup` must be at most the first of `schedule.milestones`, {first:g}, got {schedule.warmup:g}:"
+            " the rate would fall before it has risen."
         )
 
 
