@@ -1,12 +1,28 @@
+import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
+from logitkd.data import DataConfig
+from logitkd.engine import (
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    StonesConfig,
+    TrainConfig,
+    evaluate,
+    export,
+    train,
+)
 from logitkd.engine.run_folder import RunFolder, read_result, read_run
+from logitkd.models import build_model
 
 RECORD = {
     "run": {"student": {"name": "tiny"}, "data": {"source": "digits"}, "seed": 0},
@@ -60,7 +76,7 @@ def test_a_folder_named_checkpoint_may_be_another_programs(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("text", ['{"top1": 3', "[]", '{"top1": 3}', "\xff"])
+@pytest.mark.parametrize("text", ['{"top1": 3', "[]", '{"top1": 3}', "\xff", "[" * 100_000])
 def test_a_damaged_result(tmp_path, text):
     assert read_result(tmp_path) is None
     (tmp_path / "result.json").write_text(text, encoding="latin-1")
@@ -134,7 +150,7 @@ def test_other_versions_only_warn(tmp_path):
     with RunFolder(tmp_path) as folder:
         folder.write_config(RECORD | {"versions": {"logitkd": "0.1", "torch": "2.6.0"}})
         with pytest.warns(UserWarning, match=r"torch: 2\.6\.0 in the folder, 2\.7\.0 now"):
-            folder.warn_versions({"logitkd": "0.1", "torch": "2.7.0"})
+            folder.warn_changes({"versions": {"logitkd": "0.1", "torch": "2.7.0"}, "source": {"student": {"net": "abc"}}})
 
 
 def test_no_space(tmp_path):
@@ -147,12 +163,89 @@ def test_no_space(tmp_path):
 def test_metrics_are_cut_back_to_what_the_checkpoint_knows(tmp_path):
     with RunFolder(tmp_path) as folder:
         folder.truncate_metrics(0)
-        first = folder.append_metrics({"epoch": 1})
+        first, digest = folder.append_metrics({"epoch": 1})
         folder.append_metrics({"epoch": 2})
         with folder.metrics.open("a") as file:
             file.write('{"epo')
-        folder.truncate_metrics(first)
+        folder.truncate_metrics(first, digest)
         folder.append_metrics({"epoch": 2})
         assert [json.loads(line) for line in folder.metrics.read_text().splitlines()] == [{"epoch": 1}, {"epoch": 2}]
         with pytest.raises(ValueError, match="changed by hand"):
             folder.truncate_metrics(1000)
+
+
+def test_metrics_of_the_same_length_and_other_content(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        size, digest = folder.append_metrics({"epoch": 1, "top1": 61.5})
+        folder.metrics.write_text(folder.metrics.read_text().replace("61.5", "91.5"))
+        folder.truncate_metrics(size)  # as an earlier version remembers it
+        with pytest.raises(ValueError, match=r"must begin with the \d+ bytes that the checkpoint remembers, got others"):
+            folder.truncate_metrics(size, digest)
+
+
+@pytest.fixture
+def finished(teacher_folder, tmp_path):
+    """A copy of a finished run that a test may spoil."""
+    shutil.copytree(teacher_folder, tmp_path / "finished")
+    return tmp_path / "finished"
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replaced(path):
+    torch.manual_seed(5)
+    save_file(build_model("cifar_resnet8", 10).state_dict(), path)
+
+
+def not_a_number(path):
+    save_file({name: tensor * float("nan") for name, tensor in load_file(path).items()}, path)
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, replaced, not_a_number])
+def test_whoever_reads_a_student_checks_that_the_run_wrote_it(finished, tiny, damage):
+    config = TrainConfig(**replace_networks(read_run(finished)["run"], output=str(finished)))
+    assert train(config).resumed_finished
+    first = (finished / "student.safetensors").read_bytes()
+    damage(finished / "student.safetensors")
+    readers = [
+        lambda: train(config),
+        lambda: evaluate(finished, latency=False),
+        lambda: evaluate(ModelConfig("cifar_resnet8", str(finished / "student.safetensors")), config.data, latency=False),
+        lambda: export(finished, formats=["safetensors"]),
+        lambda: train(tiny(teacher=ModelConfig("cifar_resnet8", checkpoint=str(finished)))),
+    ]
+    for read in readers:
+        with pytest.raises(ValueError, match=r"student\.safetensors is not what the run wrote.* delete it and give the"):
+            read()
+    (finished / "student.safetensors").unlink()  # what the message says
+    train(config)
+    assert (finished / "student.safetensors").read_bytes() == first
+
+
+def replace_networks(run, **changes):
+    """The arguments of a run's configuration, from what config.yaml says of it."""
+    kinds = {
+        "student": ModelConfig,
+        "data": DataConfig,
+        "optim": OptimConfig,
+        "schedule": ScheduleConfig,
+        "stones": StonesConfig,
+    }
+    return {key: kinds[key](**value) if key in kinds else value for key, value in run.items()} | changes
+
+
+def test_a_result_of_an_earlier_version_has_no_hash(finished):
+    before = json.loads((finished / "result.json").read_text())
+    digest = before.pop("student_sha256")
+    assert digest == hashlib.sha256((finished / "student.safetensors").read_bytes()).hexdigest()
+    (finished / "result.json").write_text(json.dumps(before))
+    with pytest.warns(UserWarning, match="holds no hash of its student"):
+        assert evaluate(finished, latency=False)["top1"] == before["top1"]

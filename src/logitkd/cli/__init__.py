@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``logitkd``; by default the process's own.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if os.getcwd() not in sys.path:  # as `python -m logitkd` has it: one's own `module:callable` lies where one works
-        sys.path.insert(0, os.getcwd())
+    before = sys.path[:]  # a command puts the folder one works in back where one's own code may lie there
+    sys.path[:] = [entry for entry in before if entry not in ("", os.getcwd())]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("LOGITKD_TRACEBACK"):
             raise
         return _report(words[0], error)
+    finally:
+        sys.path[:] = before
 
 
 def _run(words: list[str]) -> int:

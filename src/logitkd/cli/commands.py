@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from logitkd.cli.listing import show_list
 from logitkd.cli.settings import TRAIN_FLAGS, resolve
 from logitkd.data.config import DataConfig
 from logitkd.engine.networks import ModelConfig, TeacherConfig
+from logitkd.engine.processes import check_one_process
 from logitkd.engine.run_folder import read_result, read_run
 
 __all__ = ["page", "run"]
@@ -30,6 +32,8 @@ class EvalFlags:
         latency: also time batches of 1 and 64: about five passes of each where one is slow, else at most half a second.
         data: what to evaluate on; by default the run folder's.
         teacher: the network, or networks, to measure agreement with; by default the run folder's.
+        trust_code: also import a package.module:callable that a run folder names from that folder; by default only from
+            elsewhere.
     """
 
     model: str | None = None
@@ -38,6 +42,7 @@ class EvalFlags:
     latency: bool = True
     data: DataConfig | None = None
     teacher: TeacherConfig | None = None
+    trust_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,13 @@ class ExportFlags:
     Args:
         output: the folder to write; by default the folder export in the run folder.
         format: some of safetensors, onnx, torch_export, with commas between them.
+        trust_code: also import a package.module:callable that the run folder names from that folder; by default only from
+            elsewhere.
     """
 
     output: str | None = None
     format: str = "safetensors,onnx,torch_export"
+    trust_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,17 @@ def run(name: str, arguments: list[str]) -> None:
     {"train": _train, "eval": _evaluate, "export": _export, "demo": _demo, "list": show_list}[name](arguments)
 
 
+def _look_here() -> None:
+    """Have Python find one's own ``module:callable`` in the folder one works in, until the command is over.
+
+    A command that opens run folders has to import what is ours first: a file there could take the place of a library.
+    """
+    sys.path.insert(0, os.getcwd())
+
+
 def _train(arguments: list[str]) -> None:
+    check_one_process()
+    _look_here()
     config = resolve(arguments)
     from logitkd.engine import train  # with timm, accelerate and torchmetrics: not for `--help`
 
@@ -147,17 +165,37 @@ def _evaluate(arguments: list[str]) -> None:
     targets, values = _read_flags(EVAL_FLAGS, arguments, problems)
     if not targets:
         problems.append("a run folder or a checkpoint must be given: `logitkd eval RUN`.")
-    plans = [_plan(target, values, problems) for target in targets]
+    recorded: list[tuple[str, str]] = []
+    plans = [_plan(target, values, recorded, problems) for target in targets]
     if problems:
         raise UsageError(list(dict.fromkeys(problems)))
     from logitkd.engine import evaluate
+    from logitkd.models import find_own, import_recorded, opening, read_name
 
+    _look_here()
+    trust = values.get("trust_code", False)
+    teachers = [member for *_, teacher in plans if teacher is not None for member in teacher.members().values()]
+    for name in {network.name for network in (*teachers, *(model for model, *_ in plans))} - {name for name, _ in recorded}:
+        if read_name(name).kind == "own":
+            find_own(name)  # typed here, and so it may lie here, even in a run folder
+    folders = [path for path in (*targets, *(member.checkpoint for member in teachers)) if path and Path(path).is_dir()]
+    with opening(folders, trust_code=trust):
+        for name, folder in recorded:
+            import_recorded(name, folder, trust_code=trust)
+        options = {key: values[key] for key in ("batch_size", "device", "latency") if key in values}
+        found = [evaluate(model, data, teacher=teacher, **options) for model, data, teacher in plans]
+    _show_evaluations(targets, plans, found)
+
+
+Plan = tuple[ModelConfig, DataConfig, TeacherConfig | None]
+
+
+def _show_evaluations(targets: Sequence[str], plans: Sequence[Plan], metrics: Sequence[dict[str, Any]]) -> None:
+    """Print a line for each target, then what the networks cost."""
     columns = METRICS if all(teacher is None for *_, teacher in plans) else (*METRICS, ("teacher top-1", "teacher_top1", 1))
     rows: list[list[str]] = []
     costs: dict[tuple[str, ...], list[str]] = {}  # runs of one pair share their networks: a row each, not one a run
-    for target, (model, data, teacher) in zip(targets, plans, strict=True):
-        options = {key: values[key] for key in ("batch_size", "device", "latency") if key in values}
-        found = evaluate(model, data, teacher=teacher, **options)
+    for target, (model, data, teacher), found in zip(targets, plans, metrics, strict=True):
         on = f"{data.source} {found['split']} ({found['images']:,})"
         rows.append([target, on, *_numbers(found, columns)])
         for role, named in (("student", model), ("teacher", teacher)):
@@ -173,8 +211,11 @@ def _evaluate(arguments: list[str]) -> None:
     tables.show(["network", "role", *titles][: len(shown[0])], shown, right=titles)
 
 
-def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[ModelConfig, DataConfig, TeacherConfig | None]:
-    """Return the network, data and teacher that a target and the flags mean."""
+def _plan(target: str, values: dict[str, Any], recorded: list[tuple[str, str]], problems: list[str]) -> Plan:
+    """Return the network, data and teacher that a target and the flags mean.
+
+    ``recorded`` receives each network's name that a run folder says and no flag, and the folder.
+    """
     path = Path(target)
     flags = nest(EvalFlags, {"teacher.name": "", **values})
     teacher = flags.teacher if flags.teacher.name or flags.teacher.checkpoint else None
@@ -184,8 +225,12 @@ def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[Mod
     if was is not None:
         data = replace(DataConfig(**was["data"]), **changed)
         model = ModelConfig(flags.model or was["student"]["name"], target)
+        if flags.model is None:
+            recorded.append((model.name, target))
         if teacher is None and was.get("teacher") is not None:
             teacher = _recorded_teacher(target, replace(TeacherConfig(**was["teacher"]), **taught))
+            members = {} if teacher is None else teacher.members()
+            recorded += [(m.name, target) for role, m in members.items() if role == "teacher" or "others" not in taught]
     else:
         data, model = DataConfig(**changed), ModelConfig(flags.model or "", target)
         if not path.exists():
@@ -198,6 +243,7 @@ def _plan(target: str, values: dict[str, Any], problems: list[str]) -> tuple[Mod
         record = _run_of(Path(teacher.checkpoint or ""), problems)
         if record is not None:
             teacher = replace(teacher, name=record["student"]["name"])
+            recorded.append((teacher.name, str(teacher.checkpoint)))
         else:
             problems.append("`--teacher NAME` must be given: its checkpoint is no run folder that would know its network.")
     for role, member in ({} if teacher is None else teacher.members()).items():
@@ -249,7 +295,8 @@ def _export(arguments: list[str]) -> None:
         problems.append(str(error))
     if problems:
         raise UsageError(problems)
-    result = export(runs[0], flags.output, formats=formats)
+    _look_here()
+    result = export(runs[0], flags.output, formats=formats, trust_code=flags.trust_code)
     print(f"{result.folder}: README.md, config.json and, compared on {result.checked_on}:")
     rows = [
         [line.file, f"{(result.folder / line.file).stat().st_size:,}", f"{line.gap:.1e}", f"{line.allowed:.1e}"]

@@ -43,7 +43,7 @@ def open_accelerator(config: TrainConfig, folder: Path) -> Iterator[Accelerator]
     """Yield an accelerator for one run, and leave no trace of it behind.
 
     Raises:
-        ValueError: several processes, or a tracker that is unknown or not installed.
+        ValueError: a tracker is unknown or not installed.
     """
     device = resolve_device(config.device)
     ours = not PartialState._shared_state
@@ -56,10 +56,6 @@ def open_accelerator(config: TrainConfig, folder: Path) -> Iterator[Accelerator]
             log_with=list(config.trackers) or None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
         )
-        if accelerator.num_processes > 1:
-            raise ValueError(
-                f"training runs in one process for now, got {accelerator.num_processes}. Start it without a launcher."
-            )
         _check_trackers(accelerator, config)
         try:
             yield accelerator

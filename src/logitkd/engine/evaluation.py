@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from logitkd.engine.inputs import load_network
 from logitkd.engine.networks import ModelConfig
 from logitkd.engine.run_folder import read_run
 from logitkd.engine.showing import check_input, check_student
-from logitkd.engine.teachers import build_teacher, rate_teacher, run_data
+from logitkd.engine.teachers import build_teacher, rate_teacher, recorded_student, run_data
+from logitkd.models import opening
 from logitkd.reach import Ensemble, Teacher
 from logitkd.tasks.classification import evaluate_classifier, predict
 
@@ -33,6 +33,7 @@ def evaluate(
     batch_size: int = 256,
     device: str = "auto",
     latency: bool = True,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Return the metrics of ``model`` on the evaluation split of ``data``, and what it costs, in float32.
 
@@ -45,6 +46,8 @@ def evaluate(
         batch_size: images at a time; changes nothing but memory and speed.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         latency: also time batches of 1 and 64: about five passes each where one is slow, else at most half a second.
+        trust_code: whether a ``package.module:callable`` that a run folder names may be imported from the folder itself; by
+            default only from elsewhere.
 
     Returns:
         ``top1``, ``top5``, ``agreement`` and ``teacher_top1``, the teacher's own (percent), ``loss`` (nats),
@@ -54,15 +57,32 @@ def evaluate(
 
     Raises:
         FileNotFoundError: the path is not a run folder.
-        ValueError: ``data`` is missing or wrong, a network does not fit its classes, or ``config.yaml`` is no run's.
+        ValueError: ``data`` is missing or wrong, a network does not fit its classes or holds NaN, ``config.yaml`` is no
+            run's, a run's student is not what the run wrote, or it is built by code that lies nowhere but in its folder.
     """
     where = resolve_device(device)
-    if isinstance(model, (str, Path)):
-        data = data or DataConfig(**read_run(Path(model))["run"]["data"])
+    folders = [network for network in (model, teacher) if isinstance(network, (str, Path))]
+    with opening(folders, trust_code=trust_code):
+        if isinstance(model, (str, Path)):
+            data = data or DataConfig(**read_run(Path(model))["run"]["data"])
+            model = recorded_student(Path(model), trust_code=trust_code)
+        if isinstance(teacher, (str, Path)):
+            teacher = recorded_student(Path(teacher), trust_code=trust_code)
+        return _evaluate(model, data, teacher, batch_size, where, latency)
+
+
+def _evaluate(
+    model: nn.Module | ModelConfig,
+    data: DataConfig | None,
+    teacher: nn.Module | ModelConfig | None,
+    batch_size: int,
+    where: torch.device,
+    latency: bool,
+) -> dict[str, Any]:
     if data is None:
         raise ValueError("`data` must be given unless `model` is a run folder.")
     if not isinstance(model, nn.Module):
-        data = _normalised_as_learnt(data, _config(model))
+        data = _normalised_as_learnt(data, model)
     problems = check_data(data, training=False)
     if problems:
         raise ValueError("\n".join(problems))
@@ -70,8 +90,8 @@ def evaluate(
     images = load_images(replace(data, train_per_class=None), labels="none")
     classes = len(images.classes)
     loader = make_loader(images, data, train=False, batch_size=batch_size, device=where)
-    network = _network(model, images.classes).to(where)
-    name = type(model).__name__ if isinstance(model, nn.Module) else _config(model).name
+    network = (model if isinstance(model, nn.Module) else load_network(model, images.classes)).to(where)
+    name = type(model).__name__ if isinstance(model, nn.Module) else model.name
     check_student(network, name, classes, loader.shape, where)
     costs = {"student": network_cost(network, loader.shape, where, latency=latency)}
     predictions, rated = None, {}
@@ -107,20 +127,9 @@ def _named(device: torch.device) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _network(model: nn.Module | ModelConfig | str | Path, classes: Sequence[str]) -> nn.Module:
-    return model if isinstance(model, nn.Module) else load_network(_config(model), classes)
-
-
-def _teacher(teacher: nn.Module | ModelConfig | str | Path, data: ImageData) -> Teacher | Ensemble:
+def _teacher(teacher: nn.Module | ModelConfig, data: ImageData) -> Teacher | Ensemble:
     if isinstance(teacher, (Teacher, Ensemble)):
         return teacher
     if isinstance(teacher, nn.Module):
         return Teacher(teacher, num_classes=len(data.classes))
-    return build_teacher(_config(teacher), data)
-
-
-def _config(model: ModelConfig | str | Path) -> ModelConfig:
-    """Return the network meant; a run folder means its student."""
-    if isinstance(model, ModelConfig):
-        return model
-    return ModelConfig(read_run(Path(model))["run"]["student"]["name"], checkpoint=str(model))
+    return build_teacher(teacher, data)

@@ -19,6 +19,8 @@ from logitkd.engine.inputs import load_network
 from logitkd.engine.networks import ModelConfig
 from logitkd.engine.parity import Parity, ParityError, compare, read_input
 from logitkd.engine.run_folder import read_result, read_run
+from logitkd.engine.teachers import recorded_student
+from logitkd.models import opening
 
 __all__ = ["ExportResult", "export"]
 
@@ -40,7 +42,13 @@ class ExportResult:
     checked_on: str
 
 
-def export(run: str | Path, output: str | Path | None = None, *, formats: Sequence[str] = tuple(FORMATS)) -> ExportResult:
+def export(
+    run: str | Path,
+    output: str | Path | None = None,
+    *,
+    formats: Sequence[str] = tuple(FORMATS),
+    trust_code: bool = False,
+) -> ExportResult:
     """Write the plain student of a finished run, with a model card, to a folder of its own.
 
     Every file is read back and must agree with the student at several batch sizes, on evaluation images of the run where
@@ -50,6 +58,8 @@ def export(run: str | Path, output: str | Path | None = None, *, formats: Sequen
         run: the folder of a finished run.
         output: the export folder; by default ``export`` in the run folder.
         formats: some of ``safetensors``, ``onnx`` and ``torch_export``.
+        trust_code: whether a ``package.module:callable`` that the run folder names may be imported from the folder itself;
+            by default only from elsewhere.
 
     Returns:
         Where the files are and how well they agree.
@@ -59,8 +69,14 @@ def export(run: str | Path, output: str | Path | None = None, *, formats: Sequen
         FileExistsError: ``output`` holds something else than an export.
         ParityError: a file does not agree with the student; nothing is left behind.
         ValueError: the run is unfinished, a format is unknown, not installed or cannot express the student, or neither the
-            run folder nor its data say what the student takes.
+            run folder nor its data say what the student takes; the student is not what the run wrote, or is built by code
+            that lies nowhere but in the run folder.
     """
+    with opening([run], trust_code=trust_code):
+        return _export(run, output, formats, trust_code)
+
+
+def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], trust_code: bool) -> ExportResult:
     folder, formats = Path(run), tuple(dict.fromkeys(formats))
     check_formats(formats)
     record, result = read_run(folder), read_result(folder)
@@ -71,8 +87,8 @@ def export(run: str | Path, output: str | Path | None = None, *, formats: Sequen
         )
     target = folder / "export" if output is None else Path(output)
     _refuse_foreign(target)
-    name, classes = record["run"]["student"]["name"], record["data"]["classes"]
-    student = load_network(ModelConfig(name, str(folder)), classes).eval()
+    recorded, classes = recorded_student(folder, trust_code=trust_code), record["data"]["classes"]
+    name, student = recorded.name, load_network(recorded, classes).eval()
     given = read_input(record)
     with _aside(target) as aside:
         parity = []

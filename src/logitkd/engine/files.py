@@ -33,7 +33,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes | bytearray) -> None:
     """Write ``content`` so that a crash at any moment leaves ``path`` either as it was or complete.
 
     Raises:

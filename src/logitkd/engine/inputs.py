@@ -7,17 +7,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from logitkd.data import ImageData, load_images, make_loader
 from logitkd.data.class_weights import class_weights
 from logitkd.engine.config import TrainConfig
+from logitkd.engine.generators import seed_generators
 from logitkd.engine.networks import ModelConfig
 from logitkd.engine.record import model_record
 from logitkd.engine.run_folder import RunFolder
-from logitkd.engine.teachers import build_teacher, check_classes, check_paths, run_data, teacher_record
+from logitkd.engine.teachers import (
+    build_teacher,
+    check_classes,
+    check_paths,
+    check_run_weights,
+    run_data,
+    teacher_record,
+)
 from logitkd.models import build_model, read_name
 from logitkd.reach import Ensemble, RegionModel, Teacher
 
@@ -37,9 +44,10 @@ def load_network(config: ModelConfig, classes: Sequence[str]) -> nn.Module:
 
     Raises:
         ValueError: its checkpoint is a run folder, or lies in one, whose data had other classes, or the same in another
-            order: its outputs would be read as the wrong classes.
+            order: its outputs would be read as the wrong classes. Or the run wrote other weights than lie there.
     """
     run = run_data(config.checkpoint)
+    check_run_weights(config.checkpoint)
     if run is not None:
         check_classes(run.get("classes", classes), classes, str(config.checkpoint))
     return build_model(config.name, len(classes), checkpoint=config.checkpoint)
@@ -49,7 +57,7 @@ def build_models(
     config: TrainConfig, data: ImageData, scales: Sequence[int] | None = None
 ) -> tuple[nn.Module, Teacher | Ensemble | None]:
     """Return student and teacher, on the CPU; random weights depend on the seed alone."""
-    torch.manual_seed(config.seed)  # right before the student, so that every method starts from the same weights
+    seed_generators(config.seed)  # right before the student, so that every method starts from the same weights
     student = load_network(config.student, data.classes)
     check_paths("student", student, config.student)
     return student, None if config.teacher is None else build_teacher(config.teacher, data, scales)

@@ -15,9 +15,17 @@ from accelerate import Accelerator
 from torch import nn
 
 from logitkd.data import Batch, Loader, load_images, make_loader
-from logitkd.engine.checkpoint import Progress, checkpoint_bytes, load_checkpoint, save_checkpoint, student_bytes
+from logitkd.engine.checkpoint import (
+    Kept,
+    Progress,
+    checkpoint_bytes,
+    load_checkpoint,
+    save_checkpoint,
+    student_bytes,
+)
 from logitkd.engine.config import TrainConfig
 from logitkd.engine.display import Display
+from logitkd.engine.generators import seed_generators
 from logitkd.engine.inputs import build_models, check_inputs, check_last_batch, check_regions, input_record
 from logitkd.engine.interrupt import Interrupted, StopSignals
 from logitkd.engine.labels import check_training_labels, make_mixer, missing_note
@@ -26,6 +34,7 @@ from logitkd.engine.record import commit, versions
 from logitkd.engine.results import epoch_line, flat_line, result_record
 from logitkd.engine.run_folder import RunFolder
 from logitkd.engine.showing import check_input, check_student
+from logitkd.engine.source import source_record
 from logitkd.engine.steplog import StepLog
 from logitkd.engine.stepper import StepError, Stepper
 from logitkd.engine.teachers import rate_teacher
@@ -80,11 +89,11 @@ class Run:
         self.student = self._place(student)
         if teacher is not None:
             self._place(teacher)
-        now = versions()
+        now: dict[str, dict[str, Any]] = {"versions": versions(), "source": source_record(config, student, teacher)}
         if folder.begun():
-            folder.warn_versions(now)
+            folder.warn_changes(now)
         else:  # new, or left by a start that failed
-            folder.write_config({**record, **inputs, "versions": now, "commit": commit()})
+            folder.write_config({**record, **inputs, **now, "commit": commit()})
 
         self.loader, self.eval_loader = self._loader(train=True), self._loader(train=False)
         self.mixer = make_mixer(config, self.num_classes, self.device)
@@ -110,7 +119,7 @@ class Run:
             self.teacher_top1 = rate_teacher(self.teacher_predictions, self.data.eval.labels, self.data.classes)
             where = f"{config.data.eval_name} ({len(self.data.eval):,} images)"
             display.note(f"the teacher's own top-1 on {where}: {self.teacher_top1:.2f}")
-        torch.manual_seed(config.seed)  # dropout: the same stream whether or not a teacher was built above
+        seed_generators(config.seed)  # dropout: the same stream whether or not a teacher was built above
         self.progress = self._resume()
         self.sitting = (time.perf_counter(), self._done())
 
@@ -147,7 +156,7 @@ class Run:
         if progress is None:
             self.folder.truncate_metrics(0)
             return Progress(**here)
-        self.folder.truncate_metrics(progress.metrics_size)
+        self.folder.truncate_metrics(progress.metrics_size, progress.metrics_sha256)
         for name, value in here.items():
             before = getattr(progress, name)
             if before != value:
@@ -239,6 +248,7 @@ class Run:
     def _end_epoch(self, lr: float) -> None:
         progress, config = self.progress, self.config
         begun = time.perf_counter()
+        kept = Kept.now(self.student, self.device)
         try:
             with closing(self.eval_loader.epoch(1)) as batches:
                 metrics = evaluate_classifier(
@@ -250,13 +260,14 @@ class Run:
                     stop=lambda: self.stops.received is not None,
                 )
         except Stopped:
+            kept.restore(self.student, self.device)  # the evaluation is done again, from its beginning
             self._interrupt()
         eval_seconds = time.perf_counter() - begun
         progress.seconds += eval_seconds
         if not progress.best or metrics["top1"] > progress.best["top1"]:
             progress.best = {"top1": metrics["top1"], "epoch": progress.epoch, "split": config.data.eval_name}
         line = epoch_line(config, progress, lr, metrics, eval_seconds)
-        progress.metrics_size = self.folder.append_metrics(line)
+        progress.metrics_size, progress.metrics_sha256 = self.folder.append_metrics(line)
         progress.last = line
         progress.epoch, progress.step, progress.epoch_seconds, progress.sums = progress.epoch + 1, 0, 0.0, {}
         self._save()

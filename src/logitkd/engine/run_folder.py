@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ import yaml
 from logitkd.engine.checkpoint import FILE as STATE
 from logitkd.engine.files import ASIDE, write_atomic, writing
 
-__all__ = ["RunFolder", "read_result", "read_run"]
+__all__ = ["RunFolder", "check_student_file", "read_result", "read_run"]
 
 CONFIG, METRICS, RESULT, STUDENT, CHECKPOINT, LOCK = (
     "config.yaml",
@@ -40,6 +41,7 @@ SECTIONS = {
     "method": dict,
     "versions.logitkd": str,
 }
+HASH = "student_sha256"  # in result.json: of student.safetensors
 
 
 def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -96,7 +98,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"a run folder holds a {CONFIG}, but there is no {path}. Give another folder.")
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise ValueError(f"{path} must be what a run wrote, but it cannot be read: {error}.") from error
     for key, kind in SECTIONS.items():
         found = record
@@ -119,13 +121,41 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     keys = {"top1", "metrics", "best", "seconds", "parameters"}
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path} is damaged ({error}). Delete it and run the same command again.") from error
     if not isinstance(result, dict) or not keys <= result.keys():
         raise ValueError(
             f"{path} is damaged: it must hold {', '.join(sorted(keys))}. Delete it and run the same command again."
         )
     return result
+
+
+def check_student_file(folder: Path) -> None:
+    """Check that ``student.safetensors`` of a run folder is what the run wrote, by the hash in ``result.json``.
+
+    Warns where there is no hash: the run is older than it, or its ``result.json`` is gone.
+
+    Raises:
+        ValueError: it is another file, or damaged.
+    """
+    path, known = folder / STUDENT, (read_result(folder) or {}).get(HASH)
+    if not path.is_file():  # which its reader says
+        return
+    if known is None:
+        warnings.warn(
+            f"{folder} holds no hash of its student (an earlier version wrote it, or {RESULT} is gone): whether {path.name} is "
+            "still what the run wrote could not be checked.",
+            stacklevel=2,
+        )
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != known:
+        raise ValueError(
+            f"{path} is not what the run wrote: its sha256 is {found[:16]}..., {RESULT} says {str(known)[:16]}... It was "
+            "damaged or replaced. Put a sound copy in its place; or, where the run was trained, delete it and give the "
+            "`logitkd train` command again, which writes it from the run's checkpoint."
+        )
 
 
 class RunFolder:
@@ -247,16 +277,20 @@ class RunFolder:
                 + "\nGive another `output`, or delete the folder to start again."
             )
 
-    def warn_versions(self, now: dict[str, Any]) -> None:
-        """Warn when the run was started under other versions: the numbers may differ in their last digits."""
-        before = (self.config() or {}).get("versions", now)
-        lines = differences(before, now)
-        if lines:
-            warnings.warn(
-                "this run was started under other versions, so it may not be bit-identical to an uninterrupted one: "
-                + "; ".join(lines),
-                stacklevel=2,
-            )
+    def warn_changes(self, now: dict[str, dict[str, Any]]) -> None:
+        """Warn where what surrounds the run changed since it was started: it goes on, but may end in another student.
+
+        Args:
+            now: the present blocks ``versions`` and ``source``; one that an earlier version did not write is not compared.
+        """
+        for block, changed in {"versions": "under other versions", "source": "with other code of its networks"}.items():
+            lines = differences((self.config() or {}).get(block, now[block]), now[block])
+            if lines:
+                warnings.warn(
+                    f"this run was started {changed}, so it may not be bit-identical to an uninterrupted one: "
+                    + "; ".join(lines),
+                    stacklevel=2,
+                )
 
     def check_space(self, needed: int) -> None:
         """Raise ``OSError`` unless ``needed`` bytes are free."""
@@ -267,11 +301,11 @@ class RunFolder:
                 f"got {free / 2**20:.0f} MiB at {self.path}. Free some space or give another path."
             )
 
-    def truncate_metrics(self, size: int) -> None:
-        """Cut ``metrics.jsonl`` back to the ``size`` bytes that the checkpoint knows of.
+    def truncate_metrics(self, size: int, digest: str = "") -> None:
+        """Cut ``metrics.jsonl`` back to the ``size`` bytes that the checkpoint knows of, whose sha256 is ``digest``.
 
         Raises:
-            ValueError: the file is shorter: somebody edited it.
+            ValueError: the file is shorter, or these bytes are others: somebody edited it.
         """
         present = self.metrics.stat().st_size if self.metrics.exists() else 0
         if present < size:
@@ -279,18 +313,28 @@ class RunFolder:
                 f"{self.metrics} must hold at least the {size} bytes that the checkpoint remembers, got {present}. "
                 "It was changed by hand: delete the run folder to start again."
             )
+        if size and digest and self._metrics_digest(size) != digest:
+            raise ValueError(
+                f"{self.metrics} must begin with the {size} bytes that the checkpoint remembers, got others of that length. "
+                "It was changed by hand: put the lines back, or delete the run folder to start again."
+            )
         if present > size:
             os.truncate(self.metrics, size)
 
-    def append_metrics(self, line: dict[str, Any]) -> int:
-        """Append a line, force it to the disk, and return the file's size in bytes."""
+    def append_metrics(self, line: dict[str, Any]) -> tuple[int, str]:
+        """Append a line, force it to the disk, and return the file's size in bytes and its sha256."""
         with writing(self.metrics), self.metrics.open("ab") as file:
             file.write((json.dumps(line) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
-            return file.tell()
+            size = file.tell()
+        return size, self._metrics_digest(size)
+
+    def _metrics_digest(self, size: int) -> str:
+        return hashlib.sha256(self.metrics.read_bytes()[:size]).hexdigest()
 
     def write_result(self, student: bytes, result: dict[str, Any]) -> None:
-        """Write the student, then ``result.json``, whose presence says that all is done."""
+        """Write the student, then ``result.json`` with its hash, whose presence says that all is done."""
         write_atomic(self.student, student)
+        result = {**result, HASH: hashlib.sha256(student).hexdigest()}
         write_atomic(self.path / RESULT, (json.dumps(result, indent=2) + "\n").encode())

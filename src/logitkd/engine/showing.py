@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from logitkd.checks import listed
 from logitkd.reach import Ensemble, Teacher, eval_mode
 from logitkd.reach.signals import check_logits
 
@@ -23,9 +24,10 @@ def check_input(teacher: Teacher | Ensemble, shape: Sequence[int], device: torch
 
     Raises:
         TypeError: it does not return a tensor.
-        ValueError: a network cannot take such an image alone, or does not return its logits.
+        ValueError: a network's weights hold NaN, it cannot take such an image alone, or does not return its logits.
     """
     for member in teacher.members():
+        check_weights(member.model, "teacher", type(member.model).__name__)
         _show(member.logits, member.model, "teacher", type(member.model).__name__, torch.zeros(1, *shape, device=device))
 
 
@@ -41,8 +43,9 @@ def check_student(student: nn.Module, name: str, num_classes: int, shape: Sequen
 
     Raises:
         TypeError: it does not return a tensor.
-        ValueError: it cannot take such images alone, or does not return logits ``(N, C)``.
+        ValueError: its weights hold NaN, it cannot take such images alone, or does not return logits ``(N, C)``.
     """
+    check_weights(student, "student", f"`{name}`")
     drawn_on = [device] if device.type == "cuda" else []
     with eval_mode(student), torch.no_grad(), torch.random.fork_rng(drawn_on):
         output = _show(student, student, "student", f"`{name}`", torch.zeros(2, *shape, device=device))
@@ -56,6 +59,19 @@ def check_student(student: nn.Module, name: str, num_classes: int, shape: Sequen
             fix = f"It has {last} classes: let it take `num_classes`, or give data with as many classes as it has."
         raise ValueError(f"{what} {tuple(output.shape)} for 2 images (`{name}`). {fix}")
     check_logits(output, f"student (`{name}`)", num_classes)
+
+
+def check_weights(network: nn.Module, who: str, name: str) -> None:
+    """Raise ``ValueError`` if a parameter or a saved buffer of ``network`` holds NaN: whatever it says then means nothing."""
+    tensors = {key: tensor for key, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
+    counts = {key: int(tensor.isnan().sum()) for key, tensor in tensors.items() if tensor.is_floating_point()}
+    bad = {key: count for key, count in counts.items() if count}
+    if bad:
+        shown = (f"`{key}` ({count:,} of {tensors[key].numel():,})" for key, count in bad.items())
+        raise ValueError(
+            f"the {who}'s weights must be numbers, but {name} holds NaN in {len(bad)} of {len(tensors)} tensors: "
+            f"{listed(shown, 3)}. Its training diverged, or its file is damaged: give other weights."
+        )
 
 
 def _show(network: Callable[[Tensor], object], model: nn.Module, who: str, name: str, images: Tensor) -> object:

@@ -14,8 +14,8 @@ from logitkd.checks import listed
 from logitkd.data import ImageData
 from logitkd.engine.networks import ModelConfig, TeacherConfig, TeacherSource
 from logitkd.engine.record import model_record
-from logitkd.engine.run_folder import CONFIG, STUDENT, read_run
-from logitkd.models import ClassCountError, Pretrained, build_pretrained, read_label_map, read_name
+from logitkd.engine.run_folder import CONFIG, STUDENT, check_student_file, read_run
+from logitkd.models import ClassCountError, Pretrained, build_pretrained, import_recorded, read_label_map, read_name
 from logitkd.reach import Ensemble, LabelMap, Renormalize, Teacher
 from logitkd.reach.trace import find_module
 
@@ -24,7 +24,9 @@ __all__ = [
     "build_teacher",
     "check_classes",
     "check_paths",
+    "check_run_weights",
     "rate_teacher",
+    "recorded_student",
     "run_data",
     "teacher_record",
 ]
@@ -72,11 +74,38 @@ def check_classes(learnt: Sequence[str], classes: Sequence[str], what: str) -> N
 
 def run_data(checkpoint: str | None) -> dict[str, Any] | None:
     """Return the block ``data`` of the run that wrote a checkpoint, a run folder or its student; ``None`` for any other."""
+    folder = _run_folder(checkpoint)
+    return None if folder is None else read_run(folder).get("data", {})
+
+
+def check_run_weights(checkpoint: str | None) -> None:
+    """Check that a run folder, or its student, holds the weights that the run wrote; any other checkpoint is no matter.
+
+    Raises:
+        ValueError: see :func:`~logitkd.engine.run_folder.check_student_file`.
+    """
+    folder = _run_folder(checkpoint)
+    if folder is not None:
+        check_student_file(folder)
+
+
+def recorded_student(folder: Path, *, trust_code: bool = False) -> ModelConfig:
+    """Return the student of a run folder; code that it names is imported, from outside the folder unless it is trusted.
+
+    Raises:
+        FileNotFoundError: there is no run folder.
+        ValueError: it is none, or the code it names is nowhere else; see :func:`~logitkd.models.import_recorded`.
+    """
+    name = read_run(folder)["run"]["student"]["name"]
+    import_recorded(name, folder, trust_code=trust_code)
+    return ModelConfig(name, checkpoint=str(folder))
+
+
+def _run_folder(checkpoint: str | None) -> Path | None:
+    """Return the folder of the run that wrote a checkpoint."""
     path = Path(checkpoint or "")
     folder = path.parent if path.name == STUDENT else path
-    if not checkpoint or not (folder / CONFIG).is_file():
-        return None
-    return read_run(folder).get("data", {})
+    return folder if checkpoint and (folder / CONFIG).is_file() else None
 
 
 def rate_teacher(predictions: Tensor, labels: Tensor, classes: Sequence[str]) -> float:
@@ -129,6 +158,7 @@ def _record(teacher: Teacher) -> dict[str, Any]:
 def _build(role: str, config: TeacherSource, data: ImageData, scales: Sequence[int] | None) -> Teacher:
     classes = list(data.classes)
     run = run_data(config.checkpoint)
+    check_run_weights(config.checkpoint)
     learnt = None if run is None else run.get("classes")
     if learnt is not None and config.label_map is None:
         check_classes(learnt, classes, str(config.checkpoint))

@@ -16,8 +16,9 @@ from logitkd.engine.display import Display, make_display
 from logitkd.engine.inputs import check_finished
 from logitkd.engine.labels import labels_note, resolve_method
 from logitkd.engine.networks import ModelConfig, TeacherConfig, check_one_teacher
+from logitkd.engine.processes import check_one_process
 from logitkd.engine.run import Run
-from logitkd.engine.run_folder import RunFolder
+from logitkd.engine.run_folder import RunFolder, check_student_file
 from logitkd.engine.teachers import brings_weights
 from logitkd.methods import Method
 
@@ -57,7 +58,11 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
     """Train a student and return its result; go on where an earlier, interrupted run in the same folder stood.
 
     Repeating a call after ``kill -9`` at any moment gives, on the CPU with the same number of threads, the very student
-    of an uninterrupted run. A run that is already finished returns its result at once.
+    of an uninterrupted run: weights, all buffers, the optimizer, and torch's, numpy's and Python's global random generators
+    (which are seeded with ``config.seed``) are saved and restored. What a network keeps elsewhere is not, such as a counter
+    in a plain attribute: keep it in a buffer (``register_buffer``; ``persistent=False`` will do). A change of the networks'
+    own code between two sittings is warned of. A run that is already finished returns its result at once, its student's
+    file compared with the hash in ``result.json``.
 
     Args:
         config: what to run.
@@ -67,12 +72,14 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
         The result; the student is ``student.safetensors`` in its folder.
 
     Raises:
-        ValueError: the configuration is wrong (all problems at once), or the folder belongs to another run.
+        ValueError: the configuration is wrong (all problems at once), the folder belongs to another run or a file in it
+            was damaged or changed, or a launcher started several processes.
         OSError: the folder cannot be used, or a checkpoint could not be written.
         NonFiniteLossError: a term of the loss became NaN or infinite.
         Interrupted: a ``SystemExit`` with code 130 or 143: SIGINT or SIGTERM came, and a checkpoint, or if
             it was at its end the result, is written.
     """
+    check_one_process()
     check_config(config)
     method = resolve_method(config)
     check_method(config, method)
@@ -94,6 +101,7 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
             with open_accelerator(config, path) as accelerator, _debugging(config.debug):
                 result = Run(config, method, folder, accelerator, show, record).complete()
         else:
+            check_student_file(path)
             check_finished(config, folder)
             show.note(f"{path} holds this run, finished: nothing to train.")
     return RunResult(

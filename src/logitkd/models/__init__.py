@@ -12,6 +12,7 @@ from logitkd.models import (
 from logitkd.models.build import build_model, build_pretrained, find_own, parameter_count
 from logitkd.models.label_map import read_label_map
 from logitkd.models.names import check_name, read_name
+from logitkd.models.own_code import import_recorded, opening
 from logitkd.models.pretrained import Pretrained
 from logitkd.models.weights import ClassCountError, load_weights
 
@@ -29,7 +30,9 @@ __all__ = [
     "cifar_vgg",
     "cifar_wrn",
     "find_own",
+    "import_recorded",
     "load_weights",
+    "opening",
     "parameter_count",
     "read_label_map",
     "read_name",
