@@ -1,6 +1,8 @@
 """``logitkd eval`` on run folders that are not as a run left them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import yaml
 
 from logitkd.cli import main
 from logitkd.data import DataConfig
-from logitkd.engine import ModelConfig, TrainConfig, train
+from logitkd.engine import ModelConfig, TrainConfig, evaluate, train
 from network_folders import timm_folder
 
 DIGITS = DataConfig(crop_padding=1, flip=False, train_per_class=5)
@@ -81,6 +83,84 @@ def test_eval_of_another_programs_folder(tmp_path, capsys, text):
     words = ["eval", str(tmp_path / "x.safetensors"), "--model", "cifar_resnet8", "--data.source", "digits"]
     assert main([*words, "--teacher.checkpoint", str(tmp_path)]) == 2
     assert "config.yaml must be what a run wrote" in capsys.readouterr().err
+
+
+EVIL = """
+import pathlib
+from torch import nn
+pathlib.Path(__file__).with_name("ran").touch()
+def build(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    """A finished run from elsewhere that names code in its own folder; where one works when it is opened."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "evilnet.py").write_text(EVIL)
+    monkeypatch.chdir(tmp_path / "home")
+    words = ["train", "--student", "evilnet:build", "--method", "ce", "--epochs", "1", "--data.train_per_class", "5", "--quiet"]
+    assert main([*words, "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0  # typed, so it is found where one works
+    del sys.modules["evilnet"]
+    (tmp_path / "home" / "evilnet.py").rename(tmp_path / "run" / "evilnet.py")
+    (tmp_path / "home" / "ran").unlink()
+    yield tmp_path / "run"
+    sys.modules.pop("evilnet", None)
+
+
+@pytest.mark.parametrize("words", [["eval", "."], ["export", ".", "--format", "safetensors"]], ids=["eval", "export"])
+def test_a_run_folders_own_code_runs_only_if_it_is_trusted(foreign, monkeypatch, capsys, words):
+    monkeypatch.chdir(foreign)
+    before = sys.path[:]
+    assert main(words) == 1
+    assert "model `evilnet:build`, which the run folder . names, must be importable from elsewhere" in capsys.readouterr().err
+    assert not (foreign / "ran").exists()
+    assert not (foreign / "export").exists()
+    assert main([*words, "--trust_code"]) == 0
+    assert (foreign / "ran").exists()
+    assert sys.path == before
+
+
+def test_a_teacher_that_is_a_run_folder_is_not_trusted_either(foreign, folder, monkeypatch, capsys):
+    monkeypatch.chdir(foreign)
+    words = ["eval", str(folder), "--device", "cpu", "--latency", "false", "--teacher.checkpoint", "."]
+    assert main(words) == 1
+    assert "model `evilnet:build`, which the run folder . names" in capsys.readouterr().err
+    assert not (foreign / "ran").exists()
+    for teacher in (foreign, str(foreign)):
+        with pytest.raises(ValueError, match="must be importable from elsewhere"):
+            evaluate(folder, teacher=teacher, latency=False)
+    assert main([*words, "--trust_code"]) == 0
+    assert evaluate(folder, teacher=foreign, latency=False, trust_code=True)["agreement"] > 0
+
+
+def test_ones_own_module_serves_a_run_folder_that_names_it(foreign, tmp_path, monkeypatch, capsys):
+    """From where one works, which may hold the run folder; and where it is typed."""
+    monkeypatch.chdir(foreign)
+    words = ["eval", "student.safetensors", "--model", "evilnet:build", "--data.source", "digits", "--device", "cpu"]
+    assert main([*words, "--latency", "false"]) == 0
+    del sys.modules["evilnet"]
+    (foreign / "evilnet.py").rename(tmp_path / "evilnet.py")
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", "run", "--device", "cpu", "--latency", "false"]) == 0
+    assert (tmp_path / "ran").exists()
+
+
+def test_no_library_is_taken_from_a_run_folder(foreign):
+    """A file there with a library's name is on Python's path while one works there, whatever the network is."""
+    record = yaml.safe_load((foreign / "config.yaml").read_text())
+    record["run"]["student"]["name"] = "cifar_resnet8"
+    (foreign / "config.yaml").write_text(yaml.safe_dump(record))
+    for library in ("timm", "torchmetrics", "accelerate"):
+        (foreign / f"{library}.py").write_text(EVIL)
+    for words in (["eval", "."], ["export", "."]):
+        done = subprocess.run(
+            [sys.executable, "-m", "logitkd", *words], cwd=foreign, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 1
+        assert "does not fit" in done.stderr  # the weights are another network's: it came so far
+        assert not (foreign / "ran").exists()
 
 
 def test_a_teacher_whose_result_is_damaged(folder, tmp_path, capsys):

@@ -1,7 +1,9 @@
+import copy
 import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from logitkd.data import DataConfig
 from logitkd.engine import ModelConfig, evaluate, train
@@ -49,6 +51,19 @@ def test_a_student_sees_other_data_normalised_as_in_its_training(tiny):
 
 def test_agreement_with_itself(teacher_folder):
     assert evaluate(teacher_folder, teacher=teacher_folder)["agreement"] == 100
+
+
+def test_weights_that_hold_nan_are_named(teacher_folder):
+    """Of a student, whether or not its logits show it, and of a teacher."""
+    sound = build_model("cifar_resnet8", 10, checkpoint=teacher_folder)
+    spoiled = copy.deepcopy(sound)
+    with torch.no_grad():
+        spoiled.fc.weight[3, :5] = float("nan")
+    said = r"the {}'s weights must be numbers, but .* holds NaN in 1 of \d+ tensors: `fc.weight` \(5 of 640\)"
+    with pytest.raises(ValueError, match=said.format("student")):
+        evaluate(spoiled, DIGITS, latency=False)
+    with pytest.raises(ValueError, match=said.format("teacher")):
+        evaluate(sound, DIGITS, teacher=spoiled, latency=False)
 
 
 def test_not_a_run_folder(tmp_path):

@@ -3,6 +3,8 @@
 ``LOGITKD_KILLS=20 pytest tests/engine/test_resume.py`` repeats the test with real kills twenty times.
 """
 
+import importlib
+import json
 import multiprocessing
 import os
 import pickle
@@ -12,10 +14,15 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from interrupted_runs import StopAfter, outcome
 from logitkd.engine import Interrupted, ModelConfig, ScheduleConfig, train
@@ -153,6 +160,77 @@ def test_every_state_a_crash_can_leave(crashed, tmp_path):
         train(replace(config, output=str(folder)))
         assert outcome(folder) == expected
         assert not list(folder.rglob("*.new"))
+
+
+@pytest.mark.parametrize("network", ["Remembers", "Draws"])
+def test_buffers_and_generators_beyond_torchs(tiny, tmp_path, network):
+    """A buffer outside the state dict, Python's generator and numpy's: what a pass reads, the next sitting reads."""
+    config = tiny(student=ModelConfig(f"tiny_net:{network}"), epochs=2, checkpoint_every=2, output=str(tmp_path / "whole"))
+    train(config)
+    config = replace(config, output=str(tmp_path / "crashed"))
+    with pytest.raises(RuntimeError, match="crash"):
+        train(config, display=StopAfter(13 + 6))
+    random.seed(9)
+    np.random.seed(9)
+    train(config)
+    assert outcome(tmp_path / "crashed") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("network", ["StoppingRemembers", "StoppingDraws"])
+def test_an_evaluation_that_is_broken_off_leaves_no_trace(tiny, tmp_path, network):
+    """What its batches changed is put back, as they are shown again."""
+    importlib.import_module("tiny_net").Stopping.passes = 0
+    config = tiny(student=ModelConfig(f"tiny_net:{network}"), epochs=2, output=str(tmp_path / "stopped"))
+    with pytest.raises(Interrupted):
+        train(config)
+    train(config)
+    train(replace(config, output=str(tmp_path / "whole")))
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+
+
+def test_changed_code_of_the_network_is_warned_of(tiny, tmp_path, monkeypatch):
+    file = tmp_path / "users_own_net.py"
+    file.write_text((Path(__file__).parent / "tiny_net.py").read_text())
+    monkeypatch.syspath_prepend(tmp_path)
+    config = tiny(student=ModelConfig("users_own_net:TinyNet"), epochs=2)
+
+    def go_on(expected):
+        sys.modules.pop("users_own_net", None)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with pytest.raises(RuntimeError, match="crash"):
+                train(config, display=StopAfter(20))
+        told = [str(warning.message) for warning in caught if "with other code of its networks" in str(warning.message)]
+        assert len(told) == expected
+        assert all("student.users_own_net: " in one for one in told)
+
+    go_on(0)
+    go_on(0)
+    file.write_text(file.read_text().replace("nn.Dropout(0.1)", "nn.Dropout(0.2)"))
+    go_on(1)
+
+
+def test_metrics_edited_to_the_same_length(crashed):
+    config, _ = crashed
+    metrics = Path(config.output) / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"epoch": 1', '"epoch": 7'))
+    with pytest.raises(ValueError, match=r"got others of that length\. It was changed by hand"):
+        train(config)
+
+
+def test_a_run_of_an_earlier_version_goes_on(crashed):
+    """Its state has no hash, its record no source; a network that needs neither ends in the same student."""
+    config, expected = crashed
+    folder = Path(config.output)
+    state, record = folder / "checkpoint" / FILE, yaml.safe_load((folder / "config.yaml").read_text())
+    with safe_open(state, framework="pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+    del progress["metrics_sha256"], record["source"]
+    save_file(load_file(state), state, metadata={"format": "logitkd-checkpoint-1", "progress": json.dumps(progress)})
+    (folder / "config.yaml").write_text(yaml.safe_dump(record))
+    with pytest.warns(UserWarning, match="was written by an earlier version of logitkd"):
+        train(config)
+    assert outcome(folder) == expected
 
 
 def test_student_written_but_no_result(tiny):

@@ -2,8 +2,10 @@
 
 import functools
 import os
+import random
 import signal
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -66,6 +68,51 @@ class SignallingNet(TinyNet):
             SignallingNet.sent = True
             os.kill(os.getpid(), signal.SIGTERM)
         return super().forward(images)
+
+
+class Remembers(TinyNet):
+    """Scales its logits by what it has seen in every pass, which it keeps in a buffer outside its state dict."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.register_buffer("seen", torch.ones(1), persistent=False)
+
+    def forward(self, images):
+        with torch.no_grad():
+            self.seen.mul_(0.9).add_(0.1 * images.std())
+        return super().forward(images) * self.seen
+
+
+class Draws(TinyNet):
+    """Draws from Python's and numpy's generators, when it is built and in every pass."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.factor = random.random() + np.random.rand()
+
+    def forward(self, images):
+        return super().forward(images) * (self.factor + 0.1 * random.gauss(0, 1) + 0.1 * np.random.normal())
+
+
+class Stopping:
+    """Sends its own process SIGTERM in its first evaluation, in the second batch of it."""
+
+    passes = 0
+
+    def forward(self, images):
+        if not self.training and len(images) > 2:  # not one of the two images that it is shown before training
+            Stopping.passes += 1
+            if Stopping.passes == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return super().forward(images)
+
+
+class StoppingRemembers(Stopping, Remembers):
+    """Has changed a buffer by then."""
+
+
+class StoppingDraws(Stopping, Draws):
+    """Has drawn numbers by then."""
 
 
 class HeavyNet(TinyNet):
