@@ -154,7 +154,18 @@ def test_no_library_is_taken_from_a_run_folder(foreign):
     (foreign / "config.yaml").write_text(yaml.safe_dump(record))
     for library in ("timm", "torchmetrics", "accelerate"):
         (foreign / f"{library}.py").write_text(EVIL)
-    for words in (["eval", "."], ["export", "."]):
+    teacher = [
+        "train",
+        "--student",
+        "cifar_resnet8",
+        "--teacher",
+        "cifar_resnet8",
+        "--teacher.checkpoint",
+        ".",
+        "--output",
+        "../a",
+    ]
+    for words in (["eval", "."], ["export", "."], teacher):
         done = subprocess.run(
             [sys.executable, "-m", "logitkd", *words], cwd=foreign, capture_output=True, text=True, timeout=120
         )

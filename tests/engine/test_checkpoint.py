@@ -142,7 +142,8 @@ class Remembering(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(2, 2)
-        for name, value in (("mean", torch.zeros(2)), ("cache", None), ("once", torch.ones(1))):
+        expanded = torch.arange(3).expand(2, 3)  # which cannot be written in place
+        for name, value in (("mean", torch.zeros(2)), ("cache", None), ("once", torch.ones(1)), ("positions", expanded)):
             self.register_buffer(name, value, persistent=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,14 +119,18 @@ def _look_here() -> None:
 
 def _train(arguments: list[str]) -> None:
     check_one_process()
-    _look_here()
-    config = resolve(arguments)
     from logitkd.engine import train  # with timm, accelerate and torchmetrics: not for `--help`
+    from logitkd.engine.config import default_folder
+    from logitkd.models import opening
 
+    _look_here()
+    config = resolve(arguments)  # with it one's own code is imported
     if config.teacher is not None:
         for teacher in config.teacher.members().values():
             print(f"teacher: {teacher.name}{_whence(teacher)}", file=sys.stderr)
-    result = train(config)
+    networks = [config.student, *({} if config.teacher is None else config.teacher.members()).values()]
+    with opening([config.output or default_folder(config), *_folders(networks)]):
+        result = train(config)
     rows = [["last epoch", *_numbers(result.metrics)]]
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {epochs}")
@@ -145,6 +149,11 @@ def _whence(teacher: ModelConfig) -> str:
     if result is None:
         return f" from {folder}"
     return f" from {folder}, top-1 {result['top1']:.2f} on {read_run(folder)['run']['data']['source']}"
+
+
+def _folders(networks: Iterable[ModelConfig]) -> list[str]:
+    """Return those checkpoints that are folders: of runs."""
+    return [network.checkpoint for network in networks if network.checkpoint and Path(network.checkpoint).is_dir()]
 
 
 METRICS = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
@@ -178,8 +187,7 @@ def _evaluate(arguments: list[str]) -> None:
     for name in {network.name for network in (*teachers, *(model for model, *_ in plans))} - {name for name, _ in recorded}:
         if read_name(name).kind == "own":
             find_own(name)  # typed here, and so it may lie here, even in a run folder
-    folders = [path for path in (*targets, *(member.checkpoint for member in teachers)) if path and Path(path).is_dir()]
-    with opening(folders, trust_code=trust):
+    with opening(_folders([*(model for model, *_ in plans), *teachers]), trust_code=trust):
         for name, folder in recorded:
             import_recorded(name, folder, trust_code=trust)
         options = {key: values[key] for key in ("batch_size", "device", "latency") if key in values}

@@ -70,7 +70,7 @@ logitkd eval CHECKPOINT --model NAME --data.source SOURCE [--FLAGS]
 
 Prints a line for each run folder or checkpoint: accuracies and agreement with the teacher in percent, expected calibration
 error (15 bins, in percent), the teacher's own top-1. A run folder brings its network, data and teacher; flags override data
-and teacher.
+and teacher. A package.module:callable that it names is not imported from that folder unless --trust_code is given.
 
 Then what each network costs: parameters, multiply-adds for one image (half its floating-point operations), and the median
 milliseconds for batches of 1 and 64, in float32 on the device and threads named. --latency false leaves the times out.

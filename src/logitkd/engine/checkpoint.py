@@ -113,8 +113,9 @@ def put_buffers(module: nn.Module, present: dict[str, Tensor], buffers: dict[str
         if attribute not in owner._buffers:
             raise AttributeError(f"`{name}` is no buffer")
         if old is not None and new is not None and (old.shape, old.dtype) == (new.shape, new.dtype):
-            with torch.no_grad():
-                old.copy_(new)  # in place: something else may hold it
+            if not torch.equal(old, new.to(old.device)):  # a constant may be a view that cannot be written
+                with torch.no_grad():
+                    old.copy_(new)  # in place: something else may hold it
         else:  # made or reshaped during a forward pass
             where = old if old is not None else next(module.parameters(), torch.empty(0))
             setattr(owner, attribute, None if new is None else new.to(where.device))
