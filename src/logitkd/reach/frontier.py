@@ -31,7 +31,9 @@ class Frontier:
     around: tuple[nn.Module, ...]
 
 
-def find_frontier(model: nn.Module, paths: Sequence[str], images: Tensor, what: str = "cut") -> Frontier:
+def find_frontier(
+    model: nn.Module, paths: Sequence[str], images: Tensor, what: str = "cut", runs: Sequence[int] | None = None
+) -> Frontier:
     """Return the cuts of ``model`` and what runs beside them outside the modules that contain a cut.
 
     Args:
@@ -39,6 +41,7 @@ def find_frontier(model: nn.Module, paths: Sequence[str], images: Tensor, what: 
         paths: the cuts, in the order in which they run.
         images: an example batch ``(N, ...)``.
         what: what a path is called in messages.
+        runs: which call of each cut is meant, from 0, of a module that runs several times; ``None``: each must run once.
 
     Raises:
         ValueError: no such path, a module that runs never or more than once (tied or shared blocks), cuts in the wrong
@@ -49,7 +52,10 @@ def find_frontier(model: nn.Module, paths: Sequence[str], images: Tensor, what: 
     calls, _ = trace(plain(model), images)
     name = type(plain(model)).__name__
     said = [f"{what} `{path}` of {name}" for path in paths]
-    cuts = [_only_call(cut, module, calls) for cut, module in zip(said, modules, strict=True)]
+    if runs is None:
+        cuts = [_only_call(cut, module, calls) for cut, module in zip(said, modules, strict=True)]
+    else:
+        cuts = [[call for call in calls if call.module is module][run] for module, run in zip(modules, runs, strict=True)]
     _check_order(cuts, paths, name, what)
     around = {id(call) for cut in cuts for call in cut.within()}
     frontier = [call for call in calls if id(call) not in around and (call.parent is None or id(call.parent) in around)]

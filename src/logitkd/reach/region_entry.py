@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from logitkd.reach.region_layout import CellLayout, guess_layouts
+from logitkd.reach.region_layout import CellLayout, grid_of
+from logitkd.reach.region_sources import map_sizes
 from logitkd.reach.replay import Replay
 from logitkd.reach.signals import check_logits
+from logitkd.reach.trace import plain, trace
 
 __all__ = ["Entry", "Features", "ReplayEntry", "TimmEntry", "lacks_timm"]
 
@@ -32,8 +34,19 @@ class Features(NamedTuple):
 class Entry(Protocol):
     """A way into a model: ``run`` it whole, then ``enter`` cells behind its features."""
 
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether cells enter behind the averaging, not in the place of the map."""
+
     def run(self, images: Tensor) -> Features:
         """Return logits and features of ``images``, from one pass."""
+
+    def again(self, features: Tensor, images: Tensor) -> Tensor:
+        """Return the logits ``(N, C)`` of other features in place of those of the last ``run``, on ``images``."""
 
     def enter(self, cells: Tensor, layout: CellLayout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
         """Return logits ``(M, C)`` of cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay as they are."""
@@ -47,27 +60,39 @@ def lacks_timm(model: nn.Module) -> list[str]:
     return [name for name in ("forward_features", "forward_head") if not callable(getattr(model, name, None))]
 
 
+@dataclass(eq=False)
 class TimmEntry:
-    """A model with timm's interface: cells enter ``forward_head`` as maps or token sequences of their own."""
+    """A model with timm's interface: cells enter ``forward_head`` as maps or token sequences of their own.
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model: Any = model
+    Args:
+        model: the model.
+        layout: how its features hold the cells.
+        size: height and width of the images that ``layout`` is of.
+    """
+
+    model: Any
+    layout: CellLayout
+    size: tuple[int, ...]
+    behind = False
+
+    def __post_init__(self) -> None:
+        self._layouts = {tuple(self.size): self.layout}
 
     def run(self, images: Tensor) -> Features:
         """Return logits and features of ``images``, from one pass.
 
         Raises:
-            TypeError: The features are no tensor.
-            ValueError: They have an unknown layout.
+            ValueError: the images have another size than at the first pass, and nothing tells the grid of their tokens.
         """
         features = self.model.forward_features(images)
-        if not isinstance(features, Tensor):
-            raise TypeError(
-                f"`forward_features` must return one tensor, got {type(features).__name__}: pass `pool=` or `head=`, a module's"
-                " path, to reach into the model elsewhere."
-            )
-        layout = self._layout(features, images)
+        layout = self.layout
+        if layout.kind == "NPLD":
+            layout = self._layouts.get(tuple(images.shape[2:])) or self._layout_of(features, images)
         return Features(self.model.forward_head(features), features, layout)
+
+    def again(self, features: Tensor, images: Tensor) -> Tensor:
+        """Return the logits ``(N, C)`` of other features in place of those of the last ``run``."""
+        return self.model.forward_head(features)
 
     def enter(self, cells: Tensor, layout: CellLayout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
         """Return logits ``(M, C)`` of cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay as they are."""
@@ -76,33 +101,18 @@ class TimmEntry:
     def close(self) -> None:
         """Do nothing: nothing was put into the model."""
 
-    def _layout(self, features: Tensor, images: Tensor) -> CellLayout:
-        if features.ndim == 4:
-            nhwc = str(getattr(self.model, "output_fmt", "NCHW")).rpartition(".")[2] == "NHWC"
-            return CellLayout("NHWD" if nhwc else "NDHW")
-        if features.ndim != 3:
+    @torch.compiler.disable
+    def _layout_of(self, features: Tensor, images: Tensor) -> CellLayout:
+        """Return the layout of the tokens of images of another size."""
+        count = features.shape[1] - self.layout.prefix
+        grid = grid_of(count, images, map_sizes(trace(plain(self.model), images[:2])[0]))
+        if grid is None:
             raise ValueError(
-                f"`forward_features` must return a map (N, D, H, W) or tokens (N, L, D), got shape {tuple(features.shape)}."
+                f"region logits need the grid of the {count} patch tokens: neither a map that ran before nor the images of"
+                f" {' x '.join(map(str, images.shape[2:]))} decide it."
             )
-        prefix = getattr(self.model, "num_prefix_tokens", None)
-        count = features.shape[1] - (prefix or 0)
-        embed: Any = getattr(self.model, "patch_embed", None)
-        candidates = [getattr(embed, "grid_size", None)]
-        if hasattr(embed, "dynamic_feat_size"):  # images of other sizes than the model was built for
-            candidates.insert(0, embed.dynamic_feat_size(tuple(images.shape[-2:])))
-        side = round(count**0.5)
-        candidates.append((side, side))
-        for grid in candidates:
-            if grid is not None and grid[0] * grid[1] == count:
-                return CellLayout("NPLD", prefix or 0, (int(grid[0]), int(grid[1])))
-        if prefix is None:  # a class token that the model does not tell of (volo)
-            for layout in guess_layouts(features, images):
-                if layout.kind == "NPLD":
-                    return layout
-        raise ValueError(
-            f"region logits need the grid of the {count} patch tokens: `patch_embed.grid_size` is {candidates[-2]} and"
-            f" {count} is no square."
-        )
+        self._layouts[tuple(images.shape[2:])] = layout = replace(self.layout, grid=grid)
+        return layout
 
 
 @dataclass(eq=False)
@@ -114,14 +124,22 @@ class ReplayEntry:
         from_input: the map is what the first cut takes, not what it puts out.
         layout: how the map holds its cells.
         target: how the last cut takes one; that of the map where both are one cut.
-        between: what the model's own code does to the map before it averages it, where cells enter behind that.
     """
 
     replay: Replay
     from_input: bool
     layout: CellLayout
     target: CellLayout
-    between: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self.replay.model
+
+    @property
+    def behind(self) -> bool:
+        """Whether cells enter behind the averaging, not in the place of the map."""
+        return len(self.replay.paths) > 1
 
     def run(self, images: Tensor) -> Features:
         """Return logits and features of ``images``, from one pass.
@@ -131,14 +149,16 @@ class ReplayEntry:
             ValueError: Its output is not ``(N, C)``, or the images have another size than at the first pass.
         """
         output, values = self.replay.run(images, into=self.from_input)
-        features = values[0] if self.between is None else self.between(values[0])
-        return Features(check_logits(output, "model"), features, self.layout)
+        return Features(check_logits(output, "model"), values[0], self.layout)
+
+    def again(self, features: Tensor, images: Tensor) -> Tensor:
+        """Return the logits ``(N, C)`` of other features in place of those of the last ``run``, on ``images``."""
+        return self.replay.resume(0, features, images, into=self.from_input)
 
     def enter(self, cells: Tensor, layout: CellLayout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
         """Return logits ``(M, C)`` of cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay as they are."""
         last = len(self.replay.paths) - 1
-        into = self.from_input or last > 0
-        return self.replay.resume(last, self.target.of_cells(cells, prefix_tokens), images, into=into)
+        return self.replay.resume(last, self.target.of_cells(cells, prefix_tokens), images, into=self.from_input or self.behind)
 
     def close(self) -> None:
         """Take the switches out of the model."""

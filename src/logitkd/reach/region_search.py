@@ -1,25 +1,25 @@
-"""Finding where the cells of a model without timm's interface enter it: candidates from one traced pass, each to prove itself.
+"""Finding where the cells of a model enter it: candidates from one traced pass, each to prove itself.
 
-A candidate is a map (what a module takes or puts out) and a place behind it. It is taken if the model's own code, run from
-there on the map's mean, gives the model's own logits, and the last module the input that it had.
+A candidate is timm's interface, or a map (what a module takes or puts out) and a place behind it. It is taken if the model's
+own code, run from there on the map's mean, gives the logits of the map, and the last module the same input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from textwrap import shorten
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from logitkd.reach.modes import eval_mode
-from logitkd.reach.pooling import pool_cells
-from logitkd.reach.region_entry import ReplayEntry
+from logitkd.reach.region_entry import Entry, ReplayEntry, TimmEntry, lacks_timm
 from logitkd.reach.region_layout import CellLayout, guess_layouts
-from logitkd.reach.region_sources import MapSource, calls_behind, grids_before, is_map, map_source, map_sources
+from logitkd.reach.region_proof import close_to, objection
+from logitkd.reach.region_sources import MapSource, calls_behind, grids_before, is_map, map_sizes, map_source, map_sources
 from logitkd.reach.replay import Replay
 from logitkd.reach.signals import agree, check_logits, gap
 from logitkd.reach.trace import Call, first_tensor, plain, trace
@@ -28,6 +28,7 @@ __all__ = ["find_entry"]
 
 MOST_SOURCES = 5  # maps tried, the last first; a proof takes a few passes of two images
 ACTIVATIONS: tuple[Callable[[Tensor], Tensor] | None, ...] = (None, F.relu, F.silu, F.gelu, F.hardswish, F.relu6)
+SEVERAL = "region logits need a model that averages a last map of several cells"
 PLAIN = "choose a method that reads plain logits"
 NEXT = (
     "Pass `pool=`, the path of the module that averages the last map, or `head=`, of the one that takes the average; or "
@@ -35,7 +36,7 @@ NEXT = (
 )
 
 
-def find_entry(model: nn.Module, images: Tensor, pool: str | None = None, head: str | None = None) -> ReplayEntry:
+def find_entry(model: nn.Module, images: Tensor, pool: str | None = None, head: str | None = None) -> Entry:
     """Return where cells enter ``model``, proved on two images.
 
     Args:
@@ -53,44 +54,132 @@ def find_entry(model: nn.Module, images: Tensor, pool: str | None = None, head: 
     logits = check_logits(output, "model")
     if not logits.isfinite().all():
         raise ValueError(f"region logits need finite logits, got NaN or infinity from {name}: check its weights.")
-    refused: list[str] = []
-    for source, target in _candidates(calls, images, pool, head, name):
-        try:
-            replay = Replay(model, [call.path for call in (source.call, target) if call is not None], images, "module")
-        except ValueError as error:
-            refused.append(f"{source}: {error}")
-            continue
-        found, reason = _first_proved(replay, source, target, calls, images)
+    if pool is None and head is None:
+        return _find(model, calls, logits, images, name)
+    try:
+        refused: list[str] = []
+        found = _search(model, calls, images, _candidates(calls, images, pool, head, name), refused)
         if found is not None:
             return found
-        replay.close()
-        refused.append(f"{source}: {reason}")
-    tried = f" Tried {shorten(refused[0], 240).rstrip('.')}." if refused else ""
-    if pool is not None or head is not None:
         given = " and ".join(f"`{path}`" for path in (pool, head) if path is not None)
         raise ValueError(
-            f"region logits need the place where the last map is averaged; in {name}, {given} is none. {NEXT}.{tried}"
+            f"region logits need the place where the last map is averaged; in {name}, {given} is none. {NEXT}.{_tried(refused)}"
         )
+    except ValueError as error:
+        raise ValueError(f"{error}{_proposal(model, calls, logits, images, name)}") from error
+
+
+def _proposal(model: nn.Module, calls: list[Call], logits: Tensor, images: Tensor, name: str) -> str:
+    """Return words for what passes where what was given does not."""
+    try:
+        found = _find(model, calls, logits, images, name)
+    except ValueError:
+        return f" No module of {name} was found to pass."
+    found.close()
+    if not isinstance(found, ReplayEntry):
+        return " What passes: neither of the two, as timm's interface says where."
+    first, last = found.replay.paths[0], found.replay.paths[-1]
+    says = [f"`pool='{first}'`"] * found.from_input + [f"`head='{last}'`"] * found.behind
+    return f" What passes: {' with '.join(says) or 'neither of the two'}."
+
+
+def _find(model: nn.Module, calls: list[Call], logits: Tensor, images: Tensor, name: str) -> Entry:
+    """Return where cells enter ``model``, of which nothing is said."""
+    refused: list[str] = []
+    if not lacks_timm(model):
+        entry, reason = _by_timm(model, calls, logits, images, name)
+        if entry is not None:
+            return entry
+        refused.append(reason)
+    found = _search(model, calls, images, _candidates(calls, images, None, None, name), refused)
+    if found is not None:
+        return found
     cause = _cause(model, calls, images, name)
     if cause:
-        raise ValueError(f"region logits need a model that averages a last map of several cells: {cause}.")
-    raise ValueError(f"region logits need a model that averages its last map: no part of {name} was found to. {NEXT}.{tried}")
+        raise ValueError(f"{SEVERAL}: {cause}.")
+    raise ValueError(
+        f"region logits need a model that averages its last map: no part of {name} was found to. {_build(model)}{NEXT}."
+        f"{_tried(refused)}"
+    )
+
+
+def _tried(refused: list[str]) -> str:
+    """Return words for the places that were tried: why the likeliest is none, and the names of the others."""
+    if not refused:
+        return ""
+    others = ", ".join(dict.fromkeys(f"`{text.split('`')[1]}`" for text in refused[1:]))
+    return f" Tried {shorten(refused[0], 240).rstrip('.')}{others and f'; {others} do not pass either'}."
+
+
+def _build(model: Any) -> str:
+    """Return words for building a timm model with another pooling, where its own is known to be no average."""
+    own = getattr(model, "global_pool", None) or getattr(getattr(model, "head", None), "global_pool", None)
+    kind = getattr(own, "pool_type", own)
+    averages = not isinstance(kind, str) or kind in ("", "avg", "fast", "fastavg", "token")
+    return "" if averages else f"Build it with `global_pool='avg'` (timm), it has '{kind}'. "
+
+
+def _by_timm(model: Any, calls: list[Call], logits: Tensor, images: Tensor, name: str) -> tuple[TimmEntry | None, str]:
+    """Return the entry by timm's interface; or none, and what is the matter with it.
+
+    Raises:
+        ValueError: its last map is a single cell.
+    """
+    with torch.no_grad(), eval_mode(model):
+        features = model.forward_features(images)
+        if not isinstance(features, Tensor) or features.ndim not in (3, 4):
+            got = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            return None, f"`forward_features`: it must return a map (N, D, H, W) or tokens (N, L, D), got {got}"
+        headed = model.forward_head(features)
+    if not isinstance(headed, Tensor) or not close_to(headed, logits):
+        found = gap(headed, logits) if isinstance(headed, Tensor) else f"their type, {type(headed).__name__}"
+        return None, f"`forward_head`: on `forward_features` it differs from the logits by {found}, `forward` does more"
+    if _timm_cells(model, features) == 1:
+        cause = _one_cell(name, images, lambda more: _timm_cells(model, model.forward_features(more)) == 1)
+        raise ValueError(f"{SEVERAL}: {cause}.")
+    grids = map_sizes(calls)
+    if features.ndim == 4:
+        layouts = [CellLayout("NHWD" if _is_nhwc(model) else "NDHW")]
+    else:
+        guesses = guess_layouts(features, images, grids, getattr(model, "num_prefix_tokens", None))
+        layouts = [guess for guess in guesses if guess.kind == "NPLD"]
+        if not layouts:
+            return None, f"`forward_features`: it returns {features.shape[1]} tokens an image, of which no grid is known"
+    entry, reason = _prove([TimmEntry(model, layout, images.shape[2:]) for layout in layouts], grids, images, calls)
+    return entry, f"the output {tuple(features.shape)} of `forward_features`: {reason}"
+
+
+def _is_nhwc(model: Any) -> bool:
+    return str(getattr(model, "output_fmt", "NCHW")).rpartition(".")[2] == "NHWC"
+
+
+def _timm_cells(model: Any, features: Tensor) -> int:
+    """Return how many cells an image has in timm's features; 0 where the model does not say how many tokens are prefix."""
+    if features.ndim == 4:
+        return features[0].numel() // features.shape[3 if _is_nhwc(model) else 1]
+    prefix = getattr(model, "num_prefix_tokens", None)
+    return 0 if prefix is None else features.shape[1] - prefix
 
 
 def _candidates(
     calls: list[Call], images: Tensor, pool: str | None, head: str | None, name: str
 ) -> Iterator[tuple[MapSource, Call | None]]:
     """Yield maps and the calls that cells of them enter; ``None`` where the map itself is the place."""
-    heads = None if head is None else _calls_of(head, "head", calls, name)
+    heads = None if head is None else [call for call in calls if call.path == head]
+    if heads is not None and len(heads) != 1:
+        raise ValueError(
+            f"`head` must run once in a forward pass, but `{head}` of {name} runs {len(heads)} times: choose another module."
+        )
     if pool is not None:
-        source = map_source(_calls_of(pool, "pool", calls, name)[0], True)
-        if source is None or not is_map(source.value, images):
-            got = "no tensor" if source is None else f"shape {tuple(source.value.shape)}"
+        taken = [map_source(call, True) for call in reversed(calls) if call.path == pool]  # a gate may share it
+        sources = [source for source in taken if source is not None and is_map(source.value, images)]
+        if not sources:
+            last = next(iter(taken), None)
+            got = "no tensor" if last is None else f"shape {tuple(last.value.shape)}"
             raise ValueError(
                 f"`pool` must be a module that takes a map or tokens of more than one cell, but `{pool}` of {name} takes"
                 f" {got}: choose the module that averages the last map (or give larger images, if that map is one cell)."
             )
-        sources = [source]
     else:
         if heads is not None:
             own = map_source(heads[0], True)
@@ -101,7 +190,7 @@ def _candidates(
     tried = 0
     for source in sources:
         targets: list[Call | None] = [] if heads is not None else [None]
-        targets += [call for call in heads or calls_behind(source, calls) if _matches(source, call, calls, images)][:1]
+        targets += [call for call in heads or calls_behind(source, calls) if any(_matches(source, call, calls, images))][:1]
         for target in targets:
             yield source, target
         tried += bool(targets)
@@ -114,15 +203,6 @@ def _candidates(
             f"`head` must be a module that takes the average of a map, but {got} of `{head}` of {name} is the average of none"
             " of the maps before it: choose the first module behind the pooling, or a method that reads plain logits."
         )
-
-
-def _calls_of(path: str, what: str, calls: list[Call], name: str) -> list[Call]:
-    found = [call for call in calls if call.path == path]
-    if len(found) != 1:
-        raise ValueError(
-            f"`{what}` must run once in a forward pass, but `{path}` of {name} runs {len(found)} times: choose another module."
-        )
-    return found
 
 
 def _target(taken: Tensor) -> CellLayout | None:
@@ -138,94 +218,88 @@ def _target(taken: Tensor) -> CellLayout | None:
     return None
 
 
-def _matches(source: MapSource, call: Call, calls: list[Call], images: Tensor) -> tuple[CellLayout, CellLayout, Any] | None:
-    """Return how ``call`` takes the average of the map: the map's layout, that of a cell, what is done before averaging."""
+def _matches(source: MapSource, call: Call, calls: list[Call], images: Tensor) -> Iterator[tuple[CellLayout, CellLayout]]:
+    """Yield how ``call`` takes the average of the map, or its prefix tokens: the map's layout and that of a cell."""
     taken = map_source(call, True)
-    target = None if taken is None else _target(taken.value)
-    if taken is None or target is None or taken.value.shape[0] != len(images):
-        return None
-    width = taken.value.numel() // len(images)
+    if taken is None or taken.value.shape[0] != len(images):
+        return
+    target = _target(taken.value)
     for layout in guess_layouts(source.value, images, grids_before(source, calls)):
-        features = layout.to_map(source.value)
-        if features.shape[1] != width:
+        for between in ACTIVATIONS if target is not None else ():
+            read = replace(layout, between=between)
+            cells = read.to_map(source.value).mean((2, 3))
+            if target and cells.numel() == taken.value.numel() and agree(target.of_cells(cells), taken.value):
+                yield read, target
+        own = 1 if taken.value.ndim == 2 else taken.value.shape[1]
+        first = source.value[:, :own]
+        if own <= layout.prefix and first.numel() == taken.value.numel() and agree(first.flatten(1), taken.value.flatten(1)):
+            yield layout, CellLayout("ND" if taken.value.ndim == 2 else "NPD", own)
+
+
+def _search(
+    model: nn.Module,
+    calls: list[Call],
+    images: Tensor,
+    candidates: Iterator[tuple[MapSource, Call | None]],
+    refused: list[str],
+) -> ReplayEntry | None:
+    """Return the first candidate that proves itself; add to ``refused`` the others, and why."""
+    for source, target in candidates:
+        grids = grids_before(source, calls)
+        cuts = [source.call] if target is None else [source.call, target]
+        runs = [[other for other in calls if other.module is cut.module].index(cut) for cut in cuts]
+        try:
+            replay = Replay(model, [cut.path for cut in cuts], images, "module", runs)
+        except ValueError as error:
+            refused.append(f"{source}: {error}")
             continue
-        for between in ACTIVATIONS:
-            cell = features if between is None else between(features)
-            if agree(target.of_cells(cell.mean((2, 3))), taken.value):
-                return layout, target, between
-        if layout.prefix and target.kind == "ND" and agree(source.value[:, 0], taken.value):
-            return layout, target, None
+        if target is not None:
+            layouts = list(_matches(source, target, calls, images))
+        else:
+            layouts = [(layout, layout) for layout in guess_layouts(source.value, images, grids)]
+        found, reason = None, f"its tokens form no grid that is known of images of {_size(images)}"
+        if layouts:
+            try:
+                replay.check(images)
+            except Exception as error:  # the user's code on other values: any error only means that cells cannot enter here
+                reason = _line(error)
+            else:
+                found, reason = _prove([ReplayEntry(replay, source.into, *both) for both in layouts], grids, images, calls)
+        if found is not None:
+            return found
+        replay.close()
+        refused.append(f"{source}: {reason}")
     return None
 
 
-def _first_proved(
-    replay: Replay, source: MapSource, target: Call | None, calls: list[Call], images: Tensor
-) -> tuple[ReplayEntry | None, str]:
-    """Return the first entry of a candidate that proves itself; or none, and why the likeliest did not."""
-    if target is not None:
-        match = _matches(source, target, calls, images)
-        assert match is not None  # it is a candidate for that
-        entries = [ReplayEntry(replay, source.into, *match)]
-    else:
-        entries = [
-            ReplayEntry(replay, source.into, layout, layout)
-            for layout in guess_layouts(source.value, images, grids_before(source, calls))
-        ]
-    if not entries:
-        return None, f"its tokens form no grid of the shape of the images {tuple(images.shape[2:])}"
+EntryT = TypeVar("EntryT", TimmEntry, ReplayEntry)
+
+
+def _prove(entries: list[EntryT], grids: list[tuple[int, int]], images: Tensor, calls: list[Call]) -> tuple[EntryT | None, str]:
+    """Return the entry that proves itself; or none, and why the likeliest did not."""
+    last = next((call for call in reversed(calls) if any(True for _ in call.module.parameters(recurse=False))), calls[-1])
+    passed: list[EntryT] = []
     first = ""
-    try:
-        replay.check(images)
-        for entry in entries:
-            try:
-                reason = _differs(entry, target or source.call, calls, images)
-            except Exception as error:  # the user's code on other shapes: any error only means that cells cannot enter here
-                reason = _line(error)
-            if not reason:
-                return entry, ""
-            first = first or reason
-    except Exception as error:  # likewise
-        first = _line(error)
-    return None, first
+    for entry in entries:
+        try:
+            reason = objection(entry, images, last)
+        except Exception as error:  # the user's code on other shapes: any error only means that cells cannot enter here
+            reason = _line(error)
+        if not reason and entry.layout.kind != "NPLD":
+            return entry, ""
+        if not reason:
+            passed.append(entry)
+        first = first or reason
+    # A head that reads the class token alone proves any grid: then one must be known.
+    sure = [entry for entry in passed if entry.layout.grid in grids] or passed
+    if len(sure) > 1:
+        tokens = [f"{each.prefix} and {' x '.join(map(str, each.grid))}" for each in (entry.layout for entry in sure)]
+        return None, f"its prefix and patch tokens may be {', or '.join(tokens)}"
+    return (sure[0], "") if sure else (None, first)
 
 
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _differs(entry: ReplayEntry, place: Call, calls: list[Call], images: Tensor) -> str:
-    """Say what changes when the mean of the map enters; nothing if the logits, and what the last module takes, do not."""
-    last = calls[-1]
-    with eval_mode(entry.replay.model), _inputs_of(last.module) as taken:
-        logits, features, layout = entry.run(images)
-        own = features[:, : layout.prefix] if layout.prefix else None
-        cells = pool_cells(layout.to_map(features), (1,))[:, 0]
-        # Twice over: there will be more cells than images.
-        again = entry.enter(torch.cat([cells] * 2), layout, images, None if own is None else torch.cat([own] * 2))
-    if not agree(again, torch.cat([logits] * 2)):
-        return f"the logits change by {gap(again, torch.cat([logits] * 2))} when it is replaced by its mean"
-    # Logits of a head of zeros, as some are initialised, prove nothing; what the last module takes does.
-    before, after = taken[(len(taken) - 1) // 2], taken[-1][: len(images)]
-    if last.number > place.number and before.shape == after.shape and not agree(after, before):
-        return f"what `{last.path}` takes changes by {gap(after, before)} when it is replaced by its mean"
-    return ""
-
-
-@contextmanager
-def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Note what a module takes in each of its calls inside the block."""
-    taken: list[Tensor] = []
-
-    def hook(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        value = first_tensor(arguments)
-        if value is not None:
-            taken.append(value)
-
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield taken
-    finally:
-        handle.remove()
 
 
 def _cause(model: nn.Module, calls: list[Call], images: Tensor, name: str) -> str:
@@ -235,8 +309,7 @@ def _cause(model: nn.Module, calls: list[Call], images: Tensor, name: str) -> st
         where = f"on images of {_size(images)}, no module of {name} puts out a map or tokens of more than one cell"
         return f"{where}. To go on, {PLAIN}"
     if _single_cell(calls, images):
-        where = f"on images of {_size(images)}, that of {name} is a single cell, without regions"
-        return f"{where}. Give larger images{_larger(model, images)}, take a network made for small ones, or {PLAIN}"
+        return _one_cell(name, images, lambda more: _single_cell(trace(plain(model), more)[0], more))
     last = sources[0].value
     for call in [*calls_behind(sources[0], calls), sources[0].call]:
         taken = map_source(call, True)
@@ -264,14 +337,19 @@ def _size(images: Tensor) -> str:
     return " x ".join(map(str, images.shape[2:]))
 
 
-def _larger(model: nn.Module, images: Tensor) -> str:
+def _one_cell(name: str, images: Tensor, single: Callable[[Tensor], bool]) -> str:
+    """Say that the last map is a single cell, and what to do; ``single`` tells it of other images."""
+    where = f"on images of {_size(images)}, that of {name} is a single cell, without regions"
+    return f"{where}. Give larger images{_larger(images, single)}, take a network made for small ones, or {PLAIN}"
+
+
+def _larger(images: Tensor, single: Callable[[Tensor], bool]) -> str:
     """Return words for the first of some larger sizes whose last map is no single cell; none where the model takes no such."""
     for factor in (2, 4, 8):
         more = images.repeat(1, 1, factor, factor)
         try:
-            calls, _ = trace(plain(model), more)
+            if not single(more):
+                return f" ({_size(more)})"
         except Exception:  # the user's code on another size: then none is proposed
             return ""
-        if not _single_cell(calls, more):
-            return f" ({_size(more)})"
     return ""

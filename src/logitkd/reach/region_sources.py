@@ -9,7 +9,7 @@ from torch import Tensor
 
 from logitkd.reach.trace import Call, first_tensor
 
-__all__ = ["MapSource", "calls_behind", "grids_before", "is_map", "map_source", "map_sources"]
+__all__ = ["MapSource", "calls_behind", "grids_before", "is_map", "map_sizes", "map_source", "map_sources"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,5 +69,10 @@ def calls_behind(source: MapSource, calls: list[Call]) -> list[Call]:
 
 def grids_before(source: MapSource, calls: list[Call]) -> list[tuple[int, int]]:
     """Return the sizes of the maps before ``source``, the last first."""
-    maps = [made.value for call in calls if call.number <= source.call.number and (made := map_source(call, False))]
+    return map_sizes([call for call in calls if call.number <= source.call.number])
+
+
+def map_sizes(calls: list[Call]) -> list[tuple[int, int]]:
+    """Return the sizes of the maps that calls put out, the last first."""
+    maps = [made.value for call in calls if (made := map_source(call, False))]
     return list(dict.fromkeys((m.shape[2], m.shape[3]) for m in reversed(maps) if m.ndim == 4))

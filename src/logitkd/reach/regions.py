@@ -9,6 +9,7 @@ own head. The model is not edited: a cell is handed to its own code as a map, to
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,10 +19,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from logitkd.reach.modes import eval_mode
 from logitkd.reach.pooling import check_scales, pool_cells
-from logitkd.reach.region_entry import Entry, TimmEntry, lacks_timm
+from logitkd.reach.region_entry import Entry
 from logitkd.reach.region_layout import CellLayout
+from logitkd.reach.region_proof import full_precision
 from logitkd.reach.region_search import find_entry
-from logitkd.reach.signals import Signals, agree, check_logits, gap
+from logitkd.reach.signals import Signals
 from logitkd.reach.trace import find_module
 
 __all__ = ["RegionModel"]
@@ -103,6 +105,11 @@ class RegionModel(nn.Module):
         assert self._entry is not None
         logits, features, layout = self._entry.run(images)
         grid = layout.to_map(features)
+        if grid.shape[-2:] == (1, 1):
+            raise ValueError(
+                "region logits need a last map of several cells, got a single one on images of"
+                f" {images.shape[-2]} x {images.shape[-1]}: give images as large as the first."
+            )
         if self.nested and not layout.prefix:
             return Signals(logits, self._logits_of(pool_cells(grid, self.scales, nested=True), layout, images))
         regions = logits.unsqueeze(1)
@@ -130,46 +137,28 @@ class RegionModel(nn.Module):
             ValueError: The features have an unknown layout, or the head does something else than average.
         """
         self.close()
-        images = images[:2]
-        if self.pool is None and self.head is None and not lacks_timm(self.model):
-            with self._autocast(images):
-                self._entry = self._checked_timm(images)
-            return
-        if len(images) == 1:
-            images = torch.cat([images, images.flip(-1)])
-        weight = next((p for p in self.model.parameters() if p.is_floating_point()), images)
-        # Half precision hides small differences between what is tried.
-        with self._autocast(images, enabled=False if weight.dtype == images.dtype else None):
+        images = images[:2] if len(images) > 1 else torch.cat([images, images.flip(-1)])
+        with full_precision(self.model, images) as images, eval_mode(self.model):
             entry = find_entry(self.model, images, self.pool, self.head)
-            with eval_mode(self.model):
-                _, features, layout = entry.run(images)
-                with self._find_head_norms():
-                    entry.enter(pool_cells(layout.to_map(features), (1,))[:, 0], layout, images)
-        self._entry = entry
-
-    def _checked_timm(self, images: Tensor) -> TimmEntry:
-        model, entry = self.model, TimmEntry(self.model)
-        name = type(model).__name__
-        with eval_mode(model):
-            logits = check_logits(model(images), "model")
-            headed, features, layout = entry.run(images)
-            own = features[:, : layout.prefix] if layout.prefix else None
+            _, features, layout = entry.run(images)
+            grid = layout.to_map(features)
             with self._find_head_norms():
-                pooled = entry.enter(pool_cells(layout.to_map(features), (1,))[:, 0], layout, images, own)
-        if not logits.isfinite().all():
-            raise ValueError(f"region logits need finite logits, got NaN or infinity from {name}: check its weights.")
-        if not agree(headed, logits):
-            raise ValueError(
-                f"region logits need `forward_head(forward_features(x))` to be the model's own logits; {name}'s differ by"
-                f" {gap(headed, logits)}: its `forward` does more than these two. Pass `pool=` or `head=`, a module's path."
+                entry.enter(pool_cells(grid, (1,))[:, 0], layout, images)
+        self._entry = entry
+        self._warn_of_repeats(images, grid)
+
+    def _warn_of_repeats(self, images: Tensor, grid: Tensor) -> None:
+        """Warn where the map has fewer cells than the finest grid: it repeats them."""
+        height, width = grid.shape[-2:]
+        fitting = tuple(side for side in self.scales if side <= min(height, width))
+        if fitting != self.scales:
+            finest = self.scales[-1]
+            warnings.warn(
+                f"the last map of {type(self.model).__name__} has {height} x {width} cells on images of {images.shape[-2]} x"
+                f" {images.shape[-1]}, so that a grid of {finest} x {finest} repeats them. Scales that fit: {fitting}"
+                f' (`scales={fitting}`, `--method.scales "{list(fitting)}"`); or give larger images.',
+                stacklevel=1,  # one place for all: a run's check and its first step say it once
             )
-        if not agree(pooled, logits):
-            raise ValueError(
-                f"region logits need a head that averages the last map; {name}'s logits change by {gap(pooled, logits)}"
-                f" when the map {tuple(features.shape)} is replaced by its mean. Build it with `global_pool='avg'`"
-                " (timm), or choose a method that reads plain logits."
-            )
-        return entry
 
     def _logits_of(self, cells: Tensor, layout: CellLayout, images: Tensor) -> Tensor:
         """Return logits ``(N, S, C)`` of cells ``(N, S, D)``."""
@@ -177,13 +166,6 @@ class RegionModel(nn.Module):
         with _frozen_statistics(self._head_norms):
             logits = self._entry.enter(cells.flatten(0, 1), layout, images)
         return logits.unflatten(0, cells.shape[:2])
-
-    def _autocast(self, images: Tensor, enabled: bool | None = None) -> torch.autocast:
-        """Return the autocast that is on, or one that is off."""
-        device = images.device.type
-        on = torch.is_autocast_enabled(device) if enabled is None else enabled
-        # Older torch would keep a weight that it casts here, without gradient, for the training step that follows.
-        return torch.autocast(device, dtype=torch.get_autocast_dtype(device), enabled=on, cache_enabled=False)
 
     @contextlib.contextmanager
     def _find_head_norms(self) -> Iterator[None]:

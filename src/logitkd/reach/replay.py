@@ -160,6 +160,7 @@ class Replay:
         paths: the cuts, in the order in which they run.
         images: an example batch ``(N, ...)``, N at least 2, on the model's device.
         what: what a path is called in messages.
+        runs: which call of each cut is meant, see ``find_frontier``.
 
     Raises:
         ValueError: no such path, a module that runs never or more than once (tied or shared blocks), cuts in the wrong
@@ -167,11 +168,18 @@ class Replay:
         TypeError: ``model`` cannot be called with images alone.
     """
 
-    def __init__(self, model: nn.Module, paths: Sequence[str], images: Tensor, what: str = "cut") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        paths: Sequence[str],
+        images: Tensor,
+        what: str = "cut",
+        runs: Sequence[int] | None = None,
+    ) -> None:
         self.model = model
         self.name = type(plain(model)).__name__
         self.paths, self.what = tuple(paths), what
-        frontier = find_frontier(model, self.paths, images, what)
+        frontier = find_frontier(model, self.paths, images, what, runs)
         self.positions, self.shapes = frontier.positions, frontier.shapes
         self._around = frontier.around
         self.tape = _Tape()
@@ -307,7 +315,7 @@ class Replay:
         """Keep of a call's output what a resumed pass needs."""
         if position is None:
             if any(p in self.positions for p in switch.positions):
-                path = self.paths[self.positions.index(switch.positions[0])]
+                path = self.paths[next(cut for cut, p in enumerate(self.positions) if p in switch.positions)]
                 raise ValueError(f"{self.what} `{path}` of {self.name} must run once in a pass, but now runs again.")
             return
         if position in self.positions:
