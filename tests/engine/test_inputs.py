@@ -76,3 +76,6 @@ def test_a_network_without_regions_is_told_by_its_flags():
         check_regions(config, (1, 2), average(), both(largest(), average()), images)
     with pytest.raises(ValueError, match=r"^the teacher.others\[0\] `mine:max` has .* Pass `teacher.others\[0\].pool`, "):
         check_regions(config, (1, 2), average(), both(average(), largest()), images)
+    told = Teacher(average(), num_classes=3, scales=(1, 2), pool="0")
+    with pytest.raises(ValueError, match=r"`0` is none\. Pass `--teacher.pool PATH`.* What passes: `--teacher.pool 1`\.$"):
+        check_regions(config, (1, 2), average(), Ensemble([told, told]), images)

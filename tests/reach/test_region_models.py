@@ -268,22 +268,127 @@ def test_transformers(name: str) -> None:
     check_regions(RegionModel(model, (1, 2))(images), logits, [head(net, cell) for cell in parts_of(grid)])
 
 
+# timm's, where `forward_features` is not the last map.
+
+
+def head_of(model: Any, name: str) -> tuple[nn.Module, Head]:
+    """Return the module that takes the last map, and what follows on a part of it."""
+    if name.startswith("lowformer"):
+        return model.global_pool, lambda m, part: m.classifier(part.mean((2, 3)))
+    return model.head.global_pool, lambda m, part: m.head.classifier(part.mean((2, 3)))
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("name", ["efficientvit_b0", "efficientvit_l1", "cpubone_nano", "lowformer_b0"])
+@torch.no_grad()
+def test_timms_heads_that_change_the_map_before_they_average_it(name: str, fresh: bool) -> None:
+    """Fresh weights put out maps that hardly differ from their mean: there a wrong place is as wrong."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=5).eval()
+    images = torch.randn(2, 3, 64, 64)
+    if not fresh:
+        enliven(model, images)
+    pool, head = head_of(model, name)
+    maps: list[Tensor] = []
+    handle = pool.register_forward_pre_hook(lambda _, taken: maps.append(taken[0]))
+    logits = model(images)
+    handle.remove()
+    signals = RegionModel(model, (1, 2))(images)
+    expected = torch.stack([head(model, part) for part in parts_of(maps[0])], 1)
+    spread = (expected - expected[:, :1]).abs().max().item()
+    assert torch.equal(signals.logits, logits)
+    assert spread > 0
+    torch.testing.assert_close(signals.regions[:, 1:], expected, rtol=0, atol=0.01 * spread)
+
+
+@pytest.mark.parametrize("name", ["pit_ti_224", "pit_ti_distilled_224"])
+@torch.no_grad()
+def test_features_that_are_the_class_token_alone(name: str) -> None:
+    """The patch tokens are those that the last blocks put out beside it."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=5, depths=(1, 1, 1)).eval()
+    images = torch.randn(2, 3, 224, 224)
+    tokens: list[Tensor] = []
+    handle = model.transformers[2].blocks.register_forward_hook(lambda *call: tokens.append(call[2]))
+    logits = model(images)
+    handle.remove()
+    prefix = 2 if "distilled" in name else 1
+    grid = tokens[0][:, prefix:].transpose(1, 2).unflatten(2, (7, 7))
+    cells = [grid[:, :, rows, columns].mean((2, 3)) for rows in HALVES for columns in HALVES]
+    expected = [model.forward_head(model.norm(cell[:, None].expand(-1, prefix, -1))) for cell in cells]
+    check_regions(RegionModel(model, (1, 2))(images), logits, expected)
+
+
+HALVES = (slice(0, 4), slice(3, 7))  # of seven
+
+
+# Tokens of images that are no square.
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size", "grid"),
+    [
+        ("twins_pcpvt_small", {"depths": (1, 1, 1, 1), "embed_dims": (8, 16, 40, 64)}, (288, 512), (9, 16)),
+        ("twins_svt_small", {"depths": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 128)}, (64, 256), (2, 8)),
+        ("xcit_nano_12_p16_224", {"depth": 1}, (144, 256), (9, 16)),
+    ],
+)
+@torch.no_grad()
+def test_token_grids_of_images_that_are_no_square(
+    name: str, options: dict[str, Any], size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    """As many tokens as a square would have, of which the number alone says nothing."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=5, **options).eval()
+    images = torch.randn(2, 3, *size)
+    enliven(model, images)
+    prefix = 1 if name.startswith("xcit") else 0
+    tokens = model.forward_features(images)
+    assert round((tokens.shape[1] - prefix) ** 0.5) ** 2 == tokens.shape[1] - prefix == grid[0] * grid[1]
+    cells = F.adaptive_avg_pool2d(tokens[:, prefix:].transpose(1, 2).unflatten(2, grid), 2).flatten(2).unbind(2)
+    expected = [model.forward_head(cell[:, None].expand(-1, prefix + 1, -1)) for cell in cells]
+    check_regions(RegionModel(model, (1, 2))(images), model(images), expected)
+
+
+@torch.no_grad()
+def test_tokens_of_images_of_another_size() -> None:
+    """Their grid is looked for again, also where they are as many."""
+    torch.manual_seed(0)
+    model = timm.create_model("xcit_nano_12_p16_224", num_classes=5, depth=1).eval()
+    wrapped = RegionModel(model, (1, 2))
+    for height, width in ((96, 96), (64, 144), (96, 96)):  # 6 x 6 and 4 x 9 tokens
+        images = torch.randn(2, 3, height, width)
+        other = RegionModel(model, (1, 2))(images)
+        torch.testing.assert_close(wrapped(images).regions, other.regions)
+
+
 # What is refused.
 
 VIT = ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 1})
-REFUSED = {  # name: (make, words)
-    "timm vgg": (lambda: timm.models.vgg.VGG([8, "M", 8, "M", 8, "M", 8], 5), "VGG's logits change by"),
+SMALL_VIT = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 48, "num_heads": 3}
+
+
+def attention(**options: Any) -> nn.Module:
+    return timm.create_model(VIT[0], num_classes=5, class_token=False, global_pool="map", **VIT[1], **options)
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {  # name: (make, words)
     "timm max": (lambda: timm.create_model("resnet10t", num_classes=5, global_pool="max"), "Build it with `global_pool='avg'`"),
-    "timm mixed": (lambda: timm.create_model("resnet10t", num_classes=5, global_pool="catavgmax"), "`global_pool='avg'`"),
+    "timm mixed": (lambda: timm.create_model("resnet10t", num_classes=5, global_pool="catavgmax"), "it has 'catavgmax'"),
     "timm attention": (
-        lambda: timm.create_model(VIT[0], num_classes=5, class_token=False, global_pool="map", **VIT[1]),
-        r"VisionTransformer's logits change by .* when the map \(2, 16, 192\) is replaced by its mean",
+        attention,
+        r"no part of VisionTransformer was found to\. Build it with `global_pool='avg'` \(timm\), it has 'map'\. Pass `pool=`,"
+        r" .*`head=`.* Tried the output \(2, 16, 192\) of `forward_features`: the logits change by .* when it is replaced by"
+        r" its mean; .*`norm`.* do not pass either",
     ),
-    "timm volo": (
-        lambda: timm.create_model("volo_d1_224", num_classes=5, img_size=64),  # the largest class score of its patches
-        "need a head that averages the last map; VOLO's",
+    "timm volo": (  # the largest class score of its patches
+        lambda: timm.create_model("volo_d1_224", num_classes=5, img_size=64, layers=(1, 1, 1, 1)),
+        r"no part of VOLO was found to\. Pass `pool=`.*, or `head=`.* do not pass either",
     ),
-    "timm list": (lambda: timm.create_model("coat_tiny", num_classes=5, img_size=64), "got list: pass `pool=` or `head=`"),
+    "timm list": (
+        lambda: timm.create_model("coat_tiny", num_classes=5, img_size=64),
+        r"Pass `pool=`.*, or `head=`.* Tried `forward_features`: it must return a map .*, got list; .* do not pass either",
+    ),
     "torchvision alexnet": (
         lambda: torchvision.models.alexnet(num_classes=5),
         r"`classifier` of AlexNet reads every one of the 256 x 6 x 6 numbers of it, there is no pooling",
@@ -297,17 +402,93 @@ def test_refused(key: str) -> None:
     torch.manual_seed(0)
     model = make()
     side = 32 if "attention" in key else 64
-    with pytest.raises((TypeError, ValueError), match=words):
+    with pytest.raises(ValueError, match=words) as caught:
         RegionModel(model)(torch.randn(2, 3, side, side))
     assert model.training
+    advised = "Build it with" in str(caught.value)
+    assert advised == (key in ("timm max", "timm mixed", "timm attention"))  # not where it averages already
 
 
-def test_a_map_of_one_cell_is_refused() -> None:
-    model = torchvision.models.resnet18(num_classes=5)
+class GeM(nn.Module):
+    """The cube root of the mean cube."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(3, 16, 3, 2, 1), nn.Linear(16, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.body(images).clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3))
+
+
+@pytest.mark.parametrize("weights", [False, True], ids=["autocast", "weights"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: timm.create_model("vit_base_patch16_siglip_224", num_classes=5, **SMALL_VIT),
+        lambda: timm.create_model("naflexvit_base_patch16_map", num_classes=5, depth=1, embed_dim=48, num_heads=3),
+        GeM,
+    ],
+    ids=["siglip", "naflexvit", "GeM"],
+)
+def test_half_precision_hides_nothing(make: Callable[[], nn.Module], weights: bool) -> None:
+    """The proof runs in float32, whatever autocast and the weights are; these come back as they were."""
+    torch.manual_seed(0)
+    model, images = make(), torch.randn(2, 3, 32, 32)
+    if weights:
+        model, images = model.bfloat16(), images.bfloat16()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=not weights),
+        pytest.raises(ValueError, match="need a model that averages its last map"),
+    ):
+        RegionModel(model)(images)
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "larger"),
+    [
+        ("resnet18", 32, 64),
+        ("mobilenetv3_small_100", 32, 64),
+        ("convnext_atto", 32, 64),
+        ("starnet_s050", 32, 64),
+        ("selecsls42", 64, 128),
+        ("shvit_s1", 64, 128),
+        ("inception_v3", 96, 192),
+        ("inception_v4", 96, 192),
+        ("inception_resnet_v2", 96, 192),
+        ("vit_tiny_patch16_224", 16, None),
+        ("torchvision resnet18", 16, 64),
+    ],
+)
+def test_a_map_of_one_cell_is_refused(name: str, side: int, larger: int | None) -> None:
+    """Every region would be the image: the method would be another one."""
+    if name.startswith("torchvision"):
+        model = torchvision.models.resnet18(num_classes=5)
+    else:
+        model = timm.create_model(name, num_classes=5, **({"img_size": 16, "depth": 1} if name.startswith("vit") else {}))
     with pytest.raises(ValueError, match="a single cell") as caught:
-        RegionModel(model)(torch.randn(2, 3, 16, 16))
+        RegionModel(model)(torch.randn(2, 3, side, side))
+    size = f" ({larger} x {larger})" if larger else ""
     assert str(caught.value) == (
-        "region logits need a model that averages a last map of several cells: on images of 16 x 16, that of ResNet is a "
-        "single cell, without regions. Give larger images (64 x 64), take a network made for small ones, or choose a method "
-        "that reads plain logits."
+        f"region logits need a model that averages a last map of several cells: on images of {side} x {side}, that of "
+        f"{type(model).__name__} is a single cell, without regions. Give larger images{size}, take a network made for small "
+        "ones, or choose a method that reads plain logits."
     )
+
+
+@torch.no_grad()
+def test_a_map_that_shrinks_to_one_cell_is_refused() -> None:
+    wrapped = RegionModel(timm.create_model("resnet10t", num_classes=5).eval(), (1, 2))
+    wrapped(torch.randn(2, 3, 64, 64))
+    with pytest.raises(ValueError, match="several cells, got a single one on images of 32 x 32"):
+        wrapped(torch.randn(2, 3, 32, 32))
+
+
+def test_a_map_smaller_than_the_finest_grid_warns_of_the_scales_that_fit() -> None:
+    model, images = timm.create_model("resnet10t", num_classes=5), torch.randn(2, 3, 64, 64)
+    with pytest.warns(UserWarning, match=r"the last map of ResNet has 2 x 2 cells on images of 64 x 64, so .* 4 x 4") as caught:
+        RegionModel(model, (1, 2, 4))(images)
+    assert 'Scales that fit: (1, 2) (`scales=(1, 2)`, `--method.scales "[1, 2]"`)' in str(caught[0].message)
+    with warnings.catch_warnings(action="error"):
+        RegionModel(model, (1, 2))(images)

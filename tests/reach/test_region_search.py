@@ -133,14 +133,21 @@ class Pair(Net):
 class Tokens(nn.Module):
     """A transformer that cuts patches without a convolution: 4x4 of them and prefix tokens."""
 
-    def __init__(self, prefix: int = 1, mean: bool = False) -> None:
+    def __init__(self, prefix: int = 1, mean: bool = False, patch: int = 4) -> None:
         super().__init__()
-        self.patches, self.prefix, self.mean = nn.Linear(48, 8), nn.Parameter(torch.randn(1, prefix, 8)), mean
+        self.patches, self.prefix, self.mean = nn.Linear(3 * patch**2, 8), nn.Parameter(torch.randn(1, prefix, 8)), mean
+        self.patch = patch
         self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         self.norm, self.fc = nn.LayerNorm(8), nn.Linear(8, 5)
 
     def tokens(self, images: Tensor) -> Tensor:
-        patches = images.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        patches = (
+            images.unfold(2, self.patch, self.patch)
+            .unfold(3, self.patch, self.patch)
+            .permute(0, 2, 3, 1, 4, 5)
+            .flatten(3)
+            .flatten(1, 2)
+        )
         return self.norm(self.layer(torch.cat([self.prefix.expand(len(images), -1, -1), self.patches(patches)], 1)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -212,6 +219,52 @@ def test_nested_pooling() -> None:
     model = make(Net)
     plain, nested = RegionModel(model, (1, 2)), RegionModel(model, (1, 2), nested=True)
     close_to(nested(IMAGES).regions, plain(IMAGES).regions)  # 4 divides 8
+
+
+class Gate(Net):
+    """A gate reads the average of the map and changes the map by it; the head reads the average of what comes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(6, 6)
+
+    def gated(self, maps: Tensor, mean: Tensor) -> Tensor:
+        return maps * torch.sigmoid(3 * self.gate(mean))[:, :, None, None]
+
+
+class SharedPool(Gate):
+    """Both averages are one module's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.avg = nn.AdaptiveAvgPool2d(1)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return self.avg(self.gated(maps, self.avg(maps).flatten(1))).flatten(1)
+
+
+class GateByFunctions(Gate):
+    """No module takes what comes out."""
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return self.gated(maps, maps.mean((2, 3))).mean((2, 3))
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "avg"}, {"pool": "avg", "head": "fc1"}])
+@torch.no_grad()
+def test_a_pool_that_a_gate_shares(options: dict[str, str]) -> None:
+    """Its last call counts: a cell is gated by the whole image."""
+    model = make(SharedPool)
+    expected = by_hand(model, lambda maps: model.gated(maps, maps.mean((2, 3))))
+    wrapped = RegionModel(model, (1, 2), **options)
+    close_to(wrapped(IMAGES).regions, expected)
+    close_to(wrapped(IMAGES).logits, model(IMAGES))
+
+
+def test_a_gate_behind_the_last_map_that_shows() -> None:
+    """From the map in front of the gate a cell would be gated by itself; the logits of the mean would be right all the same."""
+    with pytest.raises(ValueError, match="`norm`: a cell alone comes to other numbers than among the others"):
+        RegionModel(make(GateByFunctions))(IMAGES)
 
 
 # What is told.
@@ -483,6 +536,36 @@ def test_paths_that_do_not_exist(options: dict[str, Any], words: str) -> None:
 def test_paths_that_do_not_fit(kind: type[Net], options: dict[str, str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RegionModel(make(kind), **options)(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "passes"),
+    [
+        (KernelModule, {"pool": "stem"}, {"pool": "avg", "head": "fc1"}),
+        (FixedKernel, {"head": "fc2"}, {"head": "fc1"}),
+        (SharedPool, {"pool": "gate"}, {"pool": "avg"}),
+        (Net, {"pool": "stem"}, {}),
+        (Max, {"pool": "norm"}, None),
+    ],
+)
+def test_a_path_that_does_not_fit_is_told_what_passes(
+    kind: type[Net], options: dict[str, str], passes: dict[str, str] | None
+) -> None:
+    with pytest.raises(ValueError, match=r"`pool=`|choose") as caught:
+        RegionModel(make(kind), **options)(IMAGES)
+    said = " with ".join(f"`{key}='{path}'`" for key, path in (passes or {}).items()) or "neither of the two"
+    words = f"No module of {kind.__name__} was found to pass." if passes is None else f"What passes: {said}."
+    assert str(caught.value).endswith(" " + words)
+    if passes is not None:
+        RegionModel(make(kind), **passes)(IMAGES)
+
+
+def test_class_tokens_whose_number_is_open_are_refused() -> None:
+    """17 tokens of images of 12 x 12: 1 and 4 x 4, or 8 and 3 x 3? Both divide them, and the head reads the first alone."""
+    torch.manual_seed(0)
+    model = Tokens(1, patch=3).eval()
+    with pytest.raises(ValueError, match="its prefix and patch tokens may be 1 and 4 x 4, or 8 and 3 x 3"):
+        RegionModel(model, (1, 2))(torch.randn(2, 3, 12, 12))
 
 
 def test_outputs_that_are_no_logits() -> None:

@@ -159,8 +159,9 @@ def _told_of(role: str, name: str, config: TrainConfig) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         text = str(error)
         for key in ("pool", "head"):
-            flag = f"`{role}.{key}`" if "[" in role else f"`--{role}.{key} PATH`"  # of several teachers each is an entry
-            text = text.replace(f"`{key}=`", flag)
+            several = "[" in role  # of several teachers each is an entry
+            text = text.replace(f"`{key}=`", f"`{role}.{key}`" if several else f"`--{role}.{key} PATH`")
+            text = re.sub(rf"`{key}='(.*?)'`", rf"`{role}.{key}: \1`" if several else rf"`--{role}.{key} \1`", text)
         if config.data.source != "digits":
             text = re.sub(r"larger images \((\d+) x \1\)", r"larger images, `--data.image_size \1`", text)
         raise ValueError(f"the {role} `{name}` has no regions for `{config.method}`: {text}") from error

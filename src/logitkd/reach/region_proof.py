@@ -53,16 +53,16 @@ def close_to(value: Tensor, target: Tensor, spread: float = 0.0) -> bool:
     return bool((value - target).abs().max() <= 1e-3 * spread + rounding * target.abs().max())
 
 
-def objection(entry: Entry, images: Tensor, last: Call) -> str:
+def objection(entry: Entry, images: Tensor, last: Call | None) -> str:
     """Say what changes when the map is replaced by its mean, or a cell is taken alone; nothing if cells mean what they say.
 
     Args:
         entry: where cells enter.
         images: ``(N, 3, H, W)``.
-        last: the last call of the model that has weights. Logits of a head of zeros, as some are initialised, prove nothing;
-            what that module takes does.
+        last: the model's last call with weights, if it is behind the place. Logits of a head of zeros, as some are
+            initialised, prove nothing; what that module takes does.
     """
-    with eval_mode(entry.model), _inputs_of(last.module) as taken:
+    with eval_mode(entry.model), _inputs_of(last) as taken:
         _, features, layout = entry.run(images)
         features = _scaled(features, layout)
         grid = layout.to_map(features)
@@ -83,12 +83,12 @@ def objection(entry: Entry, images: Tensor, last: Call) -> str:
                 continue  # it takes the map itself, or something else than one row an image
             spread = (parts.unflatten(0, (-1, 4)) - target[:, None]).abs().max().item()
             if not close_to(value, target := torch.cat([target] * 2), spread):
-                what = f"what `{last.path}` takes changes" if number else "the logits change"
+                what = f"what `{last.path}` takes changes" if number and last else "the logits change"
                 return f"{what} by {gap(value, target)} when it is replaced by its mean"
         if not entry.behind:
             with _Results() as alone:
                 entry.enter(grid.permute(0, 2, 3, 1).flatten(0, 2), layout, images)
-            if not _alike(among.tensors, alone.tensors, len(images)):
+            if not _alike(among, alone, len(images)):
                 return (
                     "a cell alone comes to other numbers than among the others: something reads the whole of it, as a gate does"
                 )
@@ -104,11 +104,11 @@ def _scaled(features: Tensor, layout: CellLayout) -> Tensor:
     return features
 
 
-def _alike(among: list[Tensor], alone: list[Tensor], count: int) -> bool:
-    """Whether maps and the same cells alone are the same numbers, in results of two passes; true where they do not compare."""
-    if len(among) != len(alone):
-        return True
-    for maps, cells in zip(among, alone, strict=True):
+def _alike(among: _Results, alone: _Results, count: int) -> bool:
+    """Whether maps of ``count`` images, and the same cells alone, are the same numbers wherever the passes show both."""
+    for (function, maps), (other, cells) in zip(reversed(among.noted), reversed(alone.noted), strict=False):
+        if function is not other:  # from the end on the passes run the same code, unless that looks at shapes
+            return True
         sides = [axis for axis in range(1, maps.ndim) if cells.ndim == maps.ndim and cells.shape[axis] != maps.shape[axis]]
         if not sides or maps.shape[0] != count or any(cells.shape[axis] != 1 for axis in sides):
             continue
@@ -124,26 +124,29 @@ class _Results(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tensors: list[Tensor] = []
+        self.noted: list[tuple[Any, Tensor]] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            self.tensors.append(result)
+            self.noted.append((function, result))
         return result
 
 
 @contextmanager
-def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Note what a module takes in each of its calls inside the block."""
+def _inputs_of(call: Call | None) -> Iterator[list[Tensor]]:
+    """Note what the module of a call takes in each of its calls inside the block."""
     taken: list[Tensor] = []
+    if call is None:
+        yield taken
+        return
 
     def hook(_: nn.Module, arguments: tuple[Any, ...]) -> None:
         value = first_tensor(arguments)
         if value is not None:
             taken.append(value)
 
-    handle = module.register_forward_pre_hook(hook)
+    handle = call.module.register_forward_pre_hook(hook)
     try:
         yield taken
     finally:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from logitkd.reach.modes import eval_mode
+from logitkd.reach.region_causes import PLAIN, SEVERAL, known_cause, one_cell, size_of
 from logitkd.reach.region_entry import Entry, ReplayEntry, TimmEntry, lacks_timm
 from logitkd.reach.region_layout import CellLayout, guess_layouts
 from logitkd.reach.region_proof import close_to, objection
@@ -28,8 +29,6 @@ __all__ = ["find_entry"]
 
 MOST_SOURCES = 5  # maps tried, the last first; a proof takes a few passes of two images
 ACTIVATIONS: tuple[Callable[[Tensor], Tensor] | None, ...] = (None, F.relu, F.silu, F.gelu, F.hardswish, F.relu6)
-SEVERAL = "region logits need a model that averages a last map of several cells"
-PLAIN = "choose a method that reads plain logits"
 NEXT = (
     "Pass `pool=`, the path of the module that averages the last map, or `head=`, of the one that takes the average; or "
     + PLAIN
@@ -94,7 +93,7 @@ def _find(model: nn.Module, calls: list[Call], logits: Tensor, images: Tensor, n
     found = _search(model, calls, images, _candidates(calls, images, None, None, name), refused)
     if found is not None:
         return found
-    cause = _cause(model, calls, images, name)
+    cause = known_cause(model, calls, images, name)
     if cause:
         raise ValueError(f"{SEVERAL}: {cause}.")
     raise ValueError(
@@ -115,7 +114,7 @@ def _build(model: Any) -> str:
     """Return words for building a timm model with another pooling, where its own is known to be no average."""
     own = getattr(model, "global_pool", None) or getattr(getattr(model, "head", None), "global_pool", None)
     kind = getattr(own, "pool_type", own)
-    averages = not isinstance(kind, str) or kind in ("", "avg", "fast", "fastavg", "token")
+    averages = not isinstance(kind, str) or kind.removeprefix("fast") in ("", "avg", "token")
     return "" if averages else f"Build it with `global_pool='avg'` (timm), it has '{kind}'. "
 
 
@@ -135,7 +134,7 @@ def _by_timm(model: Any, calls: list[Call], logits: Tensor, images: Tensor, name
         found = gap(headed, logits) if isinstance(headed, Tensor) else f"their type, {type(headed).__name__}"
         return None, f"`forward_head`: on `forward_features` it differs from the logits by {found}, `forward` does more"
     if _timm_cells(model, features) == 1:
-        cause = _one_cell(name, images, lambda more: _timm_cells(model, model.forward_features(more)) == 1)
+        cause = one_cell(name, images, lambda more: _timm_cells(model, model.forward_features(more)) == 1)
         raise ValueError(f"{SEVERAL}: {cause}.")
     grids = map_sizes(calls)
     if features.ndim == 4:
@@ -145,7 +144,7 @@ def _by_timm(model: Any, calls: list[Call], logits: Tensor, images: Tensor, name
         layouts = [guess for guess in guesses if guess.kind == "NPLD"]
         if not layouts:
             return None, f"`forward_features`: it returns {features.shape[1]} tokens an image, of which no grid is known"
-    entry, reason = _prove([TimmEntry(model, layout, images.shape[2:]) for layout in layouts], grids, images, calls)
+    entry, reason = _prove([TimmEntry(model, layout, images.shape[2:]) for layout in layouts], grids, images, calls, 0)
     return entry, f"the output {tuple(features.shape)} of `forward_features`: {reason}"
 
 
@@ -257,14 +256,16 @@ def _search(
             layouts = list(_matches(source, target, calls, images))
         else:
             layouts = [(layout, layout) for layout in guess_layouts(source.value, images, grids)]
-        found, reason = None, f"its tokens form no grid that is known of images of {_size(images)}"
+        found, reason = None, f"its tokens form no grid that is known of images of {size_of(images)}"
         if layouts:
             try:
                 replay.check(images)
             except Exception as error:  # the user's code on other values: any error only means that cells cannot enter here
                 reason = _line(error)
             else:
-                found, reason = _prove([ReplayEntry(replay, source.into, *both) for both in layouts], grids, images, calls)
+                found, reason = _prove(
+                    [ReplayEntry(replay, source.into, *both) for both in layouts], grids, images, calls, cuts[-1].number
+                )
         if found is not None:
             return found
         replay.close()
@@ -275,14 +276,16 @@ def _search(
 EntryT = TypeVar("EntryT", TimmEntry, ReplayEntry)
 
 
-def _prove(entries: list[EntryT], grids: list[tuple[int, int]], images: Tensor, calls: list[Call]) -> tuple[EntryT | None, str]:
-    """Return the entry that proves itself; or none, and why the likeliest did not."""
-    last = next((call for call in reversed(calls) if any(True for _ in call.module.parameters(recurse=False))), calls[-1])
+def _prove(
+    entries: list[EntryT], grids: list[tuple[int, int]], images: Tensor, calls: list[Call], place: int
+) -> tuple[EntryT | None, str]:
+    """Return the entry that proves itself; or none, and why the likeliest did not. ``place`` is the call that cells enter."""
+    behind = [call for call in calls if call.number > place and next(call.module.parameters(recurse=False), None) is not None]
     passed: list[EntryT] = []
     first = ""
     for entry in entries:
         try:
-            reason = objection(entry, images, last)
+            reason = objection(entry, images, behind[-1] if behind else None)
         except Exception as error:  # the user's code on other shapes: any error only means that cells cannot enter here
             reason = _line(error)
         if not reason and entry.layout.kind != "NPLD":
@@ -290,66 +293,18 @@ def _prove(entries: list[EntryT], grids: list[tuple[int, int]], images: Tensor, 
         if not reason:
             passed.append(entry)
         first = first or reason
-    # A head that reads the class token alone proves any grid: then one must be known.
-    sure = [entry for entry in passed if entry.layout.grid in grids] or passed
+    # A head that reads the class token alone proves any grid: there one must be known, or divide the images evenly.
+    known = [entry for entry in passed if entry.layout.grid in grids]
+    sure = known or [entry for entry in passed if _divides(entry.layout.grid, images)] or passed
     if len(sure) > 1:
         tokens = [f"{each.prefix} and {' x '.join(map(str, each.grid))}" for each in (entry.layout for entry in sure)]
         return None, f"its prefix and patch tokens may be {', or '.join(tokens)}"
     return (sure[0], "") if sure else (None, first)
 
 
+def _divides(grid: tuple[int, int], images: Tensor) -> bool:
+    return images.shape[-2] % grid[0] == 0 and images.shape[-1] % grid[1] == 0
+
+
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _cause(model: nn.Module, calls: list[Call], images: Tensor, name: str) -> str:
-    """Say what is the matter and what to do, where that shows."""
-    sources = map_sources(calls, images, None)
-    if not sources:
-        where = f"on images of {_size(images)}, no module of {name} puts out a map or tokens of more than one cell"
-        return f"{where}. To go on, {PLAIN}"
-    if _single_cell(calls, images):
-        return _one_cell(name, images, lambda more: _single_cell(trace(plain(model), more)[0], more))
-    last = sources[0].value
-    for call in [*calls_behind(sources[0], calls), sources[0].call]:
-        taken = map_source(call, True)
-        if taken is not None and taken.value.ndim == 2 and taken.value.shape[1] == last[0].numel():
-            read = " x ".join(map(str, last.shape[1:]))
-            return (
-                f"`{call.path}` of {name} reads every one of the {read} numbers of it, there is no pooling. To go on, {PLAIN}"
-            )
-    return ""
-
-
-def _single_cell(calls: list[Call], images: Tensor) -> bool:
-    """Whether what looks at the neighbourhood in a map, or averages one, is given a single cell."""
-    sources = map_sources(calls, images, None)
-    for call in calls_behind(sources[0], calls) if sources else []:
-        taken = map_source(call, True)
-        spatial = isinstance(call.module, nn.Conv2d) and call.module.kernel_size != (1, 1)
-        pools = isinstance(call.module, nn.AdaptiveAvgPool2d | nn.AvgPool2d)
-        if (spatial or pools) and taken is not None and taken.value.ndim == 4 and taken.value.shape[2:] == (1, 1):
-            return True
-    return False
-
-
-def _size(images: Tensor) -> str:
-    return " x ".join(map(str, images.shape[2:]))
-
-
-def _one_cell(name: str, images: Tensor, single: Callable[[Tensor], bool]) -> str:
-    """Say that the last map is a single cell, and what to do; ``single`` tells it of other images."""
-    where = f"on images of {_size(images)}, that of {name} is a single cell, without regions"
-    return f"{where}. Give larger images{_larger(images, single)}, take a network made for small ones, or {PLAIN}"
-
-
-def _larger(images: Tensor, single: Callable[[Tensor], bool]) -> str:
-    """Return words for the first of some larger sizes whose last map is no single cell; none where the model takes no such."""
-    for factor in (2, 4, 8):
-        more = images.repeat(1, 1, factor, factor)
-        try:
-            if not single(more):
-                return f" ({_size(more)})"
-        except Exception:  # the user's code on another size: then none is proposed
-            return ""
-    return ""
