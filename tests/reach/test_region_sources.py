@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from logitkd.reach.region_sources import calls_behind, grids_before, map_sources
+from logitkd.reach.region_sources import calls_behind, grids_before, map_sizes, map_sources
 from logitkd.reach.trace import trace
 
 IMAGES = torch.zeros(2, 3, 8, 8)
@@ -34,3 +34,17 @@ def test_what_lies_behind_and_before_a_map() -> None:
     assert [call.path for call in calls_behind(body, calls)] == ["1", "2", "3"]
     pool = map_sources(calls, IMAGES, None)[0]
     assert grids_before(pool, calls) == [(1, 1), (4, 4), (8, 8)]
+
+
+def test_weights_of_attention_are_no_maps() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.drop = nn.Conv2d(3, 4, 4, 4), nn.Dropout()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            tokens = self.patches(images).flatten(2)[:, :, None]
+            return self.drop(tokens.softmax(-1)).sum((2, 3))  # (N, 4, 1, 4): one row of weights a head
+
+    calls, _ = trace(Attention(), IMAGES)
+    assert map_sizes(calls) == [(2, 2)]

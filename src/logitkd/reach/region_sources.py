@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from logitkd.reach.trace import Call, first_tensor
 
 __all__ = ["MapSource", "calls_behind", "grids_before", "is_map", "map_sizes", "map_source", "map_sources"]
+
+SPATIAL = (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,6 @@ def grids_before(source: MapSource, calls: list[Call]) -> list[tuple[int, int]]:
 
 
 def map_sizes(calls: list[Call]) -> list[tuple[int, int]]:
-    """Return the sizes of the maps that calls put out, the last first."""
-    maps = [made.value for call in calls if (made := map_source(call, False))]
+    """Return the sizes of the maps that convolutions and poolings put out, the last first; weights of attention are no maps."""
+    maps = [made.value for call in calls if isinstance(call.module, SPATIAL) and (made := map_source(call, False))]
     return list(dict.fromkeys((m.shape[2], m.shape[3]) for m in reversed(maps) if m.ndim == 4))

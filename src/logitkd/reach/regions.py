@@ -36,17 +36,19 @@ class RegionModel(nn.Module):
 
     Which models: any classifier whose head reads the average of its last map, or its class tokens.
 
-    - timm's, by ``forward_features`` and ``forward_head``. ``output_fmt`` says ``NHWC`` (swin), ``num_prefix_tokens`` the
-      number of prefix tokens.
-    - Any other (torchvision's, transformers' in a wrapper that returns logits, one's own), by the last module that averages
-      a map, or behind the last module that puts one out where a function averages it; such modules hold a switch in place
-      of their ``forward`` from then on, see ``Replay`` (``close`` takes it out). A convolution as the head (squeezenet)
-      averages class scores: there the last map is that of the classes. Where the search fails, ``pool`` or ``head`` say it.
+    - timm's, by ``forward_features`` and ``forward_head``, where these two are the model and the head does average.
+      ``output_fmt`` says ``NHWC`` (swin), ``num_prefix_tokens`` the number of prefix tokens.
+    - Any other (a timm model whose head changes the map before it averages it, torchvision's, transformers' in a wrapper that
+      returns logits, one's own), by the last module that averages a map, or behind the last module that puts one out where a
+      function averages it; such modules hold a switch in place of their ``forward`` from then on, see ``Replay`` (``close``
+      takes it out). A convolution as the head (squeezenet) averages class scores: there the last map is that of the classes.
+      Where the search fails, ``pool`` or ``head`` say it; of a ``pool`` that a gate shares the last call counts.
 
     Layouts:
 
     - Maps ``(N, D, H, W)`` or ``(N, H, W, D)``.
-    - Tokens ``(N, P + H W, D)`` of a vision transformer with P class, distillation or register tokens. Patch tokens are
+    - Tokens ``(N, P + H W, D)`` of a vision transformer with P class, distillation or register tokens; H and W are those of
+      the patch embedding's map, or have the images' aspect, or the model is refused. Patch tokens are
       averaged over each cell. Where the head averages patch tokens, a cell is the head of its average. Where the head
       reads the class token, no token belongs to a cell: the cell's average takes the place of *every* prefix token. Region
       0 remains the model's own logits, read from the real class token.
@@ -54,7 +56,7 @@ class RegionModel(nn.Module):
     Batch normalisation inside the head, while training, normalises cells by the cells' own statistics, and only the
     model's own logits update its running statistics.
 
-    The first forward pass checks on two images, in eval mode, that the head does average the map (see ``check``).
+    The first forward pass checks on two images, in eval mode and float32, that the head does average the map (see ``check``).
 
     Args:
         model: The classifier, called with images alone, ``model(images)``.
@@ -129,12 +131,17 @@ class RegionModel(nn.Module):
     def check(self, images: Tensor) -> None:
         """Find out on the first two images where cells enter the model, and check that their logits mean what they say.
 
-        The model's own logits must not change when the map is replaced by its mean (the patch tokens by theirs): then the
-        logits of a cell's mean are the logits of that cell. With timm's interface, they must be the head of the features.
+        The logits of a map must not change when it is replaced by its mean (the patch tokens by theirs): then the logits of a
+        cell's mean are the logits of that cell. With timm's interface, the model's own logits must be the head of the
+        features. All of that in float32, whatever autocast and the weights are.
 
         Raises:
-            TypeError: The features are no tensor, or the logits are not.
-            ValueError: The features have an unknown layout, or the head does something else than average.
+            TypeError: The model returns no tensor, or wants more than images.
+            ValueError: The last map is a single cell, its layout or the grid of its tokens is not known, or the head does
+                something else than average.
+
+        Warns:
+            UserWarning: The map has fewer cells than the finest grid.
         """
         self.close()
         images = images[:2] if len(images) > 1 else torch.cat([images, images.flip(-1)])
