@@ -1,7 +1,8 @@
 """The proof that a model reads nothing of its last map but the average, so that the logits of a cell's mean are the cell's.
 
-Random weights and batch norms that have seen nothing give maps that hardly differ from their mean: there almost any place
-would pass. So the proof scales the map's numbers at random, and measures an error by how far the map's quarters are apart.
+Random weights and batch norms that have seen nothing give maps that hardly differ from their mean: there places pass that are
+wrong once the model is trained. So the proof scales the map's numbers at random, and measures an error by how far the logits
+of the map's quarters are apart.
 """
 
 from __future__ import annotations
