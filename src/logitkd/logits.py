@@ -2,6 +2,9 @@
 
 Everything here takes logits ``(N, C)`` (any leading dimensions), computes in float32 or float64 whatever comes in, never
 takes the log of a sum of probabilities, and never waits for the device.
+
+A class is masked, for one example, where its logit is -inf in student and teacher alike: it is then no class of that example.
+It counts in no sum, mean or rank, and its gradient is exactly 0.
 """
 
 from __future__ import annotations
@@ -12,7 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["GroupKL", "KLType", "group_kl", "remove_", "standardize", "temper", "top_classes", "widen"]
+__all__ = [
+    "GroupKL",
+    "KLType",
+    "filled_ranks",
+    "finite",
+    "group_kl",
+    "kept",
+    "refuse_second_derivatives",
+    "remove_",
+    "standardize",
+    "temper",
+    "top_classes",
+    "widen",
+    "zero_masked",
+]
 
 KLType = Literal["forward", "reverse", "both"]
 
@@ -38,13 +55,55 @@ def remove_(logits: Tensor, classes: Tensor) -> Tensor:
         logits: ``(N, C)``.
         classes: class indices ``(N, k)``, or a mask ``(N, C)`` of bools where the number differs between rows.
     """
-    absent = torch.finfo(logits.dtype).min / 4
+    absent = _absent(logits.dtype)
     return logits.masked_fill_(classes, absent) if classes.dtype == torch.bool else logits.scatter_(-1, classes, absent)
 
 
-def top_classes(logits: Tensor, k: int, *, largest: bool = True) -> Tensor:
-    """Return the ``k`` classes with the largest (smallest) logits in order, ``(N, k)``; carries no gradient."""
-    return logits.detach().topk(k, dim=-1, largest=largest).indices
+def _absent(dtype: torch.dtype) -> float:
+    """Return the logit of a class that is not there: its probability is exactly 0, and sums of a few are finite."""
+    return torch.finfo(dtype).min / 4
+
+
+def finite(logits: Tensor) -> Tensor:
+    """Return wide ``logits`` with masked classes at a finite value whose probability is exactly 0: 0 times it is 0."""
+    return logits.clamp_min(_absent(logits.dtype))
+
+
+def zero_masked(logits: Tensor) -> Tensor:
+    """Return ``logits`` with 0 in place of -inf: masked classes add nothing to a sum. NaN and infinity stay."""
+    return logits.nan_to_num(nan=torch.nan, posinf=torch.inf, neginf=0.0)
+
+
+def kept(logits: Tensor) -> Tensor:
+    """Return 1 for each class and 0 for each masked one, in the dtype of ``logits``."""
+    return (logits - logits).nan_to_num_(nan=-1.0).add_(1.0)  # on a CPU a fraction of what a comparison takes
+
+
+def top_classes(logits: Tensor, k: int, *, largest: bool = True, spare: int = 0) -> Tensor:
+    """Return the ``k`` classes with the largest (smallest) logits in order, ``(N, k)``; carries no gradient.
+
+    An example with fewer than ``k + spare`` classes that are not masked has as many as leave ``spare`` over, at least one;
+    the ranks behind repeat its first class, see :func:`filled_ranks`.
+
+    >>> top_classes(torch.tensor([[1.0, 3.0, 2.0], [1.0, -torch.inf, 2.0]]), 2, spare=1)
+    tensor([[1, 2],
+            [2, 2]])
+    """
+    logits = logits.detach() if largest else logits.detach().nan_to_num(nan=torch.nan, posinf=torch.inf, neginf=torch.inf)
+    best = logits.topk(k + spare, dim=-1, largest=largest)
+    classes = best.indices[..., :k]
+    return torch.where(best.values[..., spare:].isfinite(), classes, classes[..., :1])
+
+
+def filled_ranks(classes: Tensor) -> Tensor:
+    """Return which ranks of :func:`top_classes` hold a class of their own, bools ``(N, k)``; their sum is how many do.
+
+    >>> filled_ranks(torch.tensor([[1, 2], [2, 2]]))
+    tensor([[ True,  True],
+            [ True, False]])
+    """
+    first = torch.arange(classes.shape[-1], device=classes.device) == 0
+    return (classes != classes[..., :1]) | first
 
 
 class GroupKL(NamedTuple):
@@ -61,7 +120,7 @@ def group_kl(
     temperature: float = 1.0,
     *,
     without: Tensor | None = None,
-    kl_type: KLType = "forward",
+    kl_type: KLType | Literal["cross"] = "forward",
 ) -> GroupKL:
     """KL divergence between two softened softmaxes over one group of classes, and the group's unnormalised log mass.
 
@@ -69,6 +128,9 @@ def group_kl(
     temperature)`` over the group; ``reverse`` swaps them; ``both`` is the mean of the two. ``mass = logsumexp(z /
     temperature)``: the masses of all groups, side by side, are the logits of the distribution over groups, so the chain
     rule ``KL = KL(groups) + sum_G b_G KL(within G)`` is a few calls of this function.
+
+    A class that is -inf in both is in no group. The KL of a group without classes is 0, its mass a finite number near the
+    least one: its probability among the groups is exactly 0.
 
     Softening, removal, both softmaxes and the gradient are one step, written out: three tensors of the logits' size at the
     peak, and a backward pass of one multiply-add. The gradient reaches the student only.
@@ -78,7 +140,7 @@ def group_kl(
         teacher_logits: ``(..., C)``; receives no gradient.
         temperature: softening of both, above 0.
         without: classes that are not in the group, see :func:`remove_`; None for a group of all.
-        kl_type: direction of the divergence.
+        kl_type: direction of the divergence; ``cross`` for the cross-entropy ``-sum_c a_c log b_c`` in its place.
 
     >>> import math
     >>> uniform, sure = torch.zeros(1, 2), torch.tensor([[math.log(3.0), 0.0]])   # (1/2, 1/2) and (3/4, 1/4)
@@ -98,12 +160,13 @@ class _GroupKL(torch.autograd.Function):
         teacher_logits: Tensor,
         temperature: float,
         without: Tensor | None,
-        kl_type: KLType,
+        kl_type: KLType | Literal["cross"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = torch.promote_types(widen(student_logits).dtype, widen(teacher_logits).dtype)
+        absent = _absent(dtype)
 
         def soften(logits: Tensor) -> tuple[Tensor, Tensor]:
-            z = logits.to(dtype) / temperature
+            z = (logits.to(dtype) / temperature).clamp_min_(absent)
             z = z if without is None else remove_(z, without)
             log_p = F.log_softmax(z, dim=-1)
             # The largest class gives the normaliser without another pass of exponentials, and without cancellation.
@@ -111,20 +174,22 @@ class _GroupKL(torch.autograd.Function):
 
         log_b, student_mass = soften(student_logits)
         log_a, teacher_mass = soften(teacher_logits)
-        if kl_type == "forward":
+        if kl_type in ("forward", "cross"):
             a = log_a.exp()
-            kl = log_a.sub_(log_b).mul_(a).sum(-1)
+            kl = (log_a.sub_(log_b) if kl_type == "forward" else torch.neg(log_b, out=log_a)).mul_(a).sum(-1)
             b = log_b.exp_()
-            slope = a.neg_().add_(b)
+            slope = a.sub_(b)
         else:
             b = log_b.exp()
             gap = log_b - log_a
             kl = (b * gap).sum(-1)
-            slope = (gap - kl.unsqueeze(-1)).mul_(b)
+            slope = (kl.unsqueeze(-1) - gap).mul_(b)
             if kl_type == "both":
                 a = log_a.exp()
                 kl = (kl - (a * gap).sum(-1)) / 2
-                slope = (slope + b - a) / 2
+                slope = (slope - b + a) / 2
+        # -inf in one of the two only is no mask: there the divergence is infinite, not merely huge.
+        kl = torch.where(kl < 1e30, kl, torch.inf)
         ctx.save_for_backward(b, slope)
         ctx.mark_non_differentiable(teacher_mass)
         ctx.temperature, ctx.dtype = temperature, student_logits.dtype  # type: ignore[attr-defined]
@@ -134,27 +199,56 @@ class _GroupKL(torch.autograd.Function):
     def backward(
         ctx: torch.autograd.function.FunctionCtx, grad_kl: Tensor, grad_mass: Tensor, _: Tensor
     ) -> tuple[Tensor | None, ...]:
-        # The saved tensors are constants here: a second derivative would silently miss their share.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise NotImplementedError("logit losses have first derivatives only: call backward without `create_graph=True`.")
+        refuse_second_derivatives()
         b, slope = ctx.saved_tensors  # type: ignore[attr-defined]
-        grad_kl, grad_mass = (g.unsqueeze(-1) / ctx.temperature for g in (grad_kl, grad_mass))  # type: ignore[attr-defined]
-        return (slope * grad_kl).addcmul_(b, grad_mass).to(ctx.dtype), None, None, None, None  # type: ignore[attr-defined]
+        down = grad_kl.unsqueeze(-1) / -ctx.temperature  # type: ignore[attr-defined] # the slope was saved negated
+        grad_mass = grad_mass.unsqueeze(-1) / ctx.temperature  # type: ignore[attr-defined]
+        return (slope * down).addcmul_(b, grad_mass).to(ctx.dtype), None, None, None, None  # type: ignore[attr-defined]
+
+
+def refuse_second_derivatives() -> None:
+    """Raise ``NotImplementedError`` inside a backward pass that is to be differentiated itself."""
+    # What a written-out backward pass saved are constants: a second derivative would silently miss their share.
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise NotImplementedError("logit losses have first derivatives only: call backward without `create_graph=True`.")
 
 
 def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
     """Z-score each row: ``(z - mean(z)) / (std(z) + eps)`` over classes, unbiased std, gradient through both.
 
-    A row whose spread is below float resolution, or below 1e-6, has nothing to standardize: it is centred and left at its
+    Masked classes count neither in the mean nor in the std, and stay -inf. A row whose spread is below float resolution, or below 1e-6, has nothing to standardize: it is centred and left at its
     own scale, so its gradient stays at most 1 where the formula gives ``1 / eps``.
 
     >>> standardize(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[-1.0000,  0.0000,  1.0000]])
     """
-    z = widen(logits)
-    centred = z - z.mean(-1, keepdim=True)
-    variance = centred.square().sum(-1, keepdim=True) / (z.shape[-1] - 1)
-    floor = (16 * torch.finfo(z.dtype).eps * z.detach().abs().amax(-1, keepdim=True)).clamp_min(1e-6)
-    flat = variance.detach() <= floor.square()
-    # The square root must not see a zero: its infinite slope would turn the untaken branch's gradient into NaN.
-    return centred / (torch.where(flat, 1.0, variance).sqrt() + (~flat).to(z.dtype) * eps)
+    return _Standardize.apply(logits, eps)
+
+
+class _Standardize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, logits: Tensor, eps: float) -> Tensor:
+        z = widen(logits)
+        count = kept(z).sum(-1, keepdim=True)
+        known = zero_masked(z)
+        mean = known.sum(-1, keepdim=True) / count.clamp(min=1)
+        y = z - mean  # a masked class stays -inf
+        largest = torch.maximum(known.amax(-1, keepdim=True), -known.amin(-1, keepdim=True))
+        std = torch.linalg.vector_norm(zero_masked(y), dim=-1, keepdim=True) / (count - 1).clamp(min=1).sqrt()
+        flat = std <= (16 * torch.finfo(z.dtype).eps * largest).clamp_min(1e-6)
+        scale = torch.where(flat, 1.0, 1 / (std + eps)) + (mean - mean)  # NaN where the mean overflowed: y is no mask there
+        # The slope of the std is centred / ((count - 1) * std).
+        along = torch.where(flat, 0.0, 1 / ((count - 1).clamp(min=1) * std))
+        y.mul_(scale)
+        ctx.save_for_backward(y, count, scale, along)
+        ctx.dtype = logits.dtype  # type: ignore[attr-defined]
+        return y
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        refuse_second_derivatives()
+        y, count, scale, along = ctx.saved_tensors  # type: ignore[attr-defined]
+        known = zero_masked(y)
+        slope = (grad - grad.sum(-1, keepdim=True) / count.clamp(min=1)) * scale
+        slope.addcmul_(known, (grad * known).sum(-1, keepdim=True) * along, value=-1).mul_(kept(y))
+        return slope.to(ctx.dtype), None  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from logitkd.checks import check_int, check_range, check_targets
-from logitkd.logits import widen
+from logitkd.logits import finite, widen
 
 if TYPE_CHECKING:
     from logitkd.losses.base import LogitLoss
@@ -46,7 +46,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
     if labels.is_floating_point():
         labels = labels.reshape(logits.shape).to(logits.dtype)
         mass = labels if weight is None else labels * weight
-        return F.cross_entropy(logits, labels, weight, reduction="sum") / mass.sum()
+        return F.cross_entropy(finite(logits), labels, weight, reduction="sum") / mass.sum()
     labels = labels.flatten()
     total = F.cross_entropy(logits, labels, weight, ignore_index=-1, reduction="sum")
     labelled = labels >= 0

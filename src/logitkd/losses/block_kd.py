@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from logitkd.checks import check_logits, check_positive, check_range, check_targets
-from logitkd.logits import widen
+from logitkd.logits import finite, widen
 from logitkd.losses.base import LogitLoss, Signal, check_inner
 from logitkd.losses.kd import KDLoss
 
@@ -85,7 +85,9 @@ def block_kd_terms(
     targets = labels.reshape(-1, labels.shape[-1]) if labels.is_floating_point() else labels.flatten()  # type: ignore[union-attr]
 
     def entropy(output: Tensor) -> Tensor:
-        return F.cross_entropy(widen(output).flatten(0, -2), targets, ignore_index=-1, reduction="none")
+        logits = widen(output).flatten(0, -2)
+        logits = finite(logits) if targets.is_floating_point() else logits
+        return F.cross_entropy(logits, targets, ignore_index=-1, reduction="none")
 
     entropies = [entropy(output) for output in outputs]
     return {"task": total(entropies, shares), "distill": distill, "cross": cross}

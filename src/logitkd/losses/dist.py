@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from logitkd.checks import check_logits, check_positive, check_range
-from logitkd.logits import temper
+from logitkd.logits import kept, temper
 from logitkd.losses.base import LogitLoss
 
 __all__ = ["DISTLoss", "dist_terms"]
@@ -22,6 +22,9 @@ def dist_terms(
 
         inter_n = temperature ** 2 * (1 - pearson(ps[n, :], pt[n, :]))                 # per example, over classes
         intra   = temperature ** 2 * (1 - mean_c pearson(ps[:, c], pt[:, c]))          # per class, over the batch
+
+    A class that is masked in some examples is correlated over the examples that have it; the mean is over the classes that any
+    example has.
 
     Args:
         student_logits: ``(..., C)``, C at least 2.
@@ -50,23 +53,29 @@ def dist_terms(
     check_logits(student_logits, teacher_logits)
     student, teacher = temper(student_logits.flatten(0, -2), teacher_logits.flatten(0, -2), temperature)
     ps, pt = F.softmax(student, dim=-1), F.softmax(teacher, dim=-1)
-    inter = 1 - _pearson(ps, pt, dim=-1)
-    intra = 1 - _pearson(ps, pt, dim=0).mean()
+    present = kept(student.detach())
+    inter = 1 - _pearson(ps, pt, present, dim=-1)
+    intra = 1 - _pearson(ps, pt, present, dim=0).sum() / present.amax(0).sum()
     return {"inter": temperature**2 * inter, "intra": temperature**2 * intra.expand_as(inter)}
 
 
-def _pearson(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    a, flat_a = _centre(a, dim)
-    b, flat_b = _centre(b, dim)
+def _pearson(a: Tensor, b: Tensor, present: Tensor, dim: int) -> Tensor:
+    a, flat_a = _centre(a, present, dim)
+    b, flat_b = _centre(b, present, dim)
     norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim) + 1e-8
     return (a * b).sum(dim) / torch.where(flat_a | flat_b, 1.0, norms)
 
 
-def _centre(p: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Return ``p`` less its mean, and where nothing but rounding is left of it: correlation there is noise over noise."""
-    centred = p - p.mean(dim, keepdim=True)
+def _centre(p: Tensor, present: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Return ``p`` less its mean, and where nothing but rounding is left of it: correlation there is noise over noise.
+
+    Both are over the entries that are ``present``, 1 or 0; the others are 0 before and after.
+    """
+    mean = p.sum(dim, keepdim=True) / present.sum(dim, keepdim=True).clamp(min=1)
+    centred = torch.addcmul(p, present, mean, value=-1)
     resolution = 16 * torch.finfo(p.dtype).eps * p.detach().amax(dim)
-    return centred, centred.detach().abs().amax(dim) <= resolution
+    largest = torch.maximum(centred.detach().amax(dim), -centred.detach().amin(dim))
+    return centred, largest <= resolution
 
 
 class DISTLoss(LogitLoss):

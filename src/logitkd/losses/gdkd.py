@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from logitkd.checks import check_choice, check_int, check_logits, check_positive, check_range
-from logitkd.logits import KLType, group_kl, temper, top_classes, widen
+from logitkd.logits import KLType, filled_ranks, group_kl, temper, top_classes, widen
 from logitkd.losses.base import LogitLoss
 
 __all__ = ["GDKD3Loss", "GDKDLoss", "gdkd3_terms", "gdkd_terms"]
@@ -77,9 +77,9 @@ def gdkd_terms(
     check_logits(student_logits, teacher_logits)
     if top_mass is None:
         check_int("top_k", top_k, 1, student_logits.shape[-1] - 1, "num_classes - 1")
-        classes = top_classes(teacher_logits, top_k, largest=strategy == "best")
+        classes = top_classes(teacher_logits, top_k, largest=strategy == "best", spare=1)
         student, teacher = student_logits.gather(-1, classes), teacher_logits.gather(-1, classes)
-        top = group_kl(student, teacher, temperature, kl_type=kl_type)
+        top = group_kl(student, teacher, temperature, without=~filled_ranks(classes), kl_type=kl_type)
     else:
         classes = _nucleus(widen(teacher_logits.detach()) / temperature, top_mass)
         top = group_kl(student_logits, teacher_logits, temperature, without=~classes, kl_type=kl_type)
@@ -98,9 +98,10 @@ def gdkd_terms(
 
 def _nucleus(teacher: Tensor, top_mass: float) -> Tensor:
     """Return the mask ``(..., C)`` of the fewest best classes whose probability reaches ``top_mass``, never all of them."""
-    best_first = F.softmax(teacher, dim=-1).sort(dim=-1, descending=True, stable=True)
-    before = best_first.values.cumsum(-1) - best_first.values
-    wanted = before < top_mass
+    best_first = teacher.sort(dim=-1, descending=True, stable=True)
+    probabilities = F.softmax(best_first.values, dim=-1)
+    wanted = probabilities.cumsum(-1) - probabilities < top_mass
+    wanted[..., :-1] &= best_first.values[..., 1:] != -torch.inf  # the last class of an example, or a masked one
     wanted[..., 0], wanted[..., -1] = True, False
     return torch.zeros_like(wanted).scatter(-1, best_first.indices, wanted)
 
@@ -146,9 +147,9 @@ def gdkd3_terms(
     if num_classes < 3:
         raise ValueError(f"GDKD3 needs at least 3 classes (its three groups), got {num_classes}. Use GDKD.")
     check_int("top_k", top_k, 2, num_classes - 1, "num_classes - 1; the second group holds ranks 2 to top_k")
-    classes = top_classes(teacher_logits, top_k)
+    classes = top_classes(teacher_logits, top_k, spare=1)
     student, teacher = temper(student_logits.gather(-1, classes), teacher_logits.gather(-1, classes), temperature)
-    top = group_kl(student[..., 1:], teacher[..., 1:])
+    top = group_kl(student[..., 1:], teacher[..., 1:], without=~filled_ranks(classes)[..., 1:])
     rest = group_kl(student_logits, teacher_logits, temperature, without=classes)
     group = group_kl(
         torch.stack([student[..., 0], top.student_mass, rest.student_mass], -1),

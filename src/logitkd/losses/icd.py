@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from logitkd.checks import check_choice, check_logits, check_positive, check_range
-from logitkd.logits import group_kl, widen
+from logitkd.logits import group_kl, kept, refuse_second_derivatives, widen, zero_masked
 from logitkd.losses.base import LogitLoss, Signal, check_inner
 from logitkd.losses.sdd import check_regions, check_scales
 
@@ -34,6 +34,8 @@ def gram_terms(
         for every scale m, with z (m * m, C) the example's region logits of that scale, each row L2-normalised:
             G = softmax(z @ z.T / temperature) over each row                           # (m * m, m * m)
             gram += weight[m] * sum over rows of KL(G teacher || G student)
+
+    A masked class adds nothing to a length or a product: it counts as a coordinate 0.
 
     Args:
         student_logits: region logits ``(N, S, C)``, coarse first, cells row-major.
@@ -67,24 +69,42 @@ def gram_terms(
     check_regions(student_logits, scales, "student_logits")
     check_logits(student_logits, teacher_logits)
     weights = _scale_weights(scales, scale_weights, skip_trivial)
-    student, teacher = widen(student_logits), widen(teacher_logits.detach())
-    gram = student.new_zeros(student.shape[0])
-    start = 0
-    for scale, weight in zip(scales, weights, strict=True):
-        cells = slice(start, start + scale * scale)
-        start = cells.stop
-        kl = group_kl(_gram(student[:, cells]), _gram(teacher[:, cells]), temperature).kl
-        gram = gram + weight * kl.sum(-1)
-    return {"gram": gram}
+    cells = [scale * scale for scale in scales]
+    students, teachers = (_Direction.apply(z).split(cells, dim=1) for z in (student_logits, teacher_logits.detach()))
+    parts = [
+        weight * group_kl(_gram(student), _gram(teacher), temperature).kl.sum(-1)
+        for weight, student, teacher in zip(weights, students, teachers, strict=True)
+    ]
+    return {"gram": torch.stack(parts).sum(0)}
 
 
-def _gram(regions: Tensor) -> Tensor:
+def _gram(directions: Tensor) -> Tensor:
     """Return the cosine similarity of every two cells, ``(N, S, S)``."""
-    length = torch.linalg.vector_norm(regions, dim=-1, keepdim=True)
-    # A region of zeros has no direction; scaled by 1 instead of by 1e12 its gradient stays small.
-    directions = regions / torch.where(length > 1e-6, length, 1.0)
-    with torch.autocast(regions.device.type, enabled=False):
+    with torch.autocast(directions.device.type, enabled=False):
         return directions @ directions.transpose(-2, -1)
+
+
+class _Direction(torch.autograd.Function):
+    """Each row divided by its length, with 0 in place of masked classes."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, logits: Tensor) -> Tensor:
+        direction = zero_masked(widen(logits))
+        length = torch.linalg.vector_norm(direction, dim=-1, keepdim=True)
+        # A region of zeros has no direction; scaled by 1 instead of by 1e12 its gradient stays small.
+        sized = length > 1e-6
+        scale = torch.where(sized, 1 / length, 1.0)
+        direction.mul_(scale)
+        ctx.save_for_backward(logits, direction, scale, sized)
+        return direction
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
+        refuse_second_derivatives()
+        logits, direction, scale, sized = ctx.saved_tensors  # type: ignore[attr-defined]
+        along = (grad * direction).sum(-1, keepdim=True) * sized
+        slope = torch.addcmul(grad, direction, along, value=-1).mul_(scale).mul_(kept(widen(logits)))
+        return slope.to(logits.dtype)
 
 
 def _scale_weights(scales: tuple[int, ...], given: Sequence[float] | None, skip_trivial: bool) -> list[float]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from logitkd.checks import check_choice, check_int, check_logits, check_positive, check_range
-from logitkd.logits import group_kl, temper, top_classes
+from logitkd.logits import filled_ranks, group_kl, temper, top_classes
 from logitkd.losses.base import LogitLoss
 
 __all__ = ["LDRLDLoss", "ldrld_terms"]
@@ -78,19 +78,22 @@ def ldrld_terms(
     num_classes = student_logits.shape[-1]
     check_int("depth", depth, 2, num_classes, "num_classes")
     classes = top_classes(student_logits if rank_by == "student" else teacher_logits, depth)
+    filled = filled_ranks(classes)  # an example with fewer classes than depth has fewer ranks: filled.sum(-1)
     student, teacher = temper(student_logits.gather(-1, classes), teacher_logits.gather(-1, classes), temperature)
 
     ranks = torch.arange(1, depth + 1, device=student.device, dtype=student.dtype)
     distance = ranks - ranks.unsqueeze(-1)  # (d, d), j - i
     weight = delta * torch.exp(-decay * (ranks + ranks.unsqueeze(-1))) / (distance.abs() + rank_eps)
-    pairs = (weight.triu(1) * _pair_kl(student, teacher)).sum((-2, -1))
+    pairs = ((weight.triu(1) * _pair_kl(student, teacher)).sum(-2) * filled).sum(-1)
 
-    llki = group_kl(student, teacher).kl if depth > 2 else pairs  # two classes together are the pair, and weigh as it does
+    count = filled.sum(-1)
+    llki = group_kl(student, teacher, without=~filled).kl
+    llki = torch.where(count == 2, pairs, llki)  # two classes together are the pair, and weigh as it does
     if depth < num_classes:
         rntk = group_kl(student_logits, teacher_logits, temperature, without=classes).kl
     else:
         rntk = torch.zeros_like(llki)
-    combinations = depth * (depth - 1) // 2 + 1
+    combinations = count * (count - 1) // 2 + 1
     terms = {"pairs": pairs / combinations, "llki": llki / combinations, "rntk": rntk}
     return {name: temperature**2 * value.flatten() for name, value in terms.items()}
 

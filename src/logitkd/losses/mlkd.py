@@ -38,7 +38,8 @@ def mlkd_terms(
 
     Only examples whose teacher confidence (largest probability at temperature 1) is at or below the ``confidence`` quantile
     of the batch count in ``kd`` and ``bc``, only classes whose summed probability is at or below the ``class_confidence``
-    quantile count in ``cc``: those the teacher is least sure of.
+    quantile count in ``cc``: those the teacher is least sure of. A masked class has probability 0; one that no example has
+    counts neither in C nor in a quantile.
 
     Args:
         student_logits: ``(..., C)``, C at least 2.
@@ -69,10 +70,11 @@ def mlkd_terms(
     _check_options(temperatures, masking, confidence, class_confidence)
     check_logits(student_logits, teacher_logits)
     student_logits, teacher_logits = student_logits.flatten(0, -2), teacher_logits.flatten(0, -2)
-    num_examples, num_classes = student_logits.shape
     student, teacher = temper(student_logits, teacher_logits, 1.0)
-    example_mask, class_mask = _confidence_masks(teacher, masking, confidence, class_confidence)
-    kd = bc = cc = student.new_zeros(num_examples)
+    present = (teacher != -torch.inf).any(0)
+    num_classes = present.sum().clamp(min=1)
+    example_mask, class_mask = _confidence_masks(teacher, present, masking, confidence, class_confidence)
+    kd = bc = cc = student.new_zeros(student.shape[0])
     for temperature in temperatures:
         ps, pt = F.softmax(student / temperature, dim=-1), F.softmax(teacher / temperature, dim=-1)
         kd = kd + temperature**2 * group_kl(student, teacher, temperature).kl * example_mask
@@ -84,16 +86,19 @@ def mlkd_terms(
     return {"kd": kd, "bc": bc, "cc": cc}
 
 
-def _confidence_masks(teacher: Tensor, masking: Masking, confidence: float, class_confidence: float) -> tuple[Tensor, Tensor]:
-    """Return what each example ``(N,)`` and each class ``(C,)`` counts for."""
+def _confidence_masks(
+    teacher: Tensor, present: Tensor, masking: Masking, confidence: float, class_confidence: float
+) -> tuple[Tensor, Tensor]:
+    """Return what each example ``(N,)`` and each class ``(C,)`` counts for; ``present`` are the classes there are."""
     probabilities = F.softmax(teacher, dim=-1)
     by_example, by_class = probabilities.amax(-1), probabilities.sum(0)
     if masking == "none":
         return torch.ones_like(by_example), torch.ones_like(by_class)
     examples = (by_example <= by_example.quantile(confidence)).to(teacher.dtype)
-    classes = (by_class <= by_class.quantile(class_confidence)).to(teacher.dtype)
+    by_class = torch.where(present, by_class, torch.nan)  # below no bound
+    classes = (by_class <= by_class.nanquantile(class_confidence)).to(teacher.dtype)
     if masking == "share":
-        return examples.mean().expand_as(examples), classes.mean().expand_as(classes)
+        return examples.mean().expand_as(examples), (classes.sum() / present.sum().clamp(min=1)).expand_as(classes)
     return examples, classes
 
 

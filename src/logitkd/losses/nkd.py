@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from logitkd.checks import check_choice, check_labels, check_logits, check_positive, check_range
-from logitkd.logits import remove_, temper
+from logitkd.logits import group_kl, widen
 from logitkd.losses.base import LogitLoss
 
 __all__ = ["NKDLoss", "nkd_terms"]
@@ -57,14 +57,11 @@ def nkd_terms(
     check_logits(student_logits, teacher_logits)
     check_labels(labels, student_logits, "NKD")
     target = labels.unsqueeze(-1)  # type: ignore[union-attr]
-    student, teacher = temper(student_logits, teacher_logits, 1.0)
-    confidence = F.softmax(teacher, dim=-1).gather(-1, target).flatten()
-    log_likelihood = F.log_softmax(student, dim=-1).gather(-1, target).flatten()
-    student, teacher = student / temperature, teacher / temperature
-    if exclude_target:
-        student, teacher = remove_(student, target), remove_(teacher, target)
-    others = (F.softmax(teacher, dim=-1) * F.log_softmax(student, dim=-1)).sum(-1).flatten()
-    return {"target": -confidence * log_likelihood, "nontarget": -(temperature**2) * others}
+    confidence = F.softmax(widen(teacher_logits.detach()), dim=-1).gather(-1, target).flatten()
+    log_likelihood = F.log_softmax(widen(student_logits), dim=-1).gather(-1, target).flatten()
+    without = target if exclude_target else None
+    others = group_kl(student_logits, teacher_logits, temperature, without=without, kl_type="cross").kl
+    return {"target": -confidence * log_likelihood, "nontarget": temperature**2 * others.flatten()}
 
 
 def _check_options(temperature: float, exclude_target: bool) -> None:
