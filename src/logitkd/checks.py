@@ -28,6 +28,7 @@ __all__ = [
     "collector",
     "debug",
     "listed",
+    "not_finite",
     "suggest",
     "unknown",
 ]
@@ -128,7 +129,8 @@ def check_positive(name: str, value: float) -> None:
 def check_logits(student_logits: Tensor, teacher_logits: Tensor, student: str = "student_logits") -> None:
     """Raise unless both are floating point, of one shape ``(..., C)`` with at least two classes, on one device.
 
-    On the CPU (elsewhere after :func:`debug`) NaN and infinite logits are refused too.
+    On the CPU (elsewhere after :func:`debug`) NaN and infinite logits are refused too, except -inf in both: a masked class. Each
+    example must keep at least one class.
     """
     for name, logits in ((student, student_logits), ("teacher_logits", teacher_logits)):
         if not isinstance(logits, Tensor):
@@ -164,12 +166,14 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor, student: str = 
             f"{teacher_logits.device}. Move one with `.to(...)`."
         )
     if _reads_values(student_logits):
-        _check_finite(student, student_logits.detach())
-        _check_finite("teacher_logits", teacher_logits.detach())
+        _check_values(student_logits.detach(), teacher_logits.detach(), student)
 
 
 def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
-    """Raise unless ``labels`` holds one class index for each example of ``logits`` ``(..., C)``."""
+    """Raise unless ``labels`` holds one class index for each example of ``logits`` ``(..., C)``.
+
+    On the CPU (elsewhere after :func:`debug`) it must be a class that the example has: in range, not masked by -inf.
+    """
     _check_hard(labels, logits, needed_by, lowest=0)
 
 
@@ -191,12 +195,23 @@ def _check_hard(labels: Tensor | None, logits: Tensor, needed_by: str, lowest: i
         num_classes = logits.shape[-1]
         if low < lowest or high >= num_classes:
             if lowest == 0:
-                fix = "Leave out unlabelled examples, or give them weight 0 and any valid class."
+                fix = "Leave out unlabelled examples, or give them weight 0."
             else:
                 fix = "A missing label is -1."
             raise ValueError(
                 f"`labels` must be in [0, {num_classes - 1}] (num_classes - 1), got {low if low < lowest else high}. {fix}"
             )
+        of_label = logits.detach().gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        _check_not_masked((of_label == -torch.inf) & (labels >= 0))
+
+
+def _check_not_masked(masked: Tensor) -> None:
+    if masked.any():
+        rows = masked.flatten().nonzero().flatten().tolist()
+        raise ValueError(
+            f"`labels` must be classes that are not masked, got one whose logit is -inf in {len(rows)} of {masked.numel()} rows, "
+            f"the first row {rows[0]}. Leave out such examples, give them weight 0, or keep their class."
+        )
 
 
 def _check_device(labels: Tensor, logits: Tensor) -> None:
@@ -208,7 +223,8 @@ def check_targets(labels: Tensor | None, logits: Tensor, needed_by: str) -> None
     """Raise unless ``labels`` are what a cross-entropy with ``logits`` ``(..., C)`` takes.
 
     That is the class index of each example, -1 where it is missing, or the probability of each class, ``(..., C)``: mixed
-    labels. A probability's value is checked on the CPU (elsewhere after :func:`debug`): at least 0, of sum 1.
+    labels. A probability's value is checked on the CPU (elsewhere after :func:`debug`): at least 0, of sum 1, 0 for a class
+    that is masked by -inf.
     """
     if not isinstance(labels, Tensor) or not labels.is_floating_point() or labels.ndim != logits.ndim:
         _check_hard(labels, logits, needed_by, lowest=-1)
@@ -226,6 +242,7 @@ def check_targets(labels: Tensor | None, logits: Tensor, needed_by: str) -> None
                 "mixed `labels` must be at least 0 and sum to 1 for each example, got a least value of "
                 f"{labels.min():.4g} and sums of {sums.min():.4g} to {sums.max():.4g}."
             )
+        _check_not_masked(((logits.detach() == -torch.inf) & (labels > 0)).any(-1))
 
 
 def check_label_shape(labels: Tensor, logits: Tensor) -> None:
@@ -252,17 +269,36 @@ def _reads_values(tensor: Tensor) -> bool:
     return not torch.compiler.is_compiling() and (tensor.device.type == "cpu" or _debug)
 
 
-def _check_finite(name: str, logits: Tensor) -> None:
+def _check_values(student_logits: Tensor, teacher_logits: Tensor, student: str) -> None:
     # A finite sum proves that every entry is; it costs one read. Only when it is not do we look closer.
-    if torch.isfinite(logits.sum(dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)):
+    if all(z.sum(dtype=torch.promote_types(z.dtype, torch.float32)).isfinite() for z in (student_logits, teacher_logits)):
         return
-    bad = ~torch.isfinite(logits).flatten(0, -2).all(-1)
-    if bad.any():
-        rows = bad.nonzero().flatten().tolist()
+    for name, logits, other in ((student, student_logits, teacher_logits), ("teacher_logits", teacher_logits, student_logits)):
+        bad = not_finite(logits, other).flatten(0, -2).any(-1)
+        if bad.any():
+            rows = bad.nonzero().flatten().tolist()
+            raise ValueError(
+                f"`{name}` must be finite, got NaN or infinity in {len(rows)} of {bad.numel()} rows, the first row {rows[0]}. "
+                "The model that made them has diverged, or half precision has overflowed; a masked class is -inf in both."
+            )
+    empty = (student_logits == -torch.inf).flatten(0, -2).all(-1)
+    if empty.any():
+        rows = empty.nonzero().flatten().tolist()
         raise ValueError(
-            f"`{name}` must be finite, got NaN or infinity in {len(rows)} of {bad.numel()} rows, the first row {rows[0]}. "
-            "The model that made them has diverged, or half precision has overflowed."
+            f"`{student}` must keep at least one class of each example, got -inf for all of them in {len(rows)} of "
+            f"{empty.numel()} rows, the first row {rows[0]}. Leave out such examples."
         )
+
+
+def not_finite(logits: Tensor, other: Tensor | None) -> Tensor:
+    """Return where ``logits`` are NaN or infinite, bools, but for masked classes: those that are -inf in ``other`` too.
+
+    Args:
+        logits: ``(..., C)`` of one model.
+        other: the same of the other; None where there is none, and so no mask.
+    """
+    masked = torch.zeros_like(logits, dtype=torch.bool) if other is None else (logits == -torch.inf) & (other == -torch.inf)
+    return ~(logits.isfinite() | masked)
 
 
 def collector(problems: list[str]) -> Callable[..., None]:

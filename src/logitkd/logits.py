@@ -177,6 +177,8 @@ class _GroupKL(torch.autograd.Function):
         if kl_type in ("forward", "cross"):
             a = log_a.exp()
             kl = (log_a.sub_(log_b) if kl_type == "forward" else torch.neg(log_b, out=log_a)).mul_(a).sum(-1)
+            if kl_type == "cross":  # a group without classes sums to nothing
+                kl = torch.where(teacher_mass > absent / 2, kl, 0.0)
             b = log_b.exp_()
             slope = a.sub_(b)
         else:

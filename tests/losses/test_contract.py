@@ -52,6 +52,25 @@ class Inputs:
     def terms(self) -> dict[str, Tensor]:
         return self.loss.terms(self.student, self.teacher, self.labels, **self.options())
 
+    def mask(self, masked: Tensor) -> Inputs:
+        """Mask the classes ``masked``, bools ``(n, c)``, and give each example a label it still has."""
+        spread = masked[:, None] if self.loss.reads == "regions" else masked
+        self.student, self.teacher, self.stones = (
+            z.masked_fill(spread, -torch.inf) for z in (self.student, self.teacher, self.stones)
+        )
+        shift = (self.labels[:, None] + torch.arange(masked.shape[1])) % masked.shape[1]  # the next class that is there
+        self.labels = shift.gather(1, (~masked).gather(1, shift).int().argmax(1, keepdim=True)).squeeze(1)
+        return self
+
+    def only(self, classes: Tensor, rows: slice, loss: LogitLoss) -> Inputs:
+        """Return the examples ``rows`` without any other classes than ``classes``."""
+        small = copy.copy(self)
+        small.loss = loss
+        small.student, small.teacher = (z.detach()[rows][..., classes] for z in (self.student, self.teacher))
+        small.stones = self.stones.detach()[:, rows][..., classes]
+        small.labels = (self.labels[rows, None] == classes).int().argmax(1)
+        return small
+
     def leaves(self) -> list[Tensor]:
         return [self.student, self.stones] if self.loss.reads == "stones" else [self.student]
 
@@ -60,6 +79,10 @@ class Inputs:
             leaf.requires_grad_()
         return torch.autograd.grad(self.value(), self.leaves())
 
+
+SOME = torch.zeros(4, 10, dtype=torch.bool)  # classes that the four examples lack: one, three, six and seven
+for row, missing in enumerate([[4], [0, 1, 9], [0, 2, 3, 5, 7, 8], [1, 2, 3, 4, 5, 8, 9]]):
+    SOME[row, missing] = True
 
 rows = pytest.mark.parametrize("name", ROWS)
 
@@ -187,6 +210,42 @@ def test_weights_mask_examples(name: str) -> None:
     assert inputs.value(weights=weights) != inputs.value()
 
 
+@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
+def test_a_label_of_weight_0_is_never_read(name: str) -> None:
+    inputs, weights = Inputs(loss_for(name)).mask(SOME), torch.tensor([1.0, 0.0, 2.0, 0.0])
+    inputs.student.requires_grad_()
+    expected = inputs.value(weights=weights)
+    for unread in (-100, 255, 1):  # 1 is masked in both
+        inputs.labels[1] = inputs.labels[3] = unread
+        assert torch.equal(inputs.value(weights=weights), expected)
+        (gradient,) = torch.autograd.grad(inputs.value(weights=weights), inputs.student)
+        assert gradient.isfinite().all()
+        assert not gradient[[1, 3]].any()
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example and loss_for(n).needs_labels])
+def test_a_label_of_another_weight_is_read(name: str) -> None:
+    inputs = Inputs(loss_for(name))
+    for unread in (-100, 255):
+        inputs.labels[1] = unread
+        with pytest.raises(ValueError, match=rf"`labels` must be in \[0, 9\] .*, got {unread}"):
+            inputs.value(weights=torch.tensor([1.0, 1e-9, 2.0, 0.0]))
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example and not n.startswith("ls-")])
+def test_a_weight_of_0_silences_an_overflowed_example(name: str) -> None:
+    """Its loss is infinite, and 0 times infinity is NaN. A standardized example cannot overflow."""
+    inputs, weights = Inputs(loss_for(name), dtype=torch.float32), torch.tensor([1.0, 0.0, 2.0, 1.0])
+    expected = inputs.value(weights=weights)
+    overflowing = (3e38 * inputs.student[1].sign()).where(torch.arange(10) > 4, -3e38)
+    inputs.student[1], inputs.teacher[1] = overflowing, -overflowing
+    assert not inputs.value().isfinite()
+    assert torch.equal(inputs.value(weights=weights), expected)
+    leaves = [leaf.requires_grad_() for leaf in inputs.leaves()]
+    for gradient in torch.autograd.grad(inputs.value(weights=weights), leaves):
+        assert gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("name", [n for n in ROWS if methods.get(n).signal == "logits"])
 def test_leading_dimensions_are_flattened(name: str) -> None:
     inputs = Inputs(loss_for(name), n=6)
@@ -209,6 +268,81 @@ def test_one_graph_under_compile(name: str) -> None:
     inputs.loss.compile(fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(inputs.value(), expected)
     torch.testing.assert_close(inputs.gradients(), expected_gradients)
+    masked = Inputs(loss_for(name), dtype=torch.float32).mask(SOME)
+    expected, expected_gradients = masked.value(), masked.gradients()
+    masked.loss = inputs.loss  # values are not looked at here, as on a GPU
+    torch.testing.assert_close(masked.value(), expected)
+    torch.testing.assert_close(masked.gradients(), expected_gradients)
+
+
+@rows
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=lambda d: str(d)[6:])
+def test_masked_classes_are_no_classes(name: str, dtype: torch.dtype) -> None:
+    inputs = Inputs(loss_for(name), dtype=dtype).mask(torch.arange(10).expand(4, 10) % 4 == 1)
+    keep = torch.tensor([0, 2, 3, 4, 6, 7, 8])
+    small = inputs.only(keep, slice(None), inputs.loss)
+    exact = {"rtol": 1e-9, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 2e-5, "atol": 1e-6}
+    torch.testing.assert_close(inputs.value(), small.value(), **exact)
+    for ours, theirs in zip(inputs.gradients(), small.gradients(), strict=True):
+        torch.testing.assert_close(ours[..., keep], theirs, **exact if dtype.itemsize > 2 else {})
+        ours[..., keep] = 0
+        assert not ours.any()
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
+def test_each_example_has_its_own_classes(name: str) -> None:
+    """A `top_k` beyond them is all but one, a `depth` all of them."""
+    inputs = Inputs(loss_for(name)).mask(SOME)
+    values = inputs.loss.weigh(inputs.terms())
+    gradients = inputs.gradients()
+    for n, masked in enumerate(SOME):
+        keep = (~masked).nonzero().flatten()
+        alone = inputs.only(keep, slice(n, n + 1), loss_for(name, len(keep)))
+        torch.testing.assert_close(values[n], alone.value(), rtol=1e-9, atol=1e-12)
+        for ours, theirs in zip(gradients, alone.gradients(), strict=True):
+            row = ours.select(-2 if inputs.loss.reads != "regions" else 0, n)
+            torch.testing.assert_close(4 * row[..., keep], theirs.squeeze(-2 if inputs.loss.reads != "regions" else 0))
+            assert not row[..., masked].any()
+
+
+@rows
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_an_example_of_one_or_two_classes_is_finite(name: str, dtype: torch.dtype) -> None:
+    masked = torch.ones(4, 10, dtype=torch.bool)
+    masked[0, 3] = masked[1, :2] = masked[2, 9] = masked[3, 5:7] = False
+    inputs = Inputs(loss_for(name), dtype=dtype).mask(masked)
+    assert inputs.value().isfinite()
+    assert all(g.isfinite().all() and not g[..., 2].any() for g in inputs.gradients())
+    if inputs.loss.per_example:
+        terms = {term: value for term, value in inputs.terms().items() if term not in NOT_SHIFT_INVARIANT}
+        assert all(value[n] == 0 for value in terms.values() for n in (0, 2)), "one class alone: nothing to learn"
+
+
+@rows
+def test_masked_classes_beside_extremes(name: str) -> None:
+    for case, make in EXTREMES.items():
+        inputs = Inputs(loss_for(name), dtype=torch.float16)
+        inputs.student, inputs.teacher = make(inputs)
+        inputs.mask(SOME)
+        assert inputs.value().isfinite(), case
+        assert all(g.isfinite().all() for g in inputs.gradients()), case
+
+
+@rows
+def test_a_class_masked_in_one_of_the_two_is_refused(name: str) -> None:
+    for who in ("student", "teacher"):
+        inputs = Inputs(loss_for(name)).mask(SOME)
+        getattr(inputs, who).view(-1, 10)[0, 0] = -torch.inf
+        with pytest.raises(ValueError, match=rf"`{who}_logits` must be finite, got .* a masked class is -inf in both"):
+            inputs.value()
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).needs_labels])
+def test_a_masked_label_is_refused(name: str) -> None:
+    inputs = Inputs(loss_for(name)).mask(SOME)
+    inputs.labels[1] = 9
+    with pytest.raises(ValueError, match=r"`labels` must be classes that are not masked, .* in 1 of 4 rows, the first row 1\."):
+        inputs.value()
 
 
 @rows
@@ -234,7 +368,7 @@ def test_autocast_changes_nothing(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(gradients, plain.gradients(), strict=True))
 
 
-@pytest.mark.parametrize("name", [n for n in ROWS if n not in ("nkd", "dist", "sdd-nkd")])
+@pytest.mark.parametrize("name", [n for n in ROWS if n != "dist"])
 def test_second_derivatives_are_refused_not_wrong(name: str) -> None:
     inputs = Inputs(loss_for(name))
     inputs.student.requires_grad_()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from logitkd.checks import not_finite
+
 __all__ = ["NonFiniteLossError", "StepLog"]
 
 COUNTS = ("correct", "labelled")  # columns that are numbers of examples, not means over them
@@ -99,8 +101,8 @@ class StepLog:
 
     def refuse(self, epoch: int, step: int, student_logits: Tensor, teacher_logits: Tensor | None) -> None:
         """Raise :class:`NonFiniteLossError` when the logits of a step that has no loss are not finite."""
-        for role, logits in (("student", student_logits), ("teacher", teacher_logits)):
-            if logits is not None and not logits.isfinite().all():
+        for role, logits, other in (("student", student_logits, teacher_logits), ("teacher", teacher_logits, student_logits)):
+            if logits is not None and not_finite(logits, other).any():
                 head = f"the {role}'s logits must be finite at epoch {epoch}, step {step}."
                 raise NonFiniteLossError(_message(head, student_logits, teacher_logits))
 
@@ -128,9 +130,9 @@ def _culprit(terms: dict[str, float], epoch: int, step: int) -> str:
 
 
 def _message(head: str, student: Tensor, teacher: Tensor | None) -> str:
-    if teacher is not None and not teacher.isfinite().all():
+    if teacher is not None and not_finite(teacher, student).any():
         advice = "The teacher's logits are not finite: check its weights, or use `precision: float32`."
-    elif student.isfinite().all():
+    elif not not_finite(student, teacher).any():
         advice = "The student's logits were finite: the loss itself overflowed."
     else:
         advice = "The student had diverged: try a smaller `optim.lr`, `optim.clip_grad`, or a longer warm-up."

@@ -73,11 +73,13 @@ class LogitLoss(nn.Module):
         """Return the loss, a scalar.
 
         Args:
-            student_logits: ``(N, C)`` or ``(..., C)``; losses that read regions: ``(N, S, C)``.
+            student_logits: ``(N, C)`` or ``(..., C)``; losses that read regions: ``(N, S, C)``. -inf here and in
+                ``teacher_logits`` masks a class: it is no class of that example, and its gradient is 0.
             teacher_logits: same shape; receives no gradient.
             labels: class indices ``(N,)`` or ``(...)``, int64; only where the loss needs them.
             weights: weight of each example, ``(N,)`` or ``(...)``, finite, at least 0: the result is the weighted mean (0 where
-                all weights are 0). Use it for masks, pixels and padding.
+                all weights are 0). Use it for masks, pixels and padding. A label whose weight is 0 is not read: any value will
+                do.
 
         Raises:
             ValueError: shapes, class counts or label values that do not fit.
@@ -85,19 +87,38 @@ class LogitLoss(nn.Module):
         """
         if self.reads == "logits" and isinstance(labels, Tensor) and labels.shape != student_logits.shape:  # soft labels pass
             check_label_shape(labels, student_logits)
-        losses = self.example_losses(student_logits, teacher_logits, labels)
-        return self.reduce(losses, weights, student_logits.shape[:1] if self.reads == "regions" else student_logits.shape[:-1])
+        labels = self.readable(labels, weights, student_logits)
+        return self.reduce(self.example_losses(student_logits, teacher_logits, labels), weights)
 
-    def reduce(self, losses: Tensor, weights: Tensor | None, lead: torch.Size) -> Tensor:
-        """Return the mean of ``losses`` ``(N,)``, or the mean weighed by ``weights`` of shape ``lead``."""
-        if weights is None:
-            return losses.mean()
+    def readable(self, labels: Tensor | None, weights: Tensor | None, logits: Tensor) -> Tensor | None:
+        """Return ``labels`` with a class that the example has in place of each whose weight is 0.
+
+        Raises:
+            ValueError: weights that do not fit.
+        """
+        if weights is None or not isinstance(logits, Tensor):  # what is no tensor is refused where it is read
+            return labels
         if not self.per_example:
             raise ValueError(
                 f"`weights` must be None for {type(self).__name__}: it compares the examples of a batch with each other, so a "
                 "masked example would still count. Select the examples first: loss(student[keep], teacher[keep])."
             )
-        check_weights(weights, lead)
+        logits = logits[:, 0] if self.reads == "regions" else logits
+        check_weights(weights, logits.shape[:-1])
+        if not self.needs_labels or not isinstance(labels, Tensor):
+            return labels
+        unread, best = weights == 0, logits.detach().argmax(-1)
+        if labels.dtype == torch.int64 and labels.shape == weights.shape:
+            return torch.where(unread, best, labels)
+        if labels.is_floating_point() and labels.shape == logits.shape:
+            one_hot = torch.zeros_like(labels).scatter(-1, best.unsqueeze(-1), 1.0)
+            return torch.where(unread.unsqueeze(-1), one_hot, labels)
+        return labels
+
+    def reduce(self, losses: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the mean of ``losses`` ``(N,)``, or the mean weighed by ``weights`` as :meth:`readable` let pass."""
+        if weights is None:
+            return losses.mean()
         weights = weights.detach().reshape(-1).to(losses.dtype)
         # A weight of 0 must also silence an example whose loss overflowed: 0 * inf is NaN.
         weighted = torch.where(weights == 0, 0.0, losses) * weights

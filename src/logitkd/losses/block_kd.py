@@ -152,6 +152,5 @@ class BlockKDLoss(LogitLoss):
         weights: Tensor | None = None,
     ) -> Tensor:
         """Return the loss, a scalar; arguments as :meth:`LogitLoss.forward`, and ``stones`` as :func:`block_kd_terms`."""
-        return self.reduce(
-            self.weigh(self.terms(student_logits, teacher_logits, labels, stones=stones)), weights, student_logits.shape[:-1]
-        )
+        labels = self.readable(labels, weights, student_logits)
+        return self.reduce(self.weigh(self.terms(student_logits, teacher_logits, labels, stones=stones)), weights)
