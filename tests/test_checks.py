@@ -157,6 +157,28 @@ def test_logits_must_be_finite(who: str, bad: float) -> None:
     assert text.startswith(f"`{who}` must be finite, got NaN or infinity in 2 of 4 rows, the first row 2.")
 
 
+def test_a_masked_class_is_minus_infinity_in_both() -> None:
+    student, teacher = torch.zeros(4, 3), torch.zeros(4, 3)
+    student[1, 2] = teacher[1, 2] = student[2, 0] = teacher[2, 0] = -math.inf
+    checks.check_logits(student, teacher)
+    checks.check_labels(torch.tensor([2, 1, 2, 0]), student, "DKD")
+    checks.check_targets(torch.tensor([-1, -1, 2, 0]), student, "it")
+    checks.check_targets(torch.tensor([[0, 0, 1], [0.5, 0.5, 0], [0, 0, 1], [1, 0, 0]]), student, "it")
+    for refused in (checks.check_labels, checks.check_targets):
+        assert message(ValueError, refused, torch.tensor([2, 2, 0, 0]), student, "it").startswith(
+            "`labels` must be classes that are not masked, got one whose logit is -inf in 2 of 4 rows, the first row 1."
+        )
+    mixed = torch.tensor([[0, 0, 1], [0.5, 0.4, 0.1], [0, 0, 1], [1, 0, 0]])
+    assert "not masked, got one whose logit is -inf in 1 of 4 rows" in message(
+        ValueError, checks.check_targets, mixed, student, "it"
+    )
+    student[3] = teacher[3] = -math.inf
+    assert message(ValueError, checks.check_logits, student, teacher) == (
+        "`student_logits` must keep at least one class of each example, got -inf for all of them in 1 of 4 rows, the first "
+        "row 3. Leave out such examples."
+    )
+
+
 def test_logits_on_two_devices() -> None:
     text = message(ValueError, checks.check_logits, torch.zeros(2, 3), torch.zeros(2, 3, device="meta"))
     assert "device" in text

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from logitkd.logits import group_kl, remove_, standardize, temper, top_classes, widen
+from logitkd.logits import filled_ranks, group_kl, remove_, standardize, temper, top_classes, widen
 from naive import between, directed, draw, kd, masses, mean, quick, ranked, seeds, softmax, temperatures
 
 
@@ -66,6 +66,35 @@ def test_top_classes_are_ordered(c: int, k: int, largest: bool, seed: int) -> No
     logits = draw(seed, 3, c)[0]
     order = [ranked(z) if largest else ranked(z)[::-1] for z in logits.tolist()]
     assert top_classes(logits, min(k, c), largest=largest).tolist() == [classes[:k] for classes in order]
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("spare", [0, 1])
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_top_classes_are_among_those_there_are(largest: bool, spare: int, k: int) -> None:
+    logits = draw(6, 5, 5)[0]
+    for n in range(5):
+        logits[n, torch.randperm(5, generator=torch.Generator().manual_seed(n))[:n]] = -math.inf
+    classes = top_classes(logits, k, largest=largest, spare=spare)
+    filled = filled_ranks(classes)
+    for n, z in enumerate(logits.tolist()):
+        order = [c for c in (ranked(z) if largest else ranked(z)[::-1]) if z[c] > -math.inf]
+        expected = order[: max(min(k, len(order) - spare), 1)]
+        assert classes[n][filled[n]].tolist() == expected
+        assert filled[n].sum() == len(expected)
+        assert classes[n][~filled[n]].tolist() == [expected[0]] * (k - len(expected))
+
+
+@pytest.mark.parametrize("kl_type", ["forward", "reverse", "both", "cross"])
+def test_a_class_that_only_the_student_lacks_makes_it_infinite_not_huge(kl_type: str) -> None:
+    """Where nobody looks at values, on a GPU, an overflowed student must not pass for a masked class."""
+    student, teacher, _ = draw(7, 3, 5)
+    student[1, 2] = -math.inf
+    kl = group_kl(student.float(), teacher.float(), 4.0, kl_type=kl_type).kl
+    if kl_type == "reverse":  # the student's probability of that class is 0, and 0 times anything is 0
+        assert kl.isfinite().all()
+    else:
+        assert kl.isfinite().tolist() == [True, False, True]
 
 
 @quick
@@ -182,6 +211,11 @@ def test_standardize_only_centres_a_constant_row(dtype: torch.dtype, value: floa
         gradient = torch.autograd.grad(result[0, c], logits, retain_graph=True)[0]
         assert gradient.abs().max() <= 1
         assert gradient.sum().abs() < 1e-6
+
+
+def test_standardize_takes_no_overflow_for_a_mask() -> None:
+    """Three times 3e38 is beyond float32: a mean of infinity would turn every logit into -inf, which is a masked class."""
+    assert standardize(torch.full((1, 3), 3e38)).isnan().all()
 
 
 def test_standardize_keeps_rows_apart() -> None:

@@ -251,6 +251,32 @@ def test_mixed_labels() -> None:
         Objective(DKDLoss())(student, teacher, mixed, epoch=1)
 
 
+@pytest.mark.parametrize("class_weights", [None, torch.tensor([0.5, 2.0, 1.0, 3.0, 1.0, 0.25])])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_cross_entropy_with_masked_classes_is_that_of_the_others(mixed: bool, class_weights: Tensor | None) -> None:
+    student, teacher, labels = signals()
+    keep, masked = torch.tensor([0, 2, 3, 5]), torch.tensor([1, 4])
+    labels = keep[labels % 4]
+    small = (labels[:, None] == keep).int().argmax(1)
+    if mixed:
+        labels = 0.75 * torch.nn.functional.one_hot(labels, 6).double() + 0.25 * torch.eye(6)[2]
+        small = labels[:, keep]
+    logits = student.logits.index_fill(1, masked, -torch.inf).requires_grad_()
+    few = student.logits[:, keep].requires_grad_()
+    taught = teacher.logits.index_fill(1, masked, -torch.inf)
+    ours, terms = Objective(KDLoss(), class_weights=class_weights)(Signals(logits), Signals(taught), labels, epoch=1)
+    weights = None if class_weights is None else class_weights[keep]
+    theirs, expected = Objective(KDLoss(), class_weights=weights)(Signals(few), Signals(taught[:, keep]), small, epoch=1)
+    torch.testing.assert_close(terms, expected, rtol=1e-9, atol=1e-12)
+    gradient, few_gradient = torch.autograd.grad(ours, logits)[0], torch.autograd.grad(theirs, few)[0]
+    torch.testing.assert_close(gradient[:, keep], few_gradient, rtol=1e-9, atol=1e-12)
+    assert not gradient[:, masked].any()
+    if not mixed:
+        labels[0] = 4
+        with pytest.raises(ValueError, match="`labels` must be classes that are not masked"):
+            Objective(None)(Signals(logits), None, labels, epoch=1)
+
+
 def test_class_weights_are_torch_s_and_the_same_for_a_class_and_its_one_hot_row() -> None:
     student, _, labels = signals()
     weights = torch.tensor([0.5, 2.0, 1.0, 3.0, 1.0, 0.25], dtype=torch.float64)

@@ -129,8 +129,8 @@ def check_positive(name: str, value: float) -> None:
 def check_logits(student_logits: Tensor, teacher_logits: Tensor, student: str = "student_logits") -> None:
     """Raise unless both are floating point, of one shape ``(..., C)`` with at least two classes, on one device.
 
-    On the CPU (elsewhere after :func:`debug`) NaN and infinite logits are refused too, except -inf in both: a masked class. Each
-    example must keep at least one class.
+    On the CPU (elsewhere after :func:`debug`) NaN and infinite logits are refused too, except -inf in both: a masked class.
+    Each example must keep at least one class.
     """
     for name, logits in ((student, student_logits), ("teacher_logits", teacher_logits)):
         if not isinstance(logits, Tensor):
@@ -194,10 +194,7 @@ def _check_hard(labels: Tensor | None, logits: Tensor, needed_by: str, lowest: i
         low, high = (int(v) for v in labels.aminmax())
         num_classes = logits.shape[-1]
         if low < lowest or high >= num_classes:
-            if lowest == 0:
-                fix = "Leave out unlabelled examples, or give them weight 0."
-            else:
-                fix = "A missing label is -1."
+            fix = "Leave out unlabelled examples, or give them weight 0." if lowest == 0 else "A missing label is -1."
             raise ValueError(
                 f"`labels` must be in [0, {num_classes - 1}] (num_classes - 1), got {low if low < lowest else high}. {fix}"
             )
@@ -209,8 +206,8 @@ def _check_not_masked(masked: Tensor) -> None:
     if masked.any():
         rows = masked.flatten().nonzero().flatten().tolist()
         raise ValueError(
-            f"`labels` must be classes that are not masked, got one whose logit is -inf in {len(rows)} of {masked.numel()} rows, "
-            f"the first row {rows[0]}. Leave out such examples, give them weight 0, or keep their class."
+            f"`labels` must be classes that are not masked, got one whose logit is -inf in {len(rows)} of {masked.numel()} "
+            f"rows, the first row {rows[0]}. Leave out such examples, give them weight 0, or keep their class."
         )
 
 

@@ -218,8 +218,9 @@ def refuse_second_derivatives() -> None:
 def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
     """Z-score each row: ``(z - mean(z)) / (std(z) + eps)`` over classes, unbiased std, gradient through both.
 
-    Masked classes count neither in the mean nor in the std, and stay -inf. A row whose spread is below float resolution, or below 1e-6, has nothing to standardize: it is centred and left at its
-    own scale, so its gradient stays at most 1 where the formula gives ``1 / eps``.
+    Masked classes count neither in the mean nor in the std, and stay -inf. A row whose spread is below float resolution, or
+    below 1e-6, has nothing to standardize: it is centred and left at its own scale, so its gradient stays at most 1 where the
+    formula gives ``1 / eps``.
 
     >>> standardize(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[-1.0000,  0.0000,  1.0000]])

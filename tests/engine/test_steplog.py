@@ -90,3 +90,15 @@ def test_without_any_label_there_is_no_accuracy():
     )
     log.read()
     assert log.means() == {"loss": 1.0, "kd": 1.0}
+
+
+def test_masked_classes_are_nobodys_fault():
+    """-inf in both: what refused the step, or overflowed, is something else."""
+    masked = torch.tensor([[1.0, float("-inf"), 2.0]])
+    log = StepLog(every=1)
+    log.refuse(1, 1, masked, masked)
+    add(log, 1, 1.0, float("inf"), student=masked, teacher=masked)
+    with pytest.raises(NonFiniteLossError, match="the loss itself overflowed"):
+        log.read()
+    with pytest.raises(NonFiniteLossError, match="the student's logits must be finite"):
+        log.refuse(1, 1, masked, torch.zeros(1, 3))

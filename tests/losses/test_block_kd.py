@@ -213,3 +213,21 @@ def test_mixed_labels() -> None:
     assert_terms(BlockKDLoss().terms(student, teacher, mixed, stones=stones), expected)
     assert not BlockKDLoss().needs_hard_labels
     assert BlockKDLoss(d=DKDLoss()).needs_hard_labels
+
+
+def test_mixed_labels_beside_masked_classes_and_weights_of_0() -> None:
+    student, teacher, labels = draw(6, 4, 5)
+    stones = draw(7, 2, 4, 5)[0]
+    mixed = 0.75 * torch.eye(5, dtype=torch.float64)[labels] + 0.25 * torch.eye(5, dtype=torch.float64)[2]
+    keep, weights = torch.tensor([0, 2, 3, 4]), torch.tensor([1.0, 2.0, 0.0, 1.0])
+    mixed[:, 1] = 0
+    mixed /= mixed.sum(1, keepdim=True)
+    few = BlockKDLoss()(student[:, keep], teacher[:, keep], mixed[:, keep], stones=stones[..., keep], weights=weights)
+    student, teacher, stones = (z.index_fill(-1, torch.tensor([1]), -math.inf) for z in (student, teacher, stones))
+    mixed[2] = math.nan  # never read
+    value = BlockKDLoss()(student.requires_grad_(), teacher, mixed, stones=stones, weights=weights)
+    torch.testing.assert_close(value, few, rtol=1e-9, atol=1e-12)
+    (gradient,) = torch.autograd.grad(value, student)
+    assert gradient.isfinite().all()
+    assert not gradient[:, 1].any()
+    assert not gradient[2].any()

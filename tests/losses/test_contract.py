@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -278,9 +279,13 @@ def test_one_graph_under_compile(name: str) -> None:
 @rows
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=lambda d: str(d)[6:])
 def test_masked_classes_are_no_classes(name: str, dtype: torch.dtype) -> None:
-    inputs = Inputs(loss_for(name), dtype=dtype).mask(torch.arange(10).expand(4, 10) % 4 == 1)
+    equals_the_loss_on_kept_classes(loss_for(name), dtype)
+
+
+def equals_the_loss_on_kept_classes(loss: LogitLoss, dtype: torch.dtype) -> None:
+    inputs = Inputs(loss, dtype=dtype).mask(torch.arange(10).expand(4, 10) % 4 == 1)
     keep = torch.tensor([0, 2, 3, 4, 6, 7, 8])
-    small = inputs.only(keep, slice(None), inputs.loss)
+    small = inputs.only(keep, slice(None), loss)
     exact = {"rtol": 1e-9, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 2e-5, "atol": 1e-6}
     torch.testing.assert_close(inputs.value(), small.value(), **exact)
     for ours, theirs in zip(inputs.gradients(), small.gradients(), strict=True):
@@ -292,17 +297,43 @@ def test_masked_classes_are_no_classes(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
 def test_each_example_has_its_own_classes(name: str) -> None:
     """A `top_k` beyond them is all but one, a `depth` all of them."""
-    inputs = Inputs(loss_for(name)).mask(SOME)
-    values = inputs.loss.weigh(inputs.terms())
-    gradients = inputs.gradients()
+    equals_each_example_alone(loss_for(name), lambda num_classes: loss_for(name, num_classes))
+
+
+def equals_each_example_alone(loss: LogitLoss, loss_of: Callable[[int], LogitLoss]) -> None:
+    inputs = Inputs(loss).mask(SOME)
+    values, gradients = loss.weigh(inputs.terms()), inputs.gradients()
+    axis = 0 if loss.reads == "regions" else -2  # the examples'
     for n, masked in enumerate(SOME):
         keep = (~masked).nonzero().flatten()
-        alone = inputs.only(keep, slice(n, n + 1), loss_for(name, len(keep)))
+        alone = inputs.only(keep, slice(n, n + 1), loss_of(len(keep)))
         torch.testing.assert_close(values[n], alone.value(), rtol=1e-9, atol=1e-12)
         for ours, theirs in zip(gradients, alone.gradients(), strict=True):
-            row = ours.select(-2 if inputs.loss.reads != "regions" else 0, n)
-            torch.testing.assert_close(4 * row[..., keep], theirs.squeeze(-2 if inputs.loss.reads != "regions" else 0))
+            row = ours.select(axis, n)
+            torch.testing.assert_close(4 * row[..., keep], theirs.squeeze(axis))
             assert not row[..., masked].any()
+
+
+OPTIONS = [
+    losses.DKDLoss(target="teacher", kl_type="reverse"),
+    losses.NKDLoss(exclude_target=False),
+    losses.NKDLoss(temperature=0.2),
+    losses.GDKDLoss(top_k=2, strategy="worst", kl_type="reverse"),
+    losses.GDKDLoss(top_k=2, teacher_mass="both", kl_type="both"),
+    losses.GDKDLoss(top_mass=0.3),
+    losses.GDKDLoss(top_mass=0.999),
+    losses.LDRLDLoss(depth=3, rank_by="teacher"),
+    losses.MLKDLoss(masking="share"),
+    losses.MLKDLoss(masking="none"),
+    losses.SDDLoss(losses.Standardized(losses.KDLoss()), judge="teacher"),
+]
+
+
+@pytest.mark.parametrize("loss", OPTIONS, ids=lambda loss: type(loss).__name__)
+def test_masked_classes_are_no_classes_with_other_options(loss: LogitLoss) -> None:
+    equals_the_loss_on_kept_classes(loss, torch.float64)
+    if loss.per_example:
+        equals_each_example_alone(loss, lambda _: loss)
 
 
 @rows

@@ -40,6 +40,24 @@ def test_equals_the_definition(n, c, temperature, weights, seed) -> None:
     assert_value(DISTLoss(*weights, temperature)(student, teacher), total)
 
 
+def test_a_class_is_correlated_over_the_examples_that_have_it() -> None:
+    """Class 4 only the third has: it correlates 0, as in a batch of one; class 5 none has: it is no class."""
+    student, teacher, _ = draw(3, 3, 6, scale=2.0)
+    there = torch.tensor([[1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 0]]).bool()
+    columns: list[list[list[float]]] = [[[], []] for _ in range(5)]
+    inter = []
+    for n in range(3):
+        kept = there[n].nonzero().flatten().tolist()
+        pairs = [softmax([z[n, k].item() for k in kept], 4.0) for z in (student, teacher)]
+        inter.append(16 * (1 - pearson(*pairs)))
+        for place, k in enumerate(kept):
+            for who in (0, 1):
+                columns[k][who].append(pairs[who][place])
+    intra = 16 * (1 - mean(pearson(*column) if len(column[0]) > 1 else 0.0 for column in columns))
+    masked = (z.masked_fill(~there, -math.inf) for z in (student, teacher))
+    assert_terms(dist_terms(*masked), {"inter": inter, "intra": [intra] * 3})
+
+
 def test_by_hand() -> None:
     """Rows (3/4, 1/4) and (1/4, 3/4), exchanged between the two: every correlation is -1, every term T^2 * 2."""
     teacher = 3 * torch.tensor([[math.log(3), 0.0], [0.0, math.log(3)]], dtype=torch.float64)

@@ -29,21 +29,24 @@ def gram(a: list[list[float]], x: int, y: int) -> float:
 
 
 def reference(student, teacher, temperatures, masking="rows", confidence=0.5, class_confidence=0.5):
-    n, c = student.shape
+    n = len(student)
+    there = [k for k in range(student.shape[1]) if student[:, k].isfinite().any()]  # a class that no example has is none
+    c = len(there)
     rows, classes = [1.0] * n, [1.0] * c
     if masking != "none":
         sure = [softmax(t) for t in teacher.tolist()]  # at temperature 1
         rows = at_or_below([max(p) for p in sure], confidence)
-        classes = at_or_below([sum(p[k] for p in sure) for k in range(c)], class_confidence)
+        classes = at_or_below([sum(p[k] for p in sure) for k in there], class_confidence)
     if masking == "share":
         rows, classes = [mean(rows)] * n, [mean(classes)] * c
     terms = {"kd": [0.0] * n, "bc": [0.0] * n, "cc": [0.0] * n}
     for temperature in temperatures:
         ps, pt = ([softmax(z, temperature) for z in logits.tolist()] for logits in (student, teacher))
-        columns_s, columns_t = (list(map(list, zip(*p, strict=True))) for p in (ps, pt))
+        columns_s, columns_t = ([[row[k] for row in p] for k in there] for p in (ps, pt))
         cc = sum(classes[a] * (gram(columns_t, a, b) - gram(columns_s, a, b)) ** 2 for a in range(c) for b in range(c))
         for i in range(n):
-            terms["kd"][i] += rows[i] * kd(student[i].tolist(), teacher[i].tolist(), temperature)
+            own = [[v for v in z[i].tolist() if v > -math.inf] for z in (student, teacher)]
+            terms["kd"][i] += rows[i] * kd(*own, temperature)
             terms["bc"][i] += rows[i] * sum((gram(pt, i, m) - gram(ps, i, m)) ** 2 for m in range(n))
             terms["cc"][i] += cc / c
     return terms
@@ -65,6 +68,16 @@ def test_equals_the_definition(n, c, temperatures, masking, confidence, class_co
     options = {"masking": masking, "confidence": confidence, "class_confidence": class_confidence}
     assert_terms(mlkd_terms(student, teacher, temperatures=temperatures, **options), expected)
     assert_value(MLKDLoss(temperatures, **options)(student, teacher), sum(mean(v) for v in expected.values()))
+
+
+@pytest.mark.parametrize("masking", ["rows", "share", "none"])
+def test_a_masked_class_has_no_probability_and_one_that_no_example_has_is_none(masking) -> None:
+    missing = torch.tensor([[0, 0, 1, 1, 0, 1], [1, 0, 0, 1, 0, 1], [0, 0, 0, 0, 1, 1]]).bool()
+    student, teacher = (z.masked_fill(missing, -math.inf) for z in draw(2, 3, 6)[:2])
+    for class_confidence in QUANTILES:
+        options = {"masking": masking, "class_confidence": class_confidence}
+        expected = reference(student, teacher, [2.0], **options)
+        assert_terms(mlkd_terms(student, teacher, temperatures=[2.0], **options), expected)
 
 
 def test_by_hand() -> None:

@@ -45,7 +45,7 @@ def gdkd_terms(
         student_logits: ``(..., C)``, C at least 2.
         teacher_logits: same shape; receives no gradient.
         labels: not used.
-        top_k: size of the top group, in [1, C - 1].
+        top_k: size of the top group, in [1, C - 1]; all classes but one of an example that has no more, the others masked.
         temperature: softening of both distributions, above 0.
         strategy: the group called top holds the teacher's ``best`` (largest) or ``worst`` (smallest) ``top_k`` logits.
         kl_type: direction of ``top`` and ``rest``; ``group`` is always teacher to student.
@@ -123,7 +123,7 @@ def gdkd3_terms(
         student_logits: ``(..., C)``, C at least 3.
         teacher_logits: same shape; receives no gradient.
         labels: not used.
-        top_k: rank of the last class in the second group, in [2, C - 1].
+        top_k: rank of the last class in the second group, in [2, C - 1]; the last but one of an example that has no more.
         temperature: softening of both distributions, above 0.
 
     Returns:

@@ -43,7 +43,7 @@ def ldrld_terms(
         student_logits: ``(..., C)``, C at least 2.
         teacher_logits: same shape; receives no gradient.
         labels: not used.
-        depth: number of classes d, in [2, C].
+        depth: number of classes d, in [2, C]; all classes of an example that has fewer, the others masked.
         temperature: softening of all distributions, above 0.
         rank_by: whose logits rank the classes; ``teacher`` makes a top-k teacher cache enough. The choice has no gradient.
         delta: scale of the pair weights.
