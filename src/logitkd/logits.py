@@ -176,9 +176,10 @@ class _GroupKL(torch.autograd.Function):
         log_a, teacher_mass = soften(teacher_logits)
         if kl_type in ("forward", "cross"):
             a = log_a.exp()
-            kl = (log_a.sub_(log_b) if kl_type == "forward" else torch.neg(log_b, out=log_a)).mul_(a).sum(-1)
-            if kl_type == "cross":  # a group without classes sums to nothing
-                kl = torch.where(teacher_mass > absent / 2, kl, 0.0)
+            if kl_type == "forward":
+                kl = log_a.sub_(log_b).mul_(a).sum(-1)
+            else:  # a group without classes sums to nothing
+                kl = torch.where(teacher_mass > absent / 2, -torch.mul(a, log_b, out=log_a).sum(-1), 0.0)
             b = log_b.exp_()
             slope = a.sub_(b)
         else:
