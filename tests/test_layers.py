@@ -12,6 +12,7 @@ import logitkd
 ROOT = Path(logitkd.__file__).parent
 LAYERS = {
     "checks": 0,
+    "strict_yaml": 0,
     "logits": 1,
     "reach": 1,
     "models": 1,

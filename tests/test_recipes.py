@@ -178,6 +178,12 @@ def test_all_problems_of_a_recipe_come_at_once(tmp_path):
         ("student: a\nteacher_training: {optim: {lr: 1}, optim.lr: 2}\n", "`teacher_training`: `optim.lr` is given twice"),
         ("student: a\noptim: &x {lr: 1}\nschedule:\n  <<: *x\n", "mine.yaml: merge keys (`<<`) are not supported"),
         ("student: a\n[a, b]: 3\n", "mine.yaml: a key must be text, got ['a', 'b']"),
+        ("student: a\nepochs: " + "[" * 3000 + "]" * 3000, "mine.yaml: lists and sections must be at most 20 deep"),
+        (
+            "student: &a [&b [&c [1]], *b]\nepochs: [" + "*a, " * 3000 + "]",
+            "mine.yaml: aliases (`*name`) must stand for at most",
+        ),
+        ("student: a\nepochs: [*x]\n", "is not valid YAML: found undefined alias 'x' (line 2, column 10)"),
         ("student: a\noutput: 2020-13-45\n", "is not valid YAML: month must be in 1..12"),
         ("- student\n", "must hold `key: value` lines, got list."),
         ("student: [a\n", "is not valid YAML"),
@@ -190,6 +196,14 @@ def test_all_problems_of_a_recipe_come_at_once(tmp_path):
 )
 def test_a_broken_recipe_is_refused(tmp_path, text, message):
     assert any(message in problem for problem in problems([write(tmp_path, text)]))
+
+
+def test_values_are_shown_in_short(tmp_path):
+    problem = problems([write(tmp_path, f"student: a\nmethod: ce\nepochs: {[[[1000] * 50] * 5] * 20}\n")])[0].partition("mine")[
+        2
+    ]
+    assert "`epochs` must be a whole number, got [[[1000, 1000, " in problem
+    assert len(problem) < 300
 
 
 def test_unknown_recipe_names_the_nearest():

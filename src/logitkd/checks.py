@@ -8,7 +8,8 @@ Every message names the value, the rule, what came and, where one is likely, the
 from __future__ import annotations
 
 import difflib
-import math
+import reprlib
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,11 +30,13 @@ __all__ = [
     "debug",
     "listed",
     "not_finite",
+    "shown",
     "suggest",
     "unknown",
 ]
 
 _debug = False
+_LARGEST = sys.float_info.max
 
 
 def debug(on: bool = True) -> None:
@@ -80,12 +83,29 @@ def listed(names: Iterable[object], most: int = 8) -> str:
     return (", ".join(every[:most]) or "none") + more
 
 
+_brief = reprlib.Repr()  # does not look at what it does not show
+_brief.maxlevel, _brief.maxstring, _brief.maxother, _brief.maxlong = 3, 200, 200, 60
+_brief.maxlist, _brief.maxtuple, _brief.maxdict = 20, 20, 20
+
+
+def shown(value: object, most: int = 200) -> str:
+    """Return ``repr(value)`` for a message: cut where it is long, and never expanded beyond what is shown.
+
+    >>> shown([1, "a", None])
+    "[1, 'a', None]"
+    >>> shown(list(range(1000)))
+    '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, ...]'
+    """
+    text = _brief.repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
     """Raise ``ValueError`` unless ``value`` is one of ``allowed``."""
     allowed = list(allowed)
     if value not in allowed:
         hint = suggest(value, [a for a in allowed if isinstance(a, str)]) if isinstance(value, str) else ""
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}.{hint}")
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {shown(value)}.{hint}")
 
 
 def check_range(name: str, value: float, low: float | None, high: float | None, why: str = "") -> None:
@@ -100,22 +120,23 @@ def check_range(name: str, value: float, low: float | None, high: float | None, 
     ValueError: `top_k` must be in [1, 99] (num_classes - 1), got 100.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"`{name}` must be a number, got {value!r} ({type(value).__name__}).")
+        raise TypeError(f"`{name}` must be a number, got {shown(value)} ({type(value).__name__}).")
     inside = (low is None or value >= low) and (high is None or value <= high)
-    if not (math.isfinite(value) and inside):
+    if not (abs(value) <= _LARGEST and inside):  # math.isfinite fails on a huge int
         if low is None and high is None:
             rule = "finite"
         elif high is None:
             rule = f"at least {low}"
         else:
             rule = f"in [{'-inf' if low is None else low}, {high}]"
-        raise ValueError(f"`{name}` must be {rule}{f' ({why})' if why else ''}, got {value}.")
+        got = value if isinstance(value, float) else shown(value)
+        raise ValueError(f"`{name}` must be {rule}{f' ({why})' if why else ''}, got {got}.")
 
 
 def check_int(name: str, value: int, low: int | None = None, high: int | None = None, why: str = "") -> None:
     """Raise unless ``value`` is an integer in ``[low, high]``."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an integer, got {value!r} ({type(value).__name__}).")
+        raise TypeError(f"`{name}` must be an integer, got {shown(value)} ({type(value).__name__}).")
     check_range(name, value, low, high, why)
 
 

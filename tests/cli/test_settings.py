@@ -233,6 +233,35 @@ def test_data_of_any_size_and_a_share_to_evaluate_on():
     assert data.transforms == ("resize", "random_crop", "trivialaugment")
 
 
+DEEP = "[" * 3000 + "]" * 3000
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("--epochs", DEEP, "`--epochs` must be a whole number, got '[[["),
+        ("--trackers", DEEP, "Here lists and sections must be at most 20 deep, this goes deeper (line 1, column 21)."),
+        ("--data.mean", f"[{DEEP}]", "`--data.mean` must be a list such as [0.5, 0.75] or null, got '[[["),
+        ("--teacher.others", DEEP, "`--teacher.others` must be a list such as [{name: a, checkpoint: b}"),
+        ("--teacher.others", "[{name: a, name: b}]", "Here the key `name` is given twice (line 1, column 12)."),
+        ("--stones.use", "[&a [&b [1], *b], " + "*a, " * 5000 + "]", "Here aliases (`*name`) must stand for at most 10,000"),
+        ("--method.warmup_epochs", DEEP, "`warmup_epochs` must be an integer, got '[[["),
+        ("--method.ce_weight", DEEP, "`ce_weight` must be a number, got '[[["),
+        ("--epochs", "!!bool maybe", "`--epochs` must be a whole number, got '!!bool maybe'."),
+        ("--epochs", "1" + "0" * 400, "`epochs` must be at least 1, got 1000"),
+    ],
+)
+def test_values_nobody_could_mean_are_refused_in_short(flag, value, words):
+    (problem,) = problems("--student", "cifar_resnet8", "--method", "ce", flag, value)
+    assert words in problem
+    assert len(problem) < 600
+
+
+def test_text_that_is_no_yaml_is_text():
+    config = resolve(["--student", "cifar_resnet8", "--method", "ce", "--data.image_column", "[a", "--output", "2020-13-45"])
+    assert (config.data.image_column, config.output) == ("[a", "2020-13-45")
+
+
 def test_problems_of_the_data_are_named_among_the_others():
     line = "--student resnet18 --method ce --seed -1 --data.transforms [flop,center_crop] --data.workers 1 --data.crop_ratio 2"
     found = problems(*line.split())

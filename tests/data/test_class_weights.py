@@ -36,7 +36,13 @@ def test_a_file_in_any_order(tmp_path, text):
         ("ant: yes", r"`ant` must be a number, got True"),
         ("- 1\n- 2", r"must hold `class name: weight` lines, got \[1, 2\]"),
         ("", r"must hold `class name: weight` lines, got None"),
-        ("a: [", r"is not readable YAML or JSON"),
+        ("a: [", r"is not readable YAML or JSON: while parsing .* \(line 1, column 5\)$"),
+        ("ant: 1\nbee: 2\nant: 3\n0: 1", r"is not readable YAML or JSON: the key `ant` is given twice \(line 3, column 1\)"),
+        ("0: 1\n'0': 1\nant: 1\nbee: 2", r"must give every class one weight, got two for `0`\."),
+        ('{"ant": 1, "0": ' + "[" * 3000 + "]" * 3000 + "}", r"lists and sections must be at most 20 deep"),
+        ("0: &a [&b [1], *b]\nant: [" + "*a, " * 5000 + "]", r"aliases .* must stand for at most 10,000 values"),
+        ("- " + "x" * 500, r"lines, got \['x{,200}\.\.\.x{,100}\.\.\.\.$"),
+        ("0: !!bool maybe", r"is not readable YAML or JSON: KeyError: 'maybe'"),
     ],
 )
 def test_bad_files(tmp_path, text, message):

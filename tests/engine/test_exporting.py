@@ -277,6 +277,9 @@ def test_a_folder_of_something_else_is_left_alone(run, tmp_path):
     (other / "config.json").write_text('{"architecture": "resnet18"}')  # of another program, which uses our names
     with pytest.raises(FileExistsError, match=r"other holds README\.md"):
         export(run, other, formats=["safetensors"])
+    (other / "config.json").write_text("[" * 99_999 + "]" * 99_999)
+    with pytest.raises(FileExistsError, match=r"other holds README\.md"):
+        export(run, other, formats=["safetensors"])
     with pytest.raises(FileExistsError):
         export(run, run, formats=["safetensors"])
     with pytest.raises(NotADirectoryError, match=r"`output` must be a folder, but .*config\.json is a file"):

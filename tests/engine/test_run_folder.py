@@ -54,6 +54,7 @@ def test_output_holds_something_else(tmp_path):
         "run: 3\nmethod: {}\n",
         "run: {student: {name: a}, data: {source: b}}\nmethod: {}\n",
         "a: [",
+        "run: " + "[" * 3000 + "]" * 3000,
         "\xff\x00",
     ],
 )
@@ -76,7 +77,7 @@ def test_a_folder_named_checkpoint_may_be_another_programs(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("text", ['{"top1": 3', "[]", '{"top1": 3}', "\xff", "[" * 100_000])
+@pytest.mark.parametrize("text", ['{"top1": 3', "[]", '{"top1": 3}', "\xff", "[" * 100_000, "[" * 99_999 + "]" * 99_999])
 def test_a_damaged_result(tmp_path, text):
     assert read_result(tmp_path) is None
     (tmp_path / "result.json").write_text(text, encoding="latin-1")

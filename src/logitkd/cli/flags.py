@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from docstring_parser import parse
 from jsonargparse import ArgumentError, ArgumentParser
 
-from logitkd.checks import suggest
+from logitkd import strict_yaml
+from logitkd.checks import shown, suggest
 
 __all__ = [
     "Setting",
@@ -87,8 +89,12 @@ def settings_of(record: type, skip: Iterable[str] = ()) -> dict[str, Setting]:
 
 def _record_in(hint: Any) -> type | None:
     """Return the dataclass that a type hint is, or is optionally."""
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return next((kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None)
+    return next((kind for kind in _kinds(hint) if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None)
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the one type that a hint is."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 def unknown_key(key: str, known: Iterable[str], kind: str = "key", dashes: str = "") -> str:
@@ -180,13 +186,13 @@ def flatten(
             found = {key: value}
         elif section:
             inside = ", ".join(k.rpartition(".")[2] for k in known if k.startswith(f"{prefix}{name}."))
-            problems.append(f"`{prefix}{name}` must be a section with some of {inside}, got {value!r}.")
+            problems.append(f"`{prefix}{name}` must be a section with some of {inside}, got {shown(value)}.")
             continue
         else:
             problems.append(unknown_key(f"{prefix}{name}", [*known, *others]))
             continue
         twice = [key for key in found if key in flat]
-        problems += [f"`{key}` is given twice, as {flat[key]!r} and {found[key]!r}. Leave one out." for key in twice]
+        problems += [f"`{key}` is given twice, as {shown(flat[key])} and {shown(found[key])}. Leave one out." for key in twice]
         flat |= found
     return flat
 
@@ -220,17 +226,18 @@ def convert(setting: Setting, value: Any, written: str = "") -> Any:
     ValueError: `epochs` must be a whole number, got 'abc'.
     """
     missing = value is None and type(None) not in get_args(setting.type)
+    hint = ""
     try:
         if not missing:
             return _parse(setting.type, value)
-    except ArgumentError:
-        pass
+    except ArgumentError as error:
+        if isinstance(error.__cause__, strict_yaml.Refused):
+            hint = f" Here {error.__cause__}."
     if wrong := _unknown_in_list(setting.type, value):
         raise ValueError(f"`{written or setting.key}`: {wrong}")
-    hint = ""
     if get_origin(setting.type) is Literal and isinstance(value, str):
         hint = suggest(value, get_args(setting.type))
-    raise ValueError(f"`{written or setting.key}` must be {_words(setting.type)}, got {value!r}.{hint}")
+    raise ValueError(f"`{written or setting.key}` must be {_words(setting.type)}, got {shown(value)}.{hint}")
 
 
 def _unknown_in_list(kind: Any, value: Any) -> str:
@@ -288,6 +295,13 @@ def _parser(kind: Any) -> ArgumentParser:
 
 
 def _parse(kind: Any, value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            strict_yaml.load(value)  # before jsonargparse, which reads whatever it is given
+        except yaml.YAMLError as error:  # it can be nothing but text
+            if kind is Any or str in _kinds(kind):
+                return value
+            raise ArgumentError(None, str(error)) from error
     return _parser(kind).parse_object({"value": value})["value"]
 
 

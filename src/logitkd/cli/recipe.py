@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from logitkd import methods, recipes
-from logitkd.checks import unknown
+from logitkd.checks import shown, unknown
 from logitkd.cli.flags import convert_all, flatten, read_value, settings_of, unknown_key
 from logitkd.engine.config import TrainConfig
 from logitkd.methods import Method
@@ -54,7 +54,7 @@ class Recipe:
             self.teacher_training = convert_all(RUN, flatten(special, allowed, inside), "", inside)
             found += [f"`teacher_training`: {problem}" for problem in inside]
         elif special is not None:
-            found.append(f"`teacher_training` must be a section, got {special!r}.")
+            found.append(f"`teacher_training` must be a section, got {shown(special)}.")
         if record.get("teacher", ...) is None and not any(str(key).startswith("teacher.") for key in record):  # null: none
             del record["teacher"]
         self.run = convert_all(RUN, flatten(record, RUN, found, others=RECIPE_KEYS), "", found)
@@ -76,14 +76,14 @@ class Recipe:
 
     def _read_methods(self, value: Any, problems: list[str]) -> None:
         if not isinstance(value, Mapping):
-            problems.append(f"`methods` must be a section of `method: {{option: value}}` lines, got {value!r}.")
+            problems.append(f"`methods` must be a section of `method: {{option: value}}` lines, got {shown(value)}.")
             return
         for pattern, options in value.items():
             matched = fnmatch.filter(methods.names(), str(pattern))
             if not matched:
                 problems.append(f"`methods`: {unknown('method', str(pattern), methods.names())}")
             elif not isinstance(options, Mapping):
-                problems.append(f"`methods.{pattern}` must be options, {{option: value}}, got {options!r}.")
+                problems.append(f"`methods.{pattern}` must be options, {{option: value}}, got {shown(options)}.")
             else:
                 found: list[str] = []
                 sections = {str(key).partition(".")[0] for key in BY_METHOD}

@@ -9,7 +9,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from logitkd.checks import check_positive, listed, suggest
+from logitkd import strict_yaml
+from logitkd.checks import check_positive, listed, shown, suggest
 
 __all__ = ["BALANCED", "class_weights", "read_class_weights"]
 
@@ -20,7 +21,7 @@ def read_class_weights(path: str) -> dict[str, float]:
     """Return the weights in a YAML or JSON file of lines ``class name: weight``.
 
     Raises:
-        ValueError: no such file, it is no such mapping, or a weight is not a number above 0.
+        ValueError: no such file, it is no such mapping, a class is in it twice, or a weight is not a number above 0.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -28,17 +29,19 @@ def read_class_weights(path: str) -> dict[str, float]:
             f"`class_weights` must be `{BALANCED}` or a file of `class name: weight` lines, got {path}: no such file."
         )
     try:
-        record = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
+        record = strict_yaml.load(file.read_text(encoding="utf-8"))  # JSON is YAML
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"`class_weights`: {path} is not readable YAML or JSON: {error}") from error
     if not isinstance(record, dict) or not record:
-        raise ValueError(f"`class_weights`: {path} must hold `class name: weight` lines, got {record!r}.")
+        raise ValueError(f"`class_weights`: {path} must hold `class name: weight` lines, got {shown(record)}.")
     weights = {}
     for name, weight in record.items():
         try:
             check_positive(f"{name}", weight)
         except (TypeError, ValueError) as error:
             raise ValueError(f"`class_weights`, {path}: {error}") from error
+        if str(name) in weights:
+            raise ValueError(f"`class_weights`: {path} must give every class one weight, got two for `{name}`.")
         weights[str(name)] = float(weight)
     return weights
 

@@ -146,7 +146,7 @@ def _refuse_foreign(target: Path) -> None:
 def _is_export(target: Path) -> bool:
     try:
         return "logitkd" in json.loads((target / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 

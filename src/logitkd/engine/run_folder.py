@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from logitkd import strict_yaml
 from logitkd.engine.checkpoint import FILE as STATE
 from logitkd.engine.files import ASIDE, write_atomic, writing
 
@@ -97,8 +98,8 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"a run folder holds a {CONFIG}, but there is no {path}. Give another folder.")
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
+        record = strict_yaml.load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{path} must be what a run wrote, but it cannot be read: {error}.") from error
     for key, kind in SECTIONS.items():
         found = record

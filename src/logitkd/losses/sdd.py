@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_int, check_labels, check_logits, check_range
+from logitkd.checks import check_choice, check_int, check_labels, check_logits, check_range, shown
 from logitkd.losses.base import LogitLoss, Signal, check_inner
 
 __all__ = ["SDDLoss", "check_regions", "check_scales"]
@@ -18,7 +18,7 @@ __all__ = ["SDDLoss", "check_regions", "check_scales"]
 def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
     """Return ``scales`` as a tuple; raise unless it is a non-empty, ascending list of grid sizes."""
     if not isinstance(scales, Sequence) or isinstance(scales, str):
-        raise TypeError(f"`scales` must be a list of grid sizes, such as (1, 2, 4), got {scales!r}.")
+        raise TypeError(f"`scales` must be a list of grid sizes, such as (1, 2, 4), got {shown(scales)}.")
     scales = tuple(scales)
     for scale in scales:
         check_int("scales", scale, 1)

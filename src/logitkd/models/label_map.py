@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from logitkd import strict_yaml
 from logitkd.checks import listed, suggest
 
 __all__ = ["read_label_map"]
@@ -127,7 +128,7 @@ def _read_csv(text: str) -> list[tuple[str, str | None]]:
 
 
 def _read_yaml(text: str) -> list[tuple[str, str | None]]:
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = strict_yaml.compose(text)
     if node is None:
         return []
     if not isinstance(node, yaml.MappingNode):

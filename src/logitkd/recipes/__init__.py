@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from logitkd import strict_yaml
 from logitkd.checks import suggest
 
 __all__ = ["command", "find", "names", "read"]
@@ -44,13 +44,13 @@ def read(path: Path) -> dict[Any, Any]:
     """Return what a recipe file holds.
 
     Raises:
-        ValueError: it is no YAML mapping, gives a key twice, or holds what recipes do without: merge keys, lists as keys.
+        ValueError: it is no YAML mapping, or one that :mod:`logitkd.strict_yaml` refuses.
     """
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
-    except _KeyError as error:
+        found = strict_yaml.load(path.read_text(encoding="utf-8"))
+    except strict_yaml.Refused as error:
         raise ValueError(f"{path}: {error}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2020-13-45
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold `key: value` lines, got {type(found).__name__}.")
@@ -61,25 +61,3 @@ def command(path: Path) -> str:
     """Return the command in a recipe's first comment line; empty where it has none."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
-
-
-class _KeyError(yaml.MarkedYAMLError):
-    """Valid YAML whose keys no recipe can have."""
-
-
-class _OnceLoader(yaml.SafeLoader):
-    """YAML itself would let the last of two equal keys win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            mark = key_node.start_mark
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                raise _KeyError(problem="merge keys (`<<`) are not supported: write the keys out", problem_mark=mark)
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise _KeyError(problem=f"a key must be text, got {key!r}", problem_mark=mark)
-            if key in seen:
-                raise _KeyError(problem=f"the key `{key}` is given twice", problem_mark=mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
