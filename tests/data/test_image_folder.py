@@ -1,5 +1,8 @@
 """Image folders: splits, classes, images out of place."""
 
+import os
+import shutil
+
 import pytest
 
 from image_files import SIX, pixels, png, write_image_folder
@@ -74,3 +77,79 @@ def test_a_folder_of_splits_is_not_taken_for_one_of_classes(tmp_path):
         read_frames(str(folder), ("train",), absent="test")
     (train,) = read_frames(str(folder), ("training",), absent="test")
     assert train.read("label") == [0]
+
+
+def relink(folder, names):
+    """Replace files and folders by links to a disk that is not there."""
+    for name in names:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        path.symlink_to(f"/gone/{name}")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (
+            ["train/ant/2.png"],
+            r"1 of 2 images in {0}/train/ant\. The first, {0}/train/ant/2\.png, is a link to /gone/train/ant/2",
+        ),
+        (
+            ["train/ant/1.png", "train/ant/2.png", "test/ant/9.png"],
+            r"2 of 2 images in {0}/train/ant, 1 of 1 images in {0}/test/ant",
+        ),
+        (
+            ["train/bee", "test/bee"],
+            r"1 of 2 folders in {0}/train, 1 of 2 folders in {0}/test\. The first, {0}/train/bee, is a",
+        ),
+        (["test"], r"1 of 2 folders in {0}\. The first, {0}/test, is a link to /gone/test, which is not there: is a disk not"),
+    ],
+)
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_what_is_there_but_cannot_be_read_is_not_absent(tmp_path, names, words, unlabelled):
+    folder = write_image_folder(tmp_path, SIX)
+    relink(folder, names)
+    with pytest.raises(ValueError, match="must be readable, but these are not: " + words.format(folder)):
+        read_frames(str(folder), ("train", "test"), unlabelled=unlabelled)
+
+
+def test_class_folders_on_a_disk_that_is_not_there(tmp_path):
+    for name in ("ant", "bee"):
+        (tmp_path / name).symlink_to(f"/gone/{name}")
+    with pytest.raises(ValueError, match=f"must be readable, but these are not: 2 of 2 folders in {tmp_path}"):
+        read_frames(str(tmp_path), ("train",), absent="test")
+
+
+def test_links_that_lead_in_a_circle(tmp_path):
+    folder = write_image_folder(tmp_path, SIX)
+    (folder / "train" / "ant" / "x.png").symlink_to("x.png")
+    with pytest.raises(ValueError, match="1 of 3 images in"):
+        read_frames(str(folder), ("train", "test"))
+
+
+def test_linked_class_folders_and_images_count_like_others(tmp_path):
+    folder = write_image_folder(tmp_path / "here", SIX)
+    os.rename(folder / "train" / "ant", tmp_path / "elsewhere")
+    (folder / "train" / "ant").symlink_to(tmp_path / "elsewhere")
+    (folder / "train" / "bee" / "2.png").symlink_to(tmp_path / "elsewhere" / "2.png")
+    train, test = read_frames(str(folder), ("train", "test"))
+    assert train.features["label"].names == test.features["label"].names == ["ant", "bee"]
+    assert train.read("label") == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "old.zip", "._1.png", ".DS_Store", "1.png.txt"])
+def test_what_is_no_image_changes_nothing(tmp_path, name):
+    folder = write_image_folder(tmp_path, SIX)
+    (folder / "train" / "ant" / name).write_text("file_name,label\n1.png,bee\n")
+    train, _ = read_frames(str(folder), ("train", "test"))
+    assert train.read("label") == [0, 0, 1]
+
+
+def test_the_order_of_images_is_that_of_their_paths(tmp_path):
+    """So that a fingerprint, and which images are held out, are the same everywhere."""
+    names = [f"{kind}/{name}" for kind in ("ant", "ant-2", "Bee") for name in ("b.png", "10.PNG", "2.jpeg", "B.png")]
+    folder = write_image_folder(tmp_path, names)
+    (train,) = read_frames(str(folder), ("train",), absent="test")
+    assert train.features["label"].names == ["Bee", "ant", "ant-2"]
+    assert [value["path"] for value in train.read("image")] == sorted(str(folder / name) for name in names)
+    assert train.read("label") == [0] * 4 + [2] * 4 + [1] * 4

@@ -14,6 +14,7 @@ __all__ = [
     "check_splits",
     "find_folder",
     "image_folder_words",
+    "is_dangling",
     "parquet_shards",
     "split_folders",
     "split_names",
@@ -83,7 +84,12 @@ def parquet_shards(folder: Path) -> dict[str, list[Path]]:
 
 def split_folders(folder: Path) -> list[str]:
     """Return the names of the folders in an image folder: its splits, or the classes of its one split."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() or is_dangling(path))
+
+
+def is_dangling(path: Path) -> bool:
+    """Whether a path is a link to what is not there: unreadable, which is not the same as absent."""
+    return path.is_symlink() and not path.exists()
 
 
 def image_folder_words(folder: Path) -> str:
