@@ -92,6 +92,35 @@ def test_half_precision_weights_widen(model, source, tmp_path):
     torch.testing.assert_close(model.fc.weight, source.fc.weight, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda weight: weight.to_sparse(), "sparse_coo"),
+        (lambda weight: weight.to_sparse_csr(), "sparse_csr"),
+        (lambda weight: weight.to("meta"), r"without values \(meta\)"),
+        (lambda weight: weight.to(torch.complex64), "complex64"),
+        (lambda weight: (weight * 127).to(torch.int8), "int8"),
+        (lambda weight: weight > 0, "bool"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:Validating sparse")
+def test_weights_of_another_kind_are_not_cast(change, kind, model, source, tmp_path):
+    state = source.state_dict()
+    state["fc.weight"] = change(state["fc.weight"])
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=f"dense tensors, .*, got 1 of {len(state)} that are not: fc.weight is {kind}"):
+        load_weights(model, tmp_path / "w.pth")
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_whole_state_dict_in_half_precision(model, source, tmp_path):
+    """A counter of batches goes along, and is none the worse."""
+    torch.save({name: value.half() for name, value in source.state_dict().items()}, tmp_path / "w.pth")
+    load_weights(model, tmp_path / "w.pth")
+    assert model.bn1.num_batches_tracked.item() == 1
+
+
 def test_what_is_missing_unexpected_or_misshapen_is_listed_and_the_model_stays(model, source, tmp_path):
     state = source.state_dict()
     state["extra.weight"] = state.pop("layer1.0.bn1.weight")
@@ -137,9 +166,19 @@ def test_a_malicious_file_runs_nothing(model, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+ITSELF = {}
+ITSELF["model"] = ITSELF
+
+
 @pytest.mark.parametrize(
     ("data", "held"),
-    [({"epoch": 3}, "the keys epoch"), ([1, 2], "got list"), ({}, "the keys none"), ({"model": {}}, "none")],
+    [
+        ({"epoch": 3}, "the keys epoch"),
+        ([1, 2], "got list"),
+        ({}, "the keys none"),
+        ({"model": {}}, "none"),
+        (ITSELF, "the keys model"),
+    ],
 )
 def test_files_without_a_state_dict(data, held, model, tmp_path):
     torch.save(data, tmp_path / "w.pth")

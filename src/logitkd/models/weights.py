@@ -18,6 +18,7 @@ from logitkd.checks import listed
 __all__ = ["ClassCountError", "load_weights"]
 
 _WRAPPERS = ("model", "state_dict")  # mdistiller and CRD; timm, Lightning and many more
+_MOST_WRAPPERS = 10  # a dict may hold itself
 _PREFIXES = ("module.", "model.")  # DataParallel; a wrapper that holds the network as `.model`
 _STUDENT = "student.safetensors"  # the file of a run folder
 _REFUSALS = ("not an allowed global", "Unsupported", "GLOBAL")  # what torch says when `weights_only` refuses an object
@@ -53,7 +54,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Raises:
         FileNotFoundError: There is no such file, or the folder holds no ``student.safetensors``.
         ValueError: The file is damaged, needs unsafe unpickling, holds no state dict, or its names or shapes are not
-            the model's; the message lists which. A ``ClassCountError`` where nothing but the number of classes differs.
+            the model's, or its tensors are sparse, or complex or integer where the model's are floating point; the message
+            lists which. A ``ClassCountError`` where nothing but the number of classes differs.
     """
     path = Path(path)
     if path.is_dir():
@@ -64,6 +66,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise FileNotFoundError(f"checkpoint file {path} does not exist.")
     wanted = model.state_dict()
     state = _without_prefix(_state_dict(_read(path), path), wanted)
+    _check_kinds(state, wanted, path)
     _check(state, wanted, model, path)
     model.load_state_dict(state)
 
@@ -99,10 +102,12 @@ def _damaged(path: Path, error: Exception) -> str:
 
 def _state_dict(data: Any, path: Path) -> dict[str, Tensor]:
     """Unwrap ``data`` down to a mapping of names to tensors."""
+    for _ in range(_MOST_WRAPPERS):
+        inner = [data[key] for key in _WRAPPERS if isinstance(data, Mapping) and isinstance(data.get(key), Mapping)]
+        if not inner:
+            break
+        data = inner[0]
     if isinstance(data, Mapping):
-        for key in _WRAPPERS:
-            if isinstance(data.get(key), Mapping):
-                return _state_dict(data[key], path)
         if data and all(isinstance(value, Tensor) for value in data.values()):
             return dict(data)
         held = f"a dict with the keys {listed(data)}"
@@ -123,6 +128,31 @@ def _without_prefix(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> d
     if {f"model.{name}" for name in state} == wanted.keys():  # what a wrapped network wrote before it was wrapped
         state = {f"model.{name}": value for name, value in state.items()}
     return state
+
+
+def _check_kinds(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ``ValueError`` unless all are plain numbers of the model's kind: what torch casts to it are other weights."""
+    wrong = {name: kind for name, value in state.items() if (kind := _other_kind(value, wanted.get(name)))}
+    if wrong:
+        each = listed((f"{name} is {kind}" for name, kind in wrong.items()), 4)
+        raise ValueError(
+            f"checkpoint {path} must hold dense tensors, floating-point ones for floating-point weights, got {len(wrong)} of"
+            f" {len(state)} that are not: {each}. Save the network before it is quantized or made sparse"
+            " (`.dequantize()`, `.to_dense()`)."
+        )
+
+
+def _other_kind(value: Tensor, wanted: Tensor | None) -> str:
+    """Say what a tensor is where it is not of the model's kind; empty where it is."""
+    if value.is_quantized or value.is_nested or value.is_meta:
+        return "quantized" if value.is_quantized else "nested" if value.is_nested else "without values (meta)"
+    if value.layout != torch.strided:
+        return str(value.layout).removeprefix("torch.")
+    if wanted is None:
+        return ""
+    kept = value.is_floating_point() or value.is_complex()
+    lost = (value.is_complex() and not wanted.is_complex()) or (not kept and wanted.is_floating_point())
+    return str(value.dtype).removeprefix("torch.") if lost else ""
 
 
 def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
