@@ -10,6 +10,7 @@ LARGE = DataConfig(source="folder", image_size=32)
 
 
 def test_good_ones_pass():
+    assert check_data(replace(LARGE, image_size=8192, crop_ratio=1)) == check_data(replace(LARGE, crop_ratio=32 / 8192)) == []
     assert check_data(DataConfig()) == check_data(SMALL) == check_data(LARGE) == []
     assert check_data(replace(SMALL, crop_padding=0, flip=False, mean=(0.5,) * 3, std=(0.25,) * 3, eval_fraction=0.2)) == []
     for crop in CROPS:
@@ -41,7 +42,11 @@ def test_good_ones_pass():
         (replace(LARGE, flip=False), "`data.flip` must be left out, got False: it does not go with `data.image_size`."),
         (replace(LARGE, crop_padding=8), "`data.crop_padding` must be left out, got 8"),
         (replace(LARGE, source="digits"), "`data.image_size` must be left out with `digits`, which are all 8x8, got 32."),
-        (replace(LARGE, image_size=0), "`data.image_size` must be at least 1, got 0."),
+        (replace(LARGE, image_size=0), "`data.image_size` must be in [1, 8192], got 0."),
+        (replace(LARGE, image_size=1_000_000), "`data.image_size` must be in [1, 8192], got 1000000."),
+        (replace(LARGE, crop_ratio=1e-9), "`data.crop_ratio` must be at least 0.003906, as images are resized to"),
+        (replace(LARGE, crop_ratio=5e-324), "at most 8192 pixels, got 4.94066e-324. The usual is 0.875."),
+        (replace(LARGE, image_size=8192), "`data.crop_ratio` must be at least 1, as images are resized to"),
         (replace(LARGE, crop_ratio=0.0), "`data.crop_ratio` must be above 0 and at most 1, got 0.0."),
         (replace(LARGE, crop_ratio=1.1), "`data.crop_ratio` must be above 0 and at most 1, got 1.1."),
         (replace(LARGE, interpolation="area"), "`data.interpolation` must be one of 'bilinear', 'bicubic', got 'area'."),

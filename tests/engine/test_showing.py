@@ -8,11 +8,12 @@ from torch import nn
 
 from logitkd.data import DataConfig
 from logitkd.engine import ModelConfig, evaluate, train
-from logitkd.engine.showing import check_student
+from logitkd.engine.showing import check_learns, check_student
 from logitkd.models import build_model
 from network_folders import transformers_folder
 
 SHAPE, CPU = (3, 8, 8), torch.device("cpu")
+LEARN = "the student must have logits that depend on parameters to train, but `tiny_net:"
 RETURN = r"the student must return logits \(N, 10\), one row an image and one column a class, got "
 
 REFUSED = [
@@ -21,6 +22,14 @@ REFUSED = [
     ("tiny_net:Spatial", RETURN + r"\(2, 10, 1, 1\) for 2 images \(`tiny_net:Spatial`\)\. Its `forward"),
     ("tiny_net:seven", RETURN + r"\(2, 7\) for 2 images \(`tiny_net:seven`\)\. It has 7 classes: let it take `num_classes`"),
     ("tiny_net:TwoArguments", r"nothing else, but `tiny_net:TwoArguments` fails on one \(TypeError: .*missing 1 required"),
+    ("tiny_net:NoParameters", LEARN + "NoParameters` has no parameters\\. .* `nn.ModuleList`"),
+    ("tiny_net:frozen", LEARN + "frozen` has 8 parameters and all of them are frozen"),
+    (
+        "tiny_net:Detached",
+        LEARN + "Detached` returns logits that depend on none of its 8 trainable parameters: they are detached",
+    ),
+    ("tiny_net:NoGrad", LEARN + "NoGrad` returns logits that depend on none of its 8 trainable"),
+    ("tiny_net:Beside", LEARN + "Beside` returns logits that depend on none of its 2 trainable"),
     ("tiny_net:Missing", r"but `tiny_net:Missing` fails on one \(KeyError: 'images'\)"),
 ]
 
@@ -31,6 +40,28 @@ def test_a_student_is_refused_before_training(tiny, tmp_path, name, words):
         train(tiny(student=ModelConfig(name), epochs=1))
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["TinyNet", "NoGradInEval", "LastLayerOnly"])
+def test_a_student_that_learns_is_shown_images_without_a_trace(name):
+    student = build_model(f"tiny_net:{name}", 10)
+    state = {key: value.clone() for key, value in student.state_dict().items()}
+    before = torch.random.get_rng_state()
+    check_learns(student, "mine", SHAPE, CPU)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert student.training
+    assert all(torch.equal(value, state[key]) for key, value in student.state_dict().items())
+    assert all(parameter.grad is None for parameter in student.parameters())
+
+
+@pytest.mark.parametrize("name", ["frozen", "Detached"])
+def test_what_cannot_learn_can_be_evaluated(name):
+    assert evaluate(ModelConfig(f"tiny_net:{name}"), DataConfig(), latency=False)["images"] > 0
+
+
+def test_images_that_no_memory_holds():
+    with pytest.raises(ValueError, match=r"the student must take a batch of images \(3, 9000000, 9000000\) .*RuntimeError"):
+        check_student(build_model("tiny_net:TinyNet", 10), "mine", 10, (3, 9_000_000, 9_000_000), CPU)
 
 
 def test_a_student_is_refused_before_evaluation():

@@ -166,6 +166,74 @@ class Missing(TinyNet):
         return {}["images"]
 
 
+# Networks that return logits and cannot learn, each for a reason of its own.
+
+
+class NoParameters(nn.Module):
+    """Averages pixels; its layers are where nobody finds them."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layers = [nn.Flatten(), nn.Linear(192, num_classes)]
+
+    def forward(self, images):
+        for layer in self.layers:
+            images = layer(images)
+        return images
+
+
+def frozen(num_classes):
+    """A student meant as a teacher."""
+    return TinyNet(num_classes).requires_grad_(False)
+
+
+class Detached(TinyNet):
+    """Cuts its logits off from what they were computed by."""
+
+    def forward(self, images):
+        return super().forward(images).detach()
+
+
+class NoGrad(TinyNet):
+    """Meant for inference, in every mode."""
+
+    @torch.no_grad()
+    def forward(self, images):
+        return super().forward(images)
+
+
+class Beside(TinyNet):
+    """Trains a layer that its logits do not depend on."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.requires_grad_(False)
+        self.spare = nn.Linear(1, 1)
+
+    def forward(self, images):
+        for layer in list(self)[:-1]:  # all but the spare one
+            images = layer(images)
+        return images
+
+
+class NoGradInEval(TinyNet):
+    """Turns gradients off where it knows that nobody asks for them: that is fine."""
+
+    def forward(self, images):
+        with torch.set_grad_enabled(self.training):
+            return super().forward(images)
+
+
+class LastLayerOnly(TinyNet):
+    """Trains its last layer on frozen features, a linear probe: that is fine, too."""
+
+    def forward(self, images):
+        with torch.no_grad():
+            for layer in list(self)[:-1]:
+                images = layer(images)
+        return self[-1](images)
+
+
 def seven(num_classes):
     """Does as it pleases."""
     return TinyNet(7)

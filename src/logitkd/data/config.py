@@ -21,6 +21,9 @@ TRANSFORMS = (
 )
 
 
+LARGEST = 8192  # pixels of the shorter side of what an image is resized to: one of 8192 x 8192 takes 0.8 GB as numbers
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Where labelled images come from and how the training view is augmented.
@@ -133,8 +136,9 @@ def check_data(config: DataConfig, *, training: bool = True) -> list[str]:
         problems.append(f"`data.eval_fraction` must be below 1, got {config.eval_fraction}: nothing would be left to train on.")
     check(check_int, "train_per_class", 1)
     check(check_int, "crop_padding", 0)
-    check(check_int, "image_size", 1)
+    check(check_int, "image_size", 1, LARGEST)
     check(check_share, "crop_ratio")
+    problems += _check_resized(config)
     check(check_choice, "interpolation", ["bilinear", "bicubic"])
     check(check_int, "workers", 0)
     for name in ("mean", "std"):
@@ -148,6 +152,19 @@ def check_data(config: DataConfig, *, training: bool = True) -> list[str]:
     if config.image_size is not None and config.source == "digits":
         problems.append(f"`data.image_size` must be left out with `digits`, which are all 8x8, got {config.image_size}.")
     return problems
+
+
+def _check_resized(config: DataConfig) -> list[str]:
+    """Refuse a ``crop_ratio`` that has images resized to more than memory holds; of wrong values others speak."""
+    size, ratio = config.image_size, config.crop_ratio
+    if not isinstance(size, int) or not 1 <= size <= LARGEST or not isinstance(ratio, (int, float)) or not 0 < ratio <= 1:
+        return []
+    if size <= ratio * LARGEST:
+        return []
+    return [
+        f"`data.crop_ratio` must be at least {size / LARGEST:.4g}, as images are resized to `data.image_size` divided by it,"
+        f" at most {LARGEST} pixels, got {ratio:g}. The usual is 0.875."
+    ]
 
 
 def _check_transforms(names: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Showing a network blank images before time is spent: can it take them, and does it return logits?"""
+"""Showing a network blank images before time is spent: can it take them, does it return logits, can it learn?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from logitkd.checks import listed
 from logitkd.reach import Ensemble, Teacher, eval_mode
 from logitkd.reach.signals import check_logits
 
-__all__ = ["check_input", "check_student"]
+__all__ = ["check_input", "check_learns", "check_student"]
 
 
 def check_input(teacher: Teacher | Ensemble, shape: Sequence[int], device: torch.device) -> None:
@@ -28,7 +28,7 @@ def check_input(teacher: Teacher | Ensemble, shape: Sequence[int], device: torch
     """
     for member in teacher.members():
         check_weights(member.model, "teacher", type(member.model).__name__)
-        _show(member.logits, member.model, "teacher", type(member.model).__name__, torch.zeros(1, *shape, device=device))
+        _show(member.logits, member.model, "teacher", type(member.model).__name__, (1, *shape), device)
 
 
 def check_student(student: nn.Module, name: str, num_classes: int, shape: Sequence[int], device: torch.device) -> None:
@@ -48,7 +48,7 @@ def check_student(student: nn.Module, name: str, num_classes: int, shape: Sequen
     check_weights(student, "student", f"`{name}`")
     drawn_on = [device] if device.type == "cuda" else []
     with eval_mode(student), torch.no_grad(), torch.random.fork_rng(drawn_on):
-        output = _show(student, student, "student", f"`{name}`", torch.zeros(2, *shape, device=device))
+        output = _show(student, student, "student", f"`{name}`", (2, *shape), device)
     what = f"the student must return logits (N, {num_classes}), one row an image and one column a class, got"
     if not isinstance(output, Tensor):
         raise TypeError(f"{what} {type(output).__name__} (`{name}`). Wrap it in a module that returns the logits alone.")
@@ -74,22 +74,78 @@ def check_weights(network: nn.Module, who: str, name: str) -> None:
         )
 
 
-def _show(network: Callable[[Tensor], object], model: nn.Module, who: str, name: str, images: Tensor) -> object:
+def check_learns(student: nn.Module, name: str, shape: Sequence[int], device: torch.device) -> None:
+    """Show the student two images and see that its logits depend on something that training changes; no trace is left.
+
+    Args:
+        student: on ``device``; it passed :func:`check_student`.
+        name: as it was asked for, for the message.
+        shape: of an image: channels, height, width.
+        device: where.
+
+    Raises:
+        ValueError: it has no parameters, or all are frozen, or its logits depend on none of those that are not.
+    """
+    what = f"the student must have logits that depend on parameters to train, but `{name}`"
+    parameters = list(student.parameters())
+    if not parameters:
+        raise ValueError(
+            f"{what} has no parameters. Give a network with some; layers in a plain list are not found, use `nn.ModuleList`."
+        )
+    trained = {id(parameter) for parameter in parameters if parameter.requires_grad}
+    if not trained:
+        raise ValueError(
+            f"{what} has {len(parameters)} parameters and all of them are frozen (`requires_grad` is False). Leave at least"
+            " those of its last layer trainable."
+        )
+    drawn_on = [device] if device.type == "cuda" else []
+    images = torch.zeros(2, *shape, device=device)
+    with eval_mode(student), torch.enable_grad(), torch.random.fork_rng(drawn_on):
+        learns = _reaches(student(images), trained)
+        if not learns:  # some turn gradients off in eval mode alone
+            before = [(buffer, buffer.clone()) for buffer in student.buffers()]  # running statistics
+            learns = _reaches(student.train()(images), trained)
+            for buffer, value in before:
+                buffer.copy_(value)
+    if not learns:
+        raise ValueError(
+            f"{what} returns logits that depend on none of its {len(trained)} trainable parameters: they are detached. Take"
+            " `.detach()`, `torch.no_grad()` and the like out of its `forward`, or unfreeze layers that the logits come from."
+        )
+
+
+def _reaches(output: object, parameters: set[int]) -> bool:
+    """Whether one of the parameters, given by their ``id``, is in the graph that ``output`` was computed by."""
+    node = output.grad_fn if isinstance(output, Tensor) else None
+    waiting, seen = [node], {node, None}
+    while waiting:
+        node = waiting.pop()
+        if id(getattr(node, "variable", None)) in parameters:  # where a gradient ends
+            return True
+        following = {other for other, _ in getattr(node, "next_functions", ())} - seen
+        waiting += following
+        seen |= following
+    return False
+
+
+def _show(
+    network: Callable[[Tensor], object], model: nn.Module, who: str, name: str, shape: tuple[int, ...], device: torch.device
+) -> object:
+    """Return what a network makes of blank images ``shape``, its batch first."""
     try:
-        return network(images)
+        return network(torch.zeros(shape, device=device))  # which may be more than memory holds
     except Exception as error:  # each library refuses in its own way
         if str(error).startswith(f"the {who}"):  # its classes or its output, already in our words
             raise
-        shape = tuple(images.shape[1:])
         reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:200]
-        built, given = _built_size(model), shape[1:]
+        built, given = _built_size(model), shape[2:]
         fix = "Give images of the size it was built for (`data.image_size`)"
         if built is not None and built != given:
             side = f"`--data.image_size {built[0]}`" if built[0] == built[1] else "a network for square images"
             fix = f"It was built for images of {built[0]}x{built[1]}, these are {given[0]}x{given[1]}: give {side}"
         raise ValueError(
-            f"the {who} must take a batch of images {shape} and nothing else, but {name} fails on one ({reason}). {fix}, or "
-            "wrap it in a module whose `forward(images)` returns the logits."
+            f"the {who} must take a batch of images {shape[1:]} and nothing else, but {name} fails on one ({reason}). {fix}, "
+            "or wrap it in a module whose `forward(images)` returns the logits."
         ) from error
 
 
