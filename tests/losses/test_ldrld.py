@@ -128,6 +128,20 @@ def test_ties_are_finite() -> None:
     assert torch.autograd.grad(value, student)[0].isfinite().all()
 
 
+@pytest.mark.parametrize("left", [1, 2, 3, 5])
+def test_an_example_with_fewer_classes_than_depth_has_as_many_ranks_and_combinations(left: int) -> None:
+    student, teacher, _ = draw(8, 3, 6)
+    whole = [torch.full((3, 8), -torch.inf, dtype=torch.float64) for _ in range(2)]
+    for logits, source in zip(whole, (student, teacher), strict=True):
+        logits[:, 1 : 1 + left] = source[:, :left]
+    terms = ldrld_terms(*whole, depth=4)
+    if left == 1:  # nothing to compare
+        assert {name: value.tolist() for name, value in terms.items()} == dict.fromkeys(("pairs", "llki", "rntk"), [0, 0, 0])
+    else:
+        few = (logits[:, :left] for logits in (student, teacher))
+        assert_terms(terms, reference(*few, min(4, left), 4.0))
+
+
 def test_in_bfloat16_only_examples_that_change_ranks_are_far_off() -> None:
     generator = torch.Generator().manual_seed(0)
     student, teacher = (scale * torch.randn(1024, 100, generator=generator) for scale in (2, 3))
