@@ -168,7 +168,7 @@ def test_no_library_is_taken_from_a_run_folder(foreign):
     command = [sys.executable, "-m", "logitkd"]
     begun = [
         subprocess.Popen([*command, *words], cwd=foreign, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for words in (["eval", "."], ["export", "."], teacher)
+        for words in (["eval", "."], teacher)
     ]
     for process in begun:
         _, said = process.communicate(timeout=200)
