@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from logitkd.models import parameter_count
 from logitkd.reach import eval_mode
+from logitkd.reach.flow import WorkCounter
 
 __all__ = ["LATENCY_BATCHES", "latency_ms", "multiply_adds", "network_cost"]
 
@@ -47,15 +46,15 @@ def multiply_adds(model: nn.Module, input_size: Sequence[int], device: torch.dev
     """Return the multiply-adds (MACs) of one image: half the floating-point operations of products and convolutions.
 
     Norms, activations, pooling and additions of biases are not counted, as the papers do not count them. Counted in what
-    runs, by torch's own counter; attention is made to run as the two products that it is, as some of its fused kernels
-    are unknown to the counter.
+    runs, by torch's own formulas; attention is made to run as the two products that it is, as some of its fused kernels
+    are unknown to them.
 
     >>> multiply_adds(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 25, 10)), (3, 5, 5))
     3700
     """
-    with FlopCounterMode(display=False) as counter, _looking(model), _plain_attention():
+    with WorkCounter() as counter, _looking(model):
         model(torch.zeros(1, *input_size, device=device))
-    return counter.get_total_flops() // 2
+    return counter.multiply_adds
 
 
 def latency_ms(model: nn.Module, input_size: Sequence[int], device: torch.device, *, batch_size: int) -> float:
@@ -86,14 +85,3 @@ def _wait(device: torch.device) -> None:
 def _looking(model: nn.Module) -> Iterator[None]:
     with torch.no_grad(), eval_mode(model):
         yield
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -109,7 +109,7 @@ class Run:
         self.stepper = Stepper(config, method, self.student, teacher, accelerator, example, weights)
         self.connectors = self.stepper.stones.connectors if self.stepper.stones else None
         if self.stepper.stones:
-            display.note("stepping stones: " + ", ".join(f"{one} -> {other}" for one, other in self.stepper.stones.cuts))
+            display.note(self.stepper.stones.note())
         self.schedule = build_schedule(config.schedule, self.stepper.plain_optimizer, config.epochs)
         folder.check_space(3 * checkpoint_bytes(self.student, slots=1 if config.optim.name == "sgd" else 2))
 

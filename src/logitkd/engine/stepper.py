@@ -13,7 +13,7 @@ from logitkd.engine.config import TrainConfig
 from logitkd.engine.frozen import fold_batch_norms
 from logitkd.engine.optim import build_optimizer
 from logitkd.methods import Method
-from logitkd.reach import Ensemble, StoneModel, Teacher, check_not_shared
+from logitkd.reach import Ensemble, StoneModel, Teacher, check_not_shared, find_stones
 from logitkd.tasks.classification import Learner
 
 __all__ = ["StepError", "StepOutput", "Stepper"]
@@ -74,10 +74,15 @@ class Stepper:
         self.teacher: Teacher | Ensemble | None = None
         if teacher is not None:
             check_not_shared(student, teacher)
+        cuts: list[tuple[str, str]] = []
+        if method.signal == "stones" and isinstance(teacher, Teacher) and images is not None:
+            # Before anything is folded: the cuts must not depend on the precision, nor what the network puts out at them.
+            stones = config.stones
+            cuts = find_stones(student, teacher, images, stones.student, stones.teacher, stones.use)
         if teacher is not None and method.signal != "none":
             if config.precision == "bfloat16":
                 for member in teacher.members():
-                    fold_batch_norms(member.model, config.stones.teacher or ())
+                    fold_batch_norms(member.model, [cut for _, cut in cuts])
             self.teacher = teacher.eval()
         if config.channels_last:
             for model in (student, teacher):
@@ -85,12 +90,10 @@ class Stepper:
                     model.to(memory_format=torch.channels_last)
         learner: nn.Module = Learner(student, method.scales, pool=config.student.pool, head=config.student.head)
         self.stones: StoneModel | None = None
-        if method.signal == "stones" and isinstance(self.teacher, Teacher) and images is not None:
-            cuts = config.stones
+        if cuts and isinstance(self.teacher, Teacher) and images is not None:
             torch.manual_seed(config.seed)  # of the connectors' weights
-            learner = self.stones = StoneModel(
-                student, self.teacher, images, student_cuts=cuts.student, teacher_cuts=cuts.teacher, use=cuts.use
-            )
+            here, there = zip(*cuts, strict=True)
+            learner = self.stones = StoneModel(student, self.teacher, images, student_cuts=here, teacher_cuts=there)
             if config.channels_last:
                 self.stones.connectors.to(memory_format=torch.channels_last)
         self.plain_optimizer = build_optimizer(config.optim, learner)

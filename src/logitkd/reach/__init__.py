@@ -1,6 +1,6 @@
 """Reaching into a model without editing it: what one forward pass can yield beyond its logits, and the frozen teacher."""
 
-from logitkd.reach.blocks import StoneModel
+from logitkd.reach.blocks import StoneModel, find_stones
 from logitkd.reach.ensemble import Ensemble
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.modes import eval_mode
@@ -20,5 +20,6 @@ __all__ = [
     "Teacher",
     "check_not_shared",
     "eval_mode",
+    "find_stones",
     "pool_cells",
 ]

@@ -14,13 +14,54 @@ import torch
 from torch import Tensor, nn
 
 from logitkd.reach.connectors import Connector, read_layout
-from logitkd.reach.cuts import pair_cuts
+from logitkd.reach.cuts import check_cut, pair_cuts
+from logitkd.reach.flow import follow
+from logitkd.reach.frontier import CutError
 from logitkd.reach.replay import Replay
 from logitkd.reach.signals import Signals, check_logits
 from logitkd.reach.teacher import Teacher, check_not_shared
 from logitkd.reach.trace import first_tensor, plain
 
-__all__ = ["StoneModel", "choose_stones"]
+__all__ = ["StoneModel", "choose_stones", "find_stones"]
+
+MOST_REFUSED = 8  # cuts of the teacher that may fail the proof before the search is given up
+
+
+def find_stones(
+    student: nn.Module,
+    teacher: Teacher,
+    images: Tensor,
+    student_cuts: Sequence[str] | None = None,
+    teacher_cuts: Sequence[str] | None = None,
+    use: Literal["all", "last"] | Sequence[int] = "all",
+) -> list[tuple[str, str]]:
+    """Return the cuts of each stone: in the student and in the teacher; where they are not given, they are found.
+
+    A cut of the teacher that is found and fails the proof (the parts behind it read something from before it) is left out,
+    and the next is tried. Arguments as of :class:`StoneModel`. Both networks are left as they were.
+
+    Raises:
+        ValueError: as :class:`StoneModel`, as far as it shows before connectors are made.
+    """
+    images = images[:2]
+    prepared = teacher.prepare(images)
+    refused: list[str] = []
+    while True:
+        pairs = pair_cuts(student, teacher.model, images, prepared, student_cuts, teacher_cuts, refused)
+        chosen = choose_stones(use, len(pairs[0]))
+        cuts = [(pairs[0][number - 1], pairs[1][number - 1]) for number in chosen]
+        if teacher_cuts is not None:  # there is no other choice: StoneModel proves it
+            return cuts
+        with contextlib.ExitStack() as undo:
+            there = Replay(teacher.model, [cut for _, cut in cuts], prepared, what="teacher cut")
+            undo.callback(there.close)
+            try:
+                there.check(prepared)
+                return cuts
+            except CutError as error:
+                refused.append(error.path)
+                if len(refused) > MOST_REFUSED:
+                    raise
 
 
 class StoneModel(nn.Module):
@@ -45,13 +86,15 @@ class StoneModel(nn.Module):
             loss = BlockKDLoss()(signals.logits, taught.logits, labels, stones=signals.stones)
         student = stones.export()
 
+    ``cuts`` are the paths of each stone, ``shares`` the shares of both networks' multiply-adds done at them.
+
     The cuts are module paths. They are found where they are not given, see ``find_blocks``; the connectors' shapes come from
-    one pass of both models on ``images``, which also proves that the teacher's blocks read nothing from before their cut.
+    one pass of both models on ``images``, and a few more prove that the teacher's blocks read nothing from before their cut.
 
     Args:
         student: any classifier ``images -> (N, C)``.
         teacher: the frozen teacher.
-        images: an example batch ``(N, 3, H, W)``, N at least 2; all later ones must have its H and W.
+        images: an example batch ``(N, 3, H, W)``, N at least 2, of different examples; all later ones must have its H and W.
         student_cuts: paths of the modules that end the student's blocks, first to last.
         teacher_cuts: likewise the teacher's; as many.
         use: which stones, from 1 (after the first block) to n: ``all``, ``last`` (the cheapest: only the teacher's
@@ -59,8 +102,8 @@ class StoneModel(nn.Module):
 
     Raises:
         ValueError: cuts that do not exist, run never or more than once, in the wrong order or one inside another; different
-            numbers of cuts; a stone that does not exist; a block whose output is no map, tokens or vector; a tensor that both
-            models hold.
+            numbers of cuts; a stone that does not exist; a block whose output is no map, tokens or vector, or is several that
+            are read behind it; a tensor that both models hold.
         TypeError: a model that cannot be called with images alone, a teacher that is no ``Teacher``, a path instead of a list.
     """
 
@@ -87,15 +130,17 @@ class StoneModel(nn.Module):
         check_not_shared(student, teacher)
         images = images[:2]
         prepared = teacher.prepare(images)
-        pairs = pair_cuts(student, teacher.model, images, prepared, student_cuts, teacher_cuts)
-        chosen = choose_stones(use, len(pairs[0]))
-        paths = [[cuts[number - 1] for number in chosen] for cuts in pairs]
+        paths = list(zip(*find_stones(student, teacher, images, student_cuts, teacher_cuts, use), strict=True))
         self.student = student
         with contextlib.ExitStack() as undo:  # what is refused leaves no switch behind
             here = Replay(student, paths[0], images, what="student cut")
             undo.callback(here.close)
             there = Replay(teacher.model, paths[1], prepared, what="teacher cut")
             undo.callback(there.close)
+            flows = follow(student, images), follow(teacher.model, prepared)
+            for flow, cuts, what in zip(flows, paths, ("student cut", "teacher cut"), strict=True):
+                for cut in cuts:
+                    check_cut(flow, cut, what)
             there.check(prepared)
             device = next((p.device for p in plain(student).parameters()), images.device)
             self.connectors = nn.ModuleList(
@@ -103,9 +148,12 @@ class StoneModel(nn.Module):
                     read_layout(student, here.shapes[i], images, paths[0][i]),
                     read_layout(teacher.model, there.shapes[i], prepared, paths[1][i]),
                 ).to(device)
-                for i in range(len(chosen))
+                for i in range(len(paths[0]))
             )
             undo.pop_all()
+        self.shares = [
+            tuple(flow.share(cut) for flow, cut in zip(flows, pair, strict=True)) for pair in zip(*paths, strict=True)
+        ]
         # Not registered: what holds a student must not hold its teacher.
         self._teacher, self._student_pass, self._teacher_pass = (teacher,), (here,), (there,)
 
@@ -113,6 +161,14 @@ class StoneModel(nn.Module):
     def cuts(self) -> list[tuple[str, str]]:
         """The paths of each stone: where it leaves the student, and behind what it enters the teacher."""
         return list(zip(self._student_pass[0].paths, self._teacher_pass[0].paths, strict=True))
+
+    def note(self) -> str:
+        """Return a line for people: each stone's cuts, and how much of each network's work is done there."""
+        stones = [
+            " -> ".join(f"{cut} ({share:.0%})" for cut, share in zip(cuts, shares, strict=True))
+            for cuts, shares in zip(self.cuts, self.shares, strict=True)
+        ]
+        return f"stepping stones (share of the multiply-adds done there): {', '.join(stones)}"
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> Signals:

@@ -41,7 +41,8 @@ def read_layout(model: nn.Module, shape: tuple[int, ...], images: Tensor, path: 
     """Return the layout of a block's output from its shape, the model's attributes and the shape of the images.
 
     Args:
-        model: timm's ``output_fmt``, ``num_prefix_tokens`` and ``patch_embed.grid_size`` are read where it has them.
+        model: timm's ``output_fmt``, ``num_prefix_tokens`` and ``patch_embed.grid_size`` are read where it, or a network inside
+            it that contains the block, has them.
         shape: of one example's output, without N.
         images: what the model was given, ``(N, 3, H, W)`` (or any other input: then tokens have no grid).
         path: the block, for messages.
@@ -49,21 +50,25 @@ def read_layout(model: nn.Module, shape: tuple[int, ...], images: Tensor, path: 
     Raises:
         ValueError: an output with more than three dimensions an example.
     """
-    owner: Any = plain(model)
     if len(shape) == 1:
         return BlockLayout("vector", shape[0])
     sides = tuple(images.shape[-2:]) if images.ndim == 4 else (1, 1)
     if len(shape) == 2:
         length, channels = shape
-        prefix = int(getattr(owner, "num_prefix_tokens", 0))
-        grid = _token_grid(owner, length - prefix, sides) if images.ndim == 4 else None
-        if grid is None and prefix == 0 and images.ndim == 4:  # transformers' models do not say that they have a class token
-            grid = _token_grid(owner, length - 1, sides)
-            prefix = 0 if grid is None else 1
-        return BlockLayout("tokens", channels, grid, prefix, length=length - prefix)
+        said = int(_said(model, path, "num_prefix_tokens") or 0)
+        if images.ndim == 4:
+            # Some blocks lie before the class token is added (xcit, cait); transformers' models do not say that they have one.
+            for find in (_embedded_grid, _guessed_grid):
+                for prefix in [number for number in dict.fromkeys((said, 0, 1)) if number < length]:
+                    grid = find(_said(model, path, "patch_embed"), length - prefix, sides)
+                    if grid is not None:
+                        return BlockLayout("tokens", channels, grid, prefix, length=length - prefix)
+        return BlockLayout("tokens", channels, None, said, length=length - said)
     if len(shape) == 3:
-        said = str(getattr(owner, "output_fmt", "")).rpartition(".")[2]
-        last = said == "NHWC" or (said != "NCHW" and not _similar(shape[1:], sides) and _similar(shape[:2], sides))
+        said_format = str(_said(model, path, "output_fmt") or "").rpartition(".")[2]
+        last = said_format == "NHWC" or (
+            said_format != "NCHW" and not _similar(shape[1:], sides) and _similar(shape[:2], sides)
+        )
         channels, height, width = (shape[2], *shape[:2]) if last else shape
         return BlockLayout("map", channels, (height, width), channels_last=last, length=height * width)
     raise ValueError(
@@ -77,14 +82,27 @@ def _similar(grid: tuple[int, ...], sides: tuple[int, ...]) -> bool:
     return abs(grid[0] * sides[1] - grid[1] * sides[0]) <= max(sides)
 
 
-def _token_grid(owner: Any, count: int, sides: tuple[int, ...]) -> tuple[int, int] | None:
-    embed: Any = getattr(owner, "patch_embed", None)
+def _said(model: nn.Module, path: str, name: str) -> Any:
+    """Return an attribute of the model, or else of the outermost module around ``path`` that has it."""
+    module: Any = plain(model)
+    for part in [*path.split("."), ""]:
+        value = getattr(module, name, None)
+        if value is not None:
+            return value
+        module = getattr(module, part, None)
+    return None
+
+
+def _embedded_grid(embed: Any, count: int, sides: tuple[int, ...]) -> tuple[int, int] | None:
+    """Return the grid of the patch embedding, if it has as many cells."""
     said = [getattr(embed, "grid_size", None)]
     if hasattr(embed, "dynamic_feat_size"):
         said.insert(0, embed.dynamic_feat_size(sides))
-    for grid in said:
-        if grid is not None and grid[0] * grid[1] == count:
-            return int(grid[0]), int(grid[1])
+    return next(((int(grid[0]), int(grid[1])) for grid in said if grid is not None and grid[0] * grid[1] == count), None)
+
+
+def _guessed_grid(_: Any, count: int, sides: tuple[int, ...]) -> tuple[int, int] | None:
+    """Return the grid of the images' aspect that has as many cells."""
     height = round(math.sqrt(count * sides[0] / sides[1]))
     return (height, count // height) if height and count % height == 0 and _similar((height, count // height), sides) else None
 

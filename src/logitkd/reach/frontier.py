@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from logitkd.reach.trace import Call, find_module, first_tensor, plain, trace
 
-__all__ = ["Frontier", "find_frontier"]
+__all__ = ["CutError", "Frontier", "find_frontier"]
+
+
+class CutError(ValueError):
+    """A module is no place to cut; ``path`` is its path."""
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from logitkd.reach.frontier import find_frontier
+from logitkd.reach.flow import Recorder
+from logitkd.reach.frontier import CutError, find_frontier
 from logitkd.reach.modes import eval_mode
 from logitkd.reach.signals import agree, check_logits, gap
 from logitkd.reach.trace import call_model, first_tensor, plain
@@ -184,6 +185,7 @@ class Replay:
         self._around = frontier.around
         self.tape = _Tape()
         self._constants: set[tuple[int, int]] | None = set()  # (position, leaf): what images do not change; found by `check`
+        self._recorder: Recorder | None = None  # while `check` looks at what depends on the images
         self._dense = False
         self._switches: list[tuple[nn.Module, _Switch]] = []
         places: dict[nn.Module, list[int]] = {}
@@ -252,20 +254,26 @@ class Replay:
         """Prove in eval mode that a resumed pass is the whole pass: that behind each cut only its output is read.
 
         Raises:
-            ValueError: it is not, at the cut that the message names; or the output is not finite.
+            CutError: it is not, at the cut that the message names.
+            ValueError: the output is not finite.
         """
         self._constants = None  # keep everything, to see what the images change
         with eval_mode(self.model):
-            self.run(-images.flip(-1))
+            # The examples themselves in another order: what else is a valid input (a token id), only their author knows.
+            self.run(images.flip(0).flip(-1))
             other = self.tape.outputs
-            output, values = self.run(images)
+            try:
+                with Recorder(images) as self._recorder:
+                    self.run(images)
+            finally:
+                self._recorder = None
             self._constants = {
                 (position, number)
                 for position, (leaves, _) in self.tape.outputs.items()
                 for number, leaf in enumerate(leaves)
                 if isinstance(leaf, _Leaf) and _same(leaf, other[position][0][number])
             }
-            self.run(images)
+            output, values = self.run(images)
             logits = check_logits(first_tensor(output), "model")
             if not logits.isfinite().all():
                 raise ValueError(f"{self.name} must put out finite logits, got NaN or infinity: check its weights.")
@@ -273,10 +281,11 @@ class Replay:
                 again = first_tensor(self._resume_checked(cut, value, images))
                 if again is None or not agree(again, logits):
                     found = "no tensor" if again is None else gap(again, logits)
-                    raise ValueError(
+                    raise CutError(
                         f"{self.what} `{self.paths[cut]}` of {self.name} must put out all that the parts behind it read, but"
                         f" they read something else from before it, too: the logits differ by {found}. Choose another path,"
-                        " such as the whole stage around it."
+                        " such as the whole stage around it.",
+                        self.paths[cut],
                     )
 
     def _resume_checked(self, cut: int, value: Tensor, images: Tensor) -> Any:
@@ -325,12 +334,15 @@ class Replay:
             self.tape.inputs[position] = first
         leaves, structure = tree_flatten(output)
         kept = [
-            _Leaf.of(leaf, constant=self._constants is None or (position, index) in self._constants)
-            if isinstance(leaf, Tensor)
-            else _boxed(leaf)
+            _Leaf.of(leaf, constant=self._is_constant(position, index, leaf)) if isinstance(leaf, Tensor) else _boxed(leaf)
             for index, leaf in enumerate(leaves)
         ]
         self.tape.outputs[position] = kept, structure
+
+    def _is_constant(self, position: int, index: int, leaf: Tensor) -> bool:
+        if self._constants is not None:
+            return (position, index) in self._constants
+        return self._recorder is None or not self._recorder.depends(leaf)
 
     def _stand_in(self, position: int, value: Tensor | None = None) -> Any:
         """Return what a skipped call returned: placeholders, the first tensor replaced by ``value`` where that is given."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +52,13 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 @torch.no_grad()
-def trace(model: nn.Module, images: Tensor) -> tuple[list[Call], Any]:
+def trace(model: nn.Module, images: Tensor, note: Callable[[Call], None] | None = None) -> tuple[list[Call], Any]:
     """Return every call of a submodule in one forward pass, in eval mode, in the order they began, and the model's output.
+
+    Args:
+        model: any module that is called with one batch, ``model(images)``.
+        images: an example batch ``(N, ...)``.
+        note: is given each call when it begins, and again when it has returned.
 
     Raises:
         TypeError: ``model`` cannot be called with images alone.
@@ -67,12 +72,16 @@ def trace(model: nn.Module, images: Tensor) -> tuple[list[Call], Any]:
             call = Call(len(calls), path, module, parent, arguments[0] if arguments else None)
             calls.append(call)
             open_calls.append(call)
+            if note is not None:
+                note(call)
 
         return hook
 
     def after(module: nn.Module, arguments: Any, output: Any) -> None:
         call = open_calls.pop()
         call.output, call.ended = output, len(calls)
+        if note is not None:
+            note(call)
 
     handles = []
     for path, module in model.named_modules():
