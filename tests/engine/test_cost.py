@@ -1,6 +1,7 @@
 import time
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
@@ -44,6 +45,12 @@ def test_attention_is_counted_however_it_is_fused(family):
     block = tokens * width * (4 * width + 2 * 4 * width) + 2 * tokens * tokens * width  # q, k, v, out; mlp; q @ k, a @ v
     assert multiply_adds(model, (3, 32, 32)) == 4 * width * 3 * 16**2 + 2 * block + width * 10
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_network_that_hands_on_a_parameter_is_counted():
+    """cait's class token is an input of its last blocks; torch's own counter by module fails on it."""
+    model = timm.create_model("cait_xxs24_224", num_classes=5, img_size=32, depth=1)
+    assert multiply_adds(model, (3, 32, 32)) > 4 * 192 * 3 * 16**2
 
 
 def test_cost_of_a_network_leaves_no_trace():

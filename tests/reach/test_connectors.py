@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
 from logitkd.reach.connectors import BlockLayout, Connector, read_layout
+from logitkd.reach.trace import trace
 
 LAYOUTS = {
     "map": BlockLayout("map", 6, (8, 8), length=64),
@@ -111,6 +113,10 @@ SQUARE, WIDE = torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 64)
         (Says(output_fmt="NHWC"), (8, 8, 8), SQUARE, BlockLayout("map", 8, (8, 8), channels_last=True, length=64)),
         (Says(), (8, 8, 8), SQUARE, BlockLayout("map", 8, (8, 8), length=64)),
         (Says(num_prefix_tokens=2), (18, 12), SQUARE, BlockLayout("tokens", 12, (4, 4), prefix=2, length=16)),
+        (Says(num_prefix_tokens=1), (16, 12), SQUARE, BlockLayout("tokens", 12, (4, 4), length=16)),  # not yet added
+        (Says(num_prefix_tokens=1), (32, 12), WIDE, BlockLayout("tokens", 12, (4, 8), length=32)),
+        (Says(num_prefix_tokens=1), (1, 12), SQUARE, BlockLayout("tokens", 12, (1, 1), length=1)),
+        (nn.Sequential(Says(num_prefix_tokens=2)), (18, 12), SQUARE, BlockLayout("tokens", 12, (4, 4), prefix=2, length=16)),
         (Says(), (17, 12), SQUARE, BlockLayout("tokens", 12, (4, 4), prefix=1, length=16)),
         (Says(), (16, 12), SQUARE, BlockLayout("tokens", 12, (4, 4), length=16)),
         (Says(), (32, 12), WIDE, BlockLayout("tokens", 12, (4, 8), length=32)),
@@ -119,7 +125,15 @@ SQUARE, WIDE = torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 64)
     ],
 )
 def test_layouts_are_read_from_shapes(model: nn.Module, shape: tuple[int, ...], images: Tensor, expected: BlockLayout) -> None:
-    assert read_layout(model, shape, images, "block") == expected
+    assert read_layout(model, shape, images, "0.block") == expected
+
+
+@pytest.mark.parametrize("name", ["xcit_nano_12_p16_224", "cait_xxs24_224"])
+def test_blocks_before_the_class_token_have_none(name: str) -> None:
+    model, images = timm.create_model(name, num_classes=5, img_size=64, depth=2), torch.randn(2, 3, 64, 64)
+    calls = {call.path: call for call in trace(model, images)[0]}
+    shape = tuple(calls["blocks.1"].output.shape[1:])
+    assert read_layout(model, shape, images, "blocks.1") == BlockLayout("tokens", shape[1], (4, 4), length=16)
 
 
 def test_a_video_is_no_layout() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 import logitkd.models  # noqa: F401 (registers the CIFAR networks)
 from logitkd.reach.cuts import Blocks, find_blocks, pair_cuts
+from logitkd.reach.flow import follow
+from logitkd.reach.replay import Replay
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -38,23 +40,6 @@ def test_a_vision_transformer_has_equal_layers() -> None:
     assert find_blocks(model, IMAGES) == Blocks(tuple(f"blocks.{i}" for i in range(6)), equal=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "paths"),
-    [
-        ("resnet18", ("layer1", "layer2", "layer3", "layer4")),
-        ("mobilenet_v2", ("features.1", "features.3", "features.6", "features.13", "features.18")),
-        ("shufflenet_v2_x0_5", ("stage2", "stage3", "stage4")),
-    ],
-)
-def test_torchvision_models_are_cut_where_the_resolution_falls(name: str, paths: tuple[str, ...]) -> None:
-    model = torchvision.models.get_model(name, num_classes=5)
-    if name.startswith("shuffle"):  # its stages stand beside each other, in no list: they have to be named
-        found = find_blocks(model, torch.randn(2, 3, 64, 64))
-        assert set(found.paths) != set(paths)
-    else:
-        assert find_blocks(model, IMAGES) == Blocks(paths, equal=False)
-
-
 class Logits(nn.Module):
     """A transformers classifier as a plain one."""
 
@@ -80,6 +65,89 @@ def test_transformers_stages_are_blocks() -> None:
     config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4, 8, 8], depths=[1, 1, 1], layer_type="basic")
     found = find_blocks(Logits(transformers.ResNetForImageClassification(config)), IMAGES)
     assert found.paths == tuple(f"model.resnet.encoder.stages.{i}" for i in range(3))
+
+
+class Wrapped(nn.Module):
+    """One's own classifier around a network of a library; ``named``: that says where its stages are."""
+
+    def __init__(self, name: str, named: bool) -> None:
+        super().__init__()
+        self.backbone = timm.create_model(name, num_classes=5)
+        if not named:
+            self.backbone.feature_info = None
+            for layer in [n for n, _ in self.backbone.named_children() if n.startswith("layer")]:
+                setattr(self.backbone, f"part{layer[-1]}", self.backbone._modules.pop(layer))
+        self.named = named
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.named:
+            return self.backbone(images)
+        net = self.backbone
+        x = net.maxpool(net.act1(net.bn1(net.conv1(images))))
+        return net.fc(net.global_pool(net.part4(net.part3(net.part2(net.part1(x))))))
+
+
+def pool_former() -> nn.Module:
+    config = transformers.PoolFormerConfig(depths=[1, 1, 2, 1], hidden_sizes=[8, 16, 32, 64], num_labels=5)
+    return Logits(transformers.PoolFormerForImageClassification(config))
+
+
+def pvt() -> nn.Module:
+    config = transformers.PvtConfig(image_size=64, depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 40, 64], num_labels=5)
+    return Logits(transformers.PvtForImageClassification(config))
+
+
+def vision(name: str) -> nn.Module:
+    more = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    return torchvision.models.get_model(name, num_classes=5, **more)
+
+
+LAYERS = ["layer1", "layer2", "layer3", "layer4"]
+BLOCKS = ["0.0", "1.0", "2.1", "3.0"]
+BUILT = {
+    "resnet18 inside": (lambda: Wrapped("resnet18", named=True), 32, [f"backbone.{layer}" for layer in LAYERS]),
+    "resnet14t inside": (lambda: Wrapped("resnet14t", named=True), 32, [f"backbone.{layer}" for layer in LAYERS]),
+    "resnet18 unnamed": (lambda: Wrapped("resnet18", named=False), 32, [f"backbone.part{n}" for n in (1, 2, 3, 4)]),
+    "resnet14t unnamed": (lambda: Wrapped("resnet14t", named=False), 32, [f"backbone.part{n}" for n in (1, 2, 3, 4)]),
+    "hgnetv2_b0 inside": (lambda: Wrapped("hgnetv2_b0", named=True), 64, [f"backbone.stages.{n}" for n in range(4)]),
+    "shufflenet_v2_x0_5": (lambda: vision("shufflenet_v2_x0_5"), 64, ["stage2", "stage3", "conv5"]),
+    "resnet18": (lambda: vision("resnet18"), 32, LAYERS),
+    "mobilenet_v2": (lambda: vision("mobilenet_v2"), 32, [f"features.{n}" for n in (3, 6, 13, 18)]),
+    "PoolFormer": (pool_former, 64, [f"model.poolformer.encoder.block.{n}" for n in BLOCKS]),
+    "Pvt": (pvt, 64, [f"model.pvt.encoder.block.{n}.0" for n in range(4)]),
+    "googlenet": (lambda: vision("googlenet"), 96, ["inception3a", "inception4b", "inception5b"]),
+    "xception41": (lambda: timm.create_model("xception41", num_classes=5), 64, [f"blocks.{n}" for n in (1, 4, 8, 12)]),
+    "hrnet_w18_small": (lambda: timm.create_model("hrnet_w18_small", num_classes=5), 64, ["final_layer"]),
+    "tnt": (lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=5, img_size=32, depth=2), 32, ["norm"]),
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_cuts_end_blocks_that_share_the_work_evenly(name: str) -> None:
+    """Without names at the top they lay in the last stage, in a shortcut or a patch embedding; or were refused."""
+    build, size, paths = BUILT[name]
+    torch.manual_seed(0)
+    model, images = build().eval(), torch.randn(2, 3, size, size)
+    blocks = find_blocks(model, images)
+    cuts = blocks.take(blocks.best(4))
+    assert list(cuts) == paths
+    flow = follow(model, images)
+    assert all(flow.of(flow.once()[cut]).alone for cut in cuts)
+    shares = [flow.share(cut) for cut in cuts]
+    assert all(abs(share / shares[-1] - number / len(cuts)) <= 0.5 / len(cuts) for number, share in enumerate(shares, 1)), shares
+    replay = Replay(model, cuts, images)
+    replay.check(images)
+
+
+def test_a_model_of_two_streams_has_no_end_on_which_the_rest_depends_alone() -> None:
+    model = timm.create_model("crossvit_tiny_240", num_classes=5)
+    with pytest.raises(ValueError, match="no blocks were found in CrossVit: .*must depend on what one puts out alone"):
+        find_blocks(model, torch.randn(2, 3, 240, 240))
+
+
+def test_a_refused_end_is_left_out() -> None:
+    found = find_blocks(vit(6), IMAGES, refused=["blocks.3"])
+    assert [path for path in found.paths if path.startswith("blocks")] == [f"blocks.{n}" for n in (0, 1, 2, 4, 5)]
 
 
 def test_a_model_without_rows_of_blocks_needs_paths() -> None:
