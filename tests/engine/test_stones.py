@@ -1,5 +1,6 @@
 """Training with stepping stones: connectors learn, are checkpointed, and are not in the student."""
 
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -44,7 +45,10 @@ def test_connectors_are_trained_and_not_exported(stones, precision):
     display = Notes()
     result = train(replace(stones, precision=precision, channels_last=precision == "bfloat16"), display=display)
     assert result.top1 > 40  # ten classes
-    assert display.said[0] == "stepping stones: layer1 -> layer1, layer2 -> layer2, layer3 -> layer3"
+    assert display.said[0] == (
+        "stepping stones (share of the multiply-adds done there): layer1 (41%) -> layer1 (41%), layer2 (71%) -> layer2 (71%),"
+        " layer3 (100%) -> layer3 (100%)"
+    )
     student = load_file(result.folder / "student.safetensors")
     assert student.keys() == build_model("cifar_resnet8", 10).state_dict().keys()
     state = state_of(result.folder)
@@ -53,6 +57,34 @@ def test_connectors_are_trained_and_not_exported(stones, precision):
     assert all(not torch.equal(norm, torch.ones_like(norm)) for norm in norms)
     record = yaml.safe_load((result.folder / "config.yaml").read_text())
     assert record["run"]["stones"] == {"use": "all", "student": None, "teacher": None}
+
+
+@pytest.mark.parametrize("cuts", [None, ("body.3", "body.6")], ids=["found", "given"])
+def test_cuts_and_what_is_put_out_at_them_are_those_of_either_precision(stones, cuts, tmp_path):
+    """In bfloat16 the teacher's norms are folded: behind a cut they must not be, nor may folding move the cuts."""
+    said, outputs = [], []
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    for precision in ("float32", "bfloat16"):
+        config = replace(
+            stones, teacher=ModelConfig("tiny_net:row"), precision=precision, epochs=1, output=str(tmp_path / precision)
+        )
+        student = ("layer1", "layer2") if cuts else None
+        display = Notes()
+        with pytest.warns(UserWarning, match="it has little to teach"):
+            train(replace(config, stones=StonesConfig(student=student, teacher=cuts)), display=display)
+        said.append(display.said[0])
+        teacher = importlib.import_module("tiny_net").ROWS[0]
+        seen = []
+        for path in ("body.3", "body.6"):
+            teacher.get_submodule(path).register_forward_hook(lambda *call, seen=seen: seen.append(call[2]))
+        with torch.no_grad():
+            teacher(images)
+        outputs.append(seen)
+    folded = [isinstance(module, torch.nn.Identity) for module in teacher.body]
+    assert any(folded)
+    assert said[0] == said[1]
+    for one, other in zip(*outputs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_a_crashed_run_goes_on_to_the_very_student(stones, tmp_path):
@@ -71,7 +103,7 @@ def test_fewer_stones_and_given_cuts(stones):
     cuts = StonesConfig(use=(2,), student=("layer1.0", "layer2"), teacher=("layer2", "layer3.0"))
     display = Notes()
     result = train(replace(stones, epochs=1, stones=cuts), display=display)
-    assert display.said[0] == "stepping stones: layer2 -> layer3.0"
+    assert display.said[0] == "stepping stones (share of the multiply-adds done there): layer2 (71%) -> layer3.0 (100%)"
     assert not any(name.startswith("connectors.1") for name in state_of(result.folder))
 
 

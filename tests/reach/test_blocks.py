@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 import logitkd.models  # noqa: F401 (registers the CIFAR networks)
 from logitkd.losses import BlockKDLoss, GDKDLoss
 from logitkd.reach import LabelMap, StoneModel, Teacher
+from logitkd.reach.cuts import pair_cuts
 
 NUM_CLASSES = 5
 
@@ -346,6 +347,140 @@ def test_a_refusal_by_what_lies_behind_a_cut_leaves_nothing_behind(teacher: str)
         StoneModel(student, Teacher(taught, num_classes=5), images, student_cuts=["two"], teacher_cuts=cuts)
     for network in (student, taught):
         assert not any("forward" in vars(module) for module in network.modules())
+
+
+class Levels(nn.Module):
+    """A network whose second block puts out more than one map (of another batch, with ``rows``)."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 4, 3), LevelsBlock(kind), nn.Linear(4, NUM_CLASSES)
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.two(self.one(x).relu())
+        if self.kind == "rows":
+            return self.head(x.unflatten(0, (-1, 36)).mean(1))
+        return self.head(x["fine"].mean((2, 3)) + x["coarse"].mean((2, 3)))
+
+
+class LevelsBlock(nn.Module):
+    """A pyramid of two levels, or a row for every pixel."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.conv, self.kind = nn.Conv2d(4, 4, 1), kind
+
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        fine = self.conv(x)
+        if self.kind == "rows":
+            return fine.permute(0, 2, 3, 1).flatten(0, 2)
+        return {"fine": fine, "coarse": nn.functional.max_pool2d(fine, 2)}
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("pyramid", "cut `two` of Levels must put out one map, tokens or vector, but the parts behind it read 2 tensors"),
+        ("rows", "cut `two` of Levels must put out a row an example, got 72 rows for 2 examples"),
+    ],
+)
+def test_a_block_that_puts_out_no_single_map_of_each_example_is_refused(role: str, kind: str, message: str) -> None:
+    images, networks = torch.randn(2, 3, 8, 8), {"student": Around(), "teacher": Around()}
+    networks[role] = Levels(kind)
+    teacher = Teacher(networks["teacher"], num_classes=5)
+    with pytest.raises(ValueError, match=f"{role} {message}"):
+        StoneModel(networks["student"], teacher, images, student_cuts=["two"], teacher_cuts=["two"])
+    assert not any("forward" in vars(module) for network in networks.values() for module in network.modules())
+
+
+def test_tnts_pixel_tokens_are_refused_by_name() -> None:
+    tnt = timm.create_model("tnt_s_legacy_patch16_224", num_classes=NUM_CLASSES, img_size=32, depth=2)
+    images = torch.randn(2, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"student cut `blocks.0` of TNT must put out one map, tokens or vector, but"):
+        StoneModel(tnt, Teacher(vit(), num_classes=5), images, student_cuts=["blocks.0"], teacher_cuts=["blocks.0"])
+
+
+def vit() -> nn.Module:
+    return timm.create_model("vit_tiny_patch16_224", num_classes=NUM_CLASSES, img_size=32, depth=2, embed_dim=12, num_heads=2)
+
+
+class Text(nn.Module):
+    """Classifies token ids."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(7, width)
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(width, 2, 2 * width, 0.0, batch_first=True) for _ in range(4))
+        self.head = nn.Linear(width, NUM_CLASSES)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+
+def test_token_ids_are_examples_like_any_other() -> None:
+    """Ids cannot be negated to see what they change."""
+    torch.manual_seed(0)
+    ids, teacher = torch.tensor([[0, 1, 2, 3], [6, 5, 4, 3]]), Text(8).eval()
+    stones = StoneModel(Text(4), Teacher(teacher, num_classes=5), ids)
+    assert [cuts[1] for cuts in stones.cuts] == [f"layers.{n}" for n in range(4)]
+    taught, signals = stones.teach(ids), stones(ids)
+    torch.testing.assert_close(taught.logits, teacher(ids))
+    assert [tuple(stone.shape) for stone in signals.stones or []] == [(2, NUM_CLASSES)] * 4
+
+
+def test_what_is_read_around_a_cut_is_seen_on_examples_that_are_alike() -> None:
+    images = torch.ones(2, 3, 8, 8)
+    with pytest.raises(ValueError, match="teacher cut `two` of Around must put out all that the parts behind it read"):
+        StoneModel(Around(), Teacher(Around(around=True), num_classes=5), images, student_cuts=["two"], teacher_cuts=["two"])
+
+
+class Halves(nn.Module):
+    """Its second part puts out both halves of one map, the last reads both: seen by the proof, not by who looks at storage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(3, 4, 3, padding=1), Half(4, 8), nn.Conv2d(4, 4, 3, padding=1)
+        self.four, self.head = nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.two(self.one(x).relu())
+        return self.head(self.four((self.three(left) + right).relu()).mean((2, 3)))
+
+
+class Half(nn.Conv2d):
+    """Puts out two halves."""
+
+    def __init__(self, width: int, both: int) -> None:
+        super().__init__(width, both, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return super().forward(x).chunk(2, dim=1)
+
+
+def test_a_cut_that_the_proof_refuses_gives_way_to_the_next() -> None:
+    torch.manual_seed(0)
+    images, teacher = torch.randn(2, 3, 8, 8), Halves()
+    found = pair_cuts(Around(), teacher, images, images, student_cuts=["one", "two"])
+    assert "two" in found[1]
+    stones = StoneModel(Around(), Teacher(teacher, num_classes=5), images, student_cuts=["two"])
+    assert [cuts[1] for cuts in stones.cuts] == ["four"]
+    stones.export()
+    with pytest.raises(ValueError, match="same number of places"):  # nothing is left that would do
+        StoneModel(Around(), Teacher(teacher, num_classes=5), images, student_cuts=["one", "two"])
+    assert not any("forward" in vars(module) for module in teacher.modules())
+
+
+def test_the_share_of_the_work_stands_beside_each_cut() -> None:
+    images = torch.randn(2, 3, 8, 8)
+    stones = StoneModel(Around(), Teacher(Around(), num_classes=5), images, student_cuts=["one"], teacher_cuts=["two"])
+    one, two = 36 * 3 * 4 * 9, 36 * 4 * 4 * 9
+    assert stones.shares == [pytest.approx((one / (one + two + 20), (one + two) / (one + two + 20)))]
+    assert stones.note() == "stepping stones (share of the multiply-adds done there): one (43%) -> two (100%)"
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")

@@ -134,14 +134,16 @@ def test_cuts_end_blocks_that_share_the_work_evenly(name: str) -> None:
     flow = follow(model, images)
     assert all(flow.of(flow.once()[cut]).alone for cut in cuts)
     shares = [flow.share(cut) for cut in cuts]
-    assert all(abs(share / shares[-1] - number / len(cuts)) <= 0.5 / len(cuts) for number, share in enumerate(shares, 1)), shares
+    assert all(abs(share / shares[-1] - number / len(cuts)) <= 0.5 / len(cuts) for number, share in enumerate(shares, 1)), (
+        shares
+    )
     replay = Replay(model, cuts, images)
     replay.check(images)
 
 
 def test_a_model_of_two_streams_has_no_end_on_which_the_rest_depends_alone() -> None:
     model = timm.create_model("crossvit_tiny_240", num_classes=5)
-    with pytest.raises(ValueError, match="no blocks were found in CrossVit: .*must depend on what one puts out alone"):
+    with pytest.raises(ValueError, match=r"no blocks were found in CrossVit: .*must depend on what one puts out alone"):
         find_blocks(model, torch.randn(2, 3, 240, 240))
 
 

@@ -37,7 +37,9 @@ def test_shares_and_what_the_rest_depends_on_by_hand() -> None:
     assert [call.path for call in flow.calls] == ["stem", "inner", "outer", "join", "pool", "late", "head"]
     ended = [64 * 12, 64 * 28, 64 * 44, 64 * 44, 64 * 44, 64 * 44 + 32, total]
     assert [flow.share(call.path) for call in flow.calls] == pytest.approx([work / total for work in ended])
-    assert [passage.begun for passage in flow.passages] == pytest.approx([work / total for work in [0, *ended[:3], *ended[3:-1]]])
+    assert [passage.begun for passage in flow.passages] == pytest.approx(
+        [work / total for work in [0, *ended[:3], *ended[3:-1]]]
+    )
     assert [passage.alone for passage in flow.passages] == [True, False, False, True, True, True, True]
     assert [passage.in_head for passage in flow.passages] == [False, False, False, False, True, True, True]
 
