@@ -434,7 +434,7 @@ def test_token_ids_are_examples_like_any_other() -> None:
 
 
 def test_what_is_read_around_a_cut_is_seen_on_examples_that_are_alike() -> None:
-    images = torch.ones(2, 3, 8, 8)
+    images = torch.zeros(2, 3, 8, 8)
     with pytest.raises(ValueError, match="teacher cut `two` of Around must put out all that the parts behind it read"):
         StoneModel(Around(), Teacher(Around(around=True), num_classes=5), images, student_cuts=["two"], teacher_cuts=["two"])
 

@@ -68,19 +68,20 @@ def test_transformers_stages_are_blocks() -> None:
 
 
 class Wrapped(nn.Module):
-    """One's own classifier around a network of a library; ``named``: that says where its stages are."""
+    """One's own classifier around a network of a library; ``named``: that says where its stages are, or hides it."""
 
-    def __init__(self, name: str, named: bool) -> None:
+    def __init__(self, name: str, named: bool | None) -> None:
         super().__init__()
         self.backbone = timm.create_model(name, num_classes=5)
         if not named:
             self.backbone.feature_info = None
+        if named is False:
             for layer in [n for n, _ in self.backbone.named_children() if n.startswith("layer")]:
                 setattr(self.backbone, f"part{layer[-1]}", self.backbone._modules.pop(layer))
         self.named = named
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.named:
+        if self.named is not False:
             return self.backbone(images)
         net = self.backbone
         x = net.maxpool(net.act1(net.bn1(net.conv1(images))))
@@ -118,6 +119,7 @@ BUILT = {
     "googlenet": (lambda: vision("googlenet"), 96, ["inception3a", "inception4b", "inception5b"]),
     "xception41": (lambda: timm.create_model("xception41", num_classes=5), 64, [f"blocks.{n}" for n in (1, 4, 8, 12)]),
     "hrnet_w18_small": (lambda: timm.create_model("hrnet_w18_small", num_classes=5), 64, ["final_layer"]),
+    "efficientvit_b0 unnamed": (lambda: Wrapped("efficientvit_b0", named=None), 64, ["backbone.stages.1", "backbone.stages.3"]),
     "tnt": (lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=5, img_size=32, depth=2), 32, ["norm"]),
 }
 

@@ -30,7 +30,7 @@ class StonesConfig:
 
     Args:
         use: ``all``, ``last`` (the cheapest: only the teacher's classifier runs again) or their numbers, from 1: ``[2, 3]``.
-        student: module paths that end the student's blocks, first to last; by default they are found.
+        student: module paths that end the student's blocks, first to last; by default they are found, by where the work is.
         teacher: likewise the teacher's, as many.
     """
 

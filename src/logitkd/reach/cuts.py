@@ -76,7 +76,9 @@ def _nearest(shares: Sequence[float], count: int) -> tuple[int, ...]:
 
 def _fits(shares: Sequence[float]) -> bool:
     """Whether each share is near to where even blocks would end, up to the last."""
-    return all(abs(share / shares[-1] * len(shares) - number) <= NEAR for number, share in enumerate(shares, 1))
+    return shares[-1] > 0 and all(
+        abs(share / shares[-1] * len(shares) - number) <= NEAR for number, share in enumerate(shares, 1)
+    )
 
 
 def pair_cuts(
@@ -164,7 +166,7 @@ def check_cut(flow: Flow, path: str, what: str) -> None:
     Raises:
         CutError: it is one; the message calls it ``what``.
     """
-    call = flow.once()[path]
+    call = flow.at(path)
     said = f"{what} `{path}` of {type(flow.model).__name__}"
     read, output = flow.of(call).read, first_tensor(call.output)
     if read > 1:
@@ -219,7 +221,8 @@ class _Ends:
         for prefix, owner in self.flow.model.named_modules():
             before = f"{prefix}." if prefix else ""
             info: Any = getattr(owner, "feature_info", None)
-            entries = [entry for entry in getattr(info, "info", info) or [] if isinstance(entry, dict)]
+            info = getattr(info, "info", info)
+            entries = [entry for entry in info if isinstance(entry, dict)] if isinstance(info, list | tuple) else []
             entries = [entry for entry in entries if before + str(entry.get("module")) in self.once]
             paths = [before + entry["module"] for entry in entries]
             if self._begins_with_stem(paths):  # timm counts its output as a feature level
@@ -253,7 +256,8 @@ class _Ends:
         return next((ends[first:] for first in range(len(ends) - 1) if _fits(shares[first:])), [])
 
     def _blocks(self, ends: list[Call], equal: bool) -> Blocks:
-        layers = equal and all(self._alike(end, ends[0]) for end in ends)  # of one kind: numbered, whatever comes before them
+        # Layers of one kind are numbered, whatever comes before them; so are parts of whose work torch knows nothing.
+        layers = equal and (all(self._alike(end, ends[0]) for end in ends) or self.flow.of(ends[-1]).ended == 0)
         return Blocks(tuple(end.path for end in ends), equal, () if layers else tuple(self.flow.of(end).ended for end in ends))
 
     def _begins_with_stem(self, paths: list[str]) -> bool:

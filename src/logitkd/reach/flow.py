@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -78,7 +78,8 @@ class Passage(NamedTuple):
         ended: and when it had returned.
         read: how many of the tensors that it returned are read behind it, as far as they depend on the images.
         alone: whether what runs behind it reads the first tensor that it returned and nothing else of the images.
-        in_head: whether it ended behind the pooling that leaves one cell, or behind the last layer.
+        in_head: whether it is a part of the head: behind the pooling that leaves one cell or the last layer, or together with
+            them in a part that begins behind half of the work.
     """
 
     begun: float
@@ -113,7 +114,12 @@ class Flow:
 
     def share(self, path: str) -> float:
         """Return the share of the multiply-adds done when the module at ``path``, which runs once, has run."""
-        return self.of(self.once()[path]).ended
+        return self.of(self.at(path)).ended
+
+    def at(self, path: str) -> Call:
+        """Return the first call of the module at ``path``, which may have other names."""
+        module = self.model.get_submodule(path)
+        return next(call for call in self.calls if call.module is module)
 
     def of(self, call: Call) -> Passage:
         """Return what is known of a call."""
@@ -143,35 +149,36 @@ class Recorder(WorkCounter):
 
     def __init__(self, images: Tensor) -> None:
         super().__init__()
-        self.numbers = itertools.count()
-        self.values: dict[int, int] = {}  # address of a storage -> value; an address is used again when its tensor is gone
+        self.values: dict[int, int] = {}  # address -> value
+        self.held: list[Any] = []  # what keeps addresses, but not the memory behind them, from being used again
         self.operations: list[_Operation] = []
         self.since: dict[int, int] = {}  # value that depends on the images -> number of operations before it did
         self.begun: list[int] = []  # by call: multiply-adds
         self.ended: dict[Call, tuple[int, int, list[int]]] = {}  # number of operations, multiply-adds, values put out
         self.since[self.value(images)] = 0
 
-    def value(self, tensor: Tensor, new: bool = False) -> int:
+    def value(self, tensor: Tensor) -> int:
         """Return the number of what a tensor holds."""
-        address = tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
-        if new or address not in self.values:
-            self.values[address] = next(self.numbers)
+        strided = tensor.layout == torch.strided  # a sparse tensor has no storage of its own
+        address = tensor.untyped_storage()._cdata if strided else id(tensor)
+        if address not in self.values:
+            self.values[address] = len(self.values)
+            self.held.append(StorageWeakRef(tensor.untyped_storage()) if strided else tensor)
         return self.values[address]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         before = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        known = {self.value(tensor): tensor.untyped_storage()._cdata for tensor in before if tensor.layout == torch.strided}
+        given = {self.value(tensor) for tensor in before}
         flops = self.flops
         output = super().__torch_dispatch__(func, types, args, kwargs)
         name = func._schema.name.partition("::")[2]
         # What is made in the shape of a tensor does not depend on what is in it.
-        read = set() if name.endswith("_like") or name.startswith("new_") else set(known)
+        read = set() if name.endswith("_like") or name.startswith("new_") else given
         after = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        given = set(known.values())
-        new = {self.value(t, new=True) for t in after if t.layout != torch.strided or t.untyped_storage()._cdata not in given}
-        changed = {self.value(t) for t in _changed(func, args, kwargs)}
-        written = new | changed | {self.value(tensor) for tensor in after}
+        first = len(self.values)
+        written = {self.value(tensor) for tensor in [*after, *_changed(func, args, kwargs)]}
+        new = {value for value in written if value >= first}
         if any(value in self.since for value in read):
             for value in written:
                 self.since.setdefault(value, len(self.operations) + 1)
@@ -236,6 +243,9 @@ def follow(model: nn.Module, images: Tensor) -> Flow:
             pooled = number
         if operation.weighs and needed[number] & operation.written:
             last = number
+    head = min(pooled, last)
+    # A part that begins late and ends behind where the head begins is the head, with all that is in it.
+    heads = {call for call in calls if recorder.begun[call.number] > total / 2 and recorder.ended[call][0] >= head}
     passages = []
     for call in calls:
         time, done, values = recorder.ended[call]
@@ -246,7 +256,7 @@ def follow(model: nn.Module, images: Tensor) -> Flow:
                 ended=done / total,
                 read=len(read.intersection(values)),
                 alone=len(read) == 1 and values[:1] == list(read),
-                in_head=time >= min(pooled, last),
+                in_head=time >= head or not heads.isdisjoint(call.within()),
             )
         )
     return Flow(model, images, calls, passages)
