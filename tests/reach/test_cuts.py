@@ -119,7 +119,11 @@ BUILT = {
     "googlenet": (lambda: vision("googlenet"), 96, ["inception3a", "inception4b", "inception5b"]),
     "xception41": (lambda: timm.create_model("xception41", num_classes=5), 64, [f"blocks.{n}" for n in (1, 4, 8, 12)]),
     "hrnet_w18_small": (lambda: timm.create_model("hrnet_w18_small", num_classes=5), 64, ["final_layer"]),
-    "efficientvit_b0 unnamed": (lambda: Wrapped("efficientvit_b0", named=None), 64, ["backbone.stages.1", "backbone.stages.3"]),
+    "efficientvit_b0 unnamed": (
+        lambda: Wrapped("efficientvit_b0", named=None),
+        64,
+        [f"backbone.stages.{n}" for n in (1, 2, 3)],
+    ),
     "tnt": (lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=5, img_size=32, depth=2), 32, ["norm"]),
 }
 
