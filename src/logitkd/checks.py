@@ -25,6 +25,7 @@ __all__ = [
     "check_positive",
     "check_range",
     "check_targets",
+    "check_temperature",
     "check_weights",
     "collector",
     "debug",
@@ -145,6 +146,21 @@ def check_positive(name: str, value: float) -> None:
     check_range(name, value, None, None)
     if value <= 0:
         raise ValueError(f"`{name}` must be above 0, got {value}.")
+
+
+def check_temperature(name: str, value: float) -> None:
+    """Raise unless ``value`` is a temperature at which float32 still has four digits of a loss and its gradient.
+
+    Softened logits differ by ``1 / temperature``, so each factor of ten costs a digit; at 1e30 nothing is left but NaN, and at
+    1e-30 ``temperature ** 2`` is 0.
+
+    >>> check_temperature("temperature", 1e30)
+    Traceback (most recent call last):
+        ...
+    ValueError: `temperature` must be in [0.01, 1000] (beyond, float32 has too few digits), got 1e+30.
+    """
+    check_positive(name, value)
+    check_range(name, value, 0.01, 1000, "beyond, float32 has too few digits")
 
 
 def check_logits(student_logits: Tensor, teacher_logits: Tensor, student: str = "student_logits") -> None:

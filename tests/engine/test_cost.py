@@ -60,10 +60,29 @@ def test_cost_of_a_network_leaves_no_trace():
     cost = network_cost(model, (3, 8, 8), CPU)
     assert cost["parameters"] == 78_042
     assert list(cost["latency_ms"]) == list(LATENCY_BATCHES)
-    assert 0 < cost["latency_ms"][1] < cost["latency_ms"][64]
+    assert all(spent > 0 for spent in cost["latency_ms"].values())
     assert modes == [m.training for m in model.modules()]
     assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
     assert "latency_ms" not in network_cost(model, (3, 8, 8), CPU, latency=False)
+
+
+def test_each_latency_is_of_its_own_batch():
+    """Only the larger batch waits, and nothing sleeps too short: however busy the machine is, the bound holds."""
+
+    class SlowForMany(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.batches = []
+
+        def forward(self, images):
+            self.batches.append(len(images))
+            time.sleep(0.03 if len(images) == 64 else 0)
+            return images
+
+    model = SlowForMany()
+    assert network_cost(model, (3, 2, 2), CPU)["latency_ms"][64] >= 30
+    counted, *timed = model.batches
+    assert (counted, set(timed)) == (1, {1, 64})
 
 
 def test_latency_is_a_median_in_milliseconds():

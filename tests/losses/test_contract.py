@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -432,6 +433,7 @@ def test_bad_weights_are_named(name: str) -> None:
 TYPOS = [
     (losses.kd_terms, {"temperature": 0.0}),
     (losses.kd_terms, {"temperature": -4.0}),
+    (losses.kd_terms, {"temperature": 1e30}),
     (losses.dkd_terms, {"target": "labels"}),
     (losses.dkd_terms, {"kl_type": "fwd"}),
     (losses.nkd_terms, {"exclude_target": "no"}),
@@ -482,10 +484,25 @@ def test_bad_input_is_named(name: str) -> None:
 
 @rows
 def test_unknown_option_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=r"unknown option `temprature`. Did you mean `temperature`\?|unknown option"):
+    (near,) = {"temperature", "temperatures"} & methods.get(name).options.keys()
+    with pytest.raises(ValueError, match=rf"^method `{name}`: unknown option `temprature`\. Did you mean `{near}`\? Known: "):
         methods.get(name).replace(temprature=2.0)
     with pytest.raises(TypeError):
         methods.get(name).build().__class__(no_such_option=1)
+
+
+@rows
+@pytest.mark.parametrize("value", [1e30, 1001, 0.009, 1e-30])
+def test_a_temperature_that_leaves_no_digits_is_refused(name: str, value: float) -> None:
+    """At 1e30 a loss is NaN and at 1e-30 it is 0; `kd` has 7e-5 of its gradient wrong at 1000, and 7e-3 at 1e5."""
+    options = [option for option in methods.get(name).options if "temperature" in option]
+    assert options
+    for option in options:
+        several = option == "temperatures"
+        with pytest.raises(ValueError, match=rf"`{option}` must be in \[0\.01, 1000\] \(beyond, float32 .*, got {re.escape(str(value))}\."):
+            methods.get(name).replace(**{option: (4.0, value) if several else value})
+        for end in (0.01, 1000.0):
+            methods.get(name).replace(**{option: (end,) if several else end})
 
 
 def test_values_are_read_on_the_cpu_only_unless_in_debug() -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_logits, check_positive, check_range
+from logitkd.checks import check_logits, check_range, check_temperature
 from logitkd.logits import kept, temper
 from logitkd.losses.base import LogitLoss
 
@@ -30,7 +30,7 @@ def dist_terms(
         student_logits: ``(..., C)``, C at least 2.
         teacher_logits: same shape; receives no gradient.
         labels: not used.
-        temperature: softening of both distributions, above 0.
+        temperature: softening of both distributions, 0.01 to 1000.
 
     Returns:
         ``{"inter": (N,), "intra": (N,)}``; ``intra`` is one number of the whole batch, repeated.
@@ -49,7 +49,7 @@ def dist_terms(
     >>> [round(float(v.abs().max()), 3) for v in dist_terms(logits, logits).values()]
     [0.0, 0.0]
     """
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     check_logits(student_logits, teacher_logits)
     student, teacher = temper(student_logits.flatten(0, -2), teacher_logits.flatten(0, -2), temperature)
     ps, pt = F.softmax(student, dim=-1), F.softmax(teacher, dim=-1)
@@ -92,7 +92,7 @@ class DISTLoss(LogitLoss):
     def __init__(self, beta: float = 2.0, gamma: float = 2.0, temperature: float = 4.0) -> None:
         check_range("beta", beta, 0, None)
         check_range("gamma", gamma, 0, None)
-        check_positive("temperature", temperature)
+        check_temperature("temperature", temperature)
         super().__init__({"inter": beta, "intra": gamma})
         self.temperature = temperature
 

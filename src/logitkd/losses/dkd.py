@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_labels, check_logits, check_positive, check_range
+from logitkd.checks import check_choice, check_labels, check_logits, check_range, check_temperature
 from logitkd.logits import KLType, group_kl, temper, top_classes
 from logitkd.losses.base import LogitLoss
 
@@ -34,7 +34,7 @@ def dkd_terms(
         student_logits: ``(..., C)``, C at least 2.
         teacher_logits: same shape; receives no gradient.
         labels: class indices ``(...)``; unused, may be None, with ``target="teacher"``.
-        temperature: softening of both distributions, above 0.
+        temperature: softening of both distributions, 0.01 to 1000.
         target: the target class is the ``label`` or the ``teacher``'s most likely class.
         kl_type: direction of ``nckd``; ``tckd`` is always teacher to student.
 
@@ -77,7 +77,7 @@ def dkd_terms(
 
 
 def _check_options(temperature: float, target: str, kl_type: str) -> None:
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     check_choice("target", target, ["label", "teacher"])
     check_choice("kl_type", kl_type, ["forward", "reverse", "both"])
 

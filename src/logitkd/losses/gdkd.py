@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_int, check_logits, check_positive, check_range
+from logitkd.checks import check_choice, check_int, check_logits, check_range, check_temperature
 from logitkd.logits import KLType, filled_ranks, group_kl, temper, top_classes, widen
 from logitkd.losses.base import LogitLoss
 
@@ -46,7 +46,7 @@ def gdkd_terms(
         teacher_logits: same shape; receives no gradient.
         labels: not used.
         top_k: size of the top group, in [1, C - 1]; all classes but one of an example that has no more, the others masked.
-        temperature: softening of both distributions, above 0.
+        temperature: softening of both distributions, 0.01 to 1000.
         strategy: the group called top holds the teacher's ``best`` (largest) or ``worst`` (smallest) ``top_k`` logits.
         kl_type: direction of ``top`` and ``rest``; ``group`` is always teacher to student.
         top_mass: choose the size of the top group per example instead: the fewest best classes whose probability (softened)
@@ -124,7 +124,7 @@ def gdkd3_terms(
         teacher_logits: same shape; receives no gradient.
         labels: not used.
         top_k: rank of the last class in the second group, in [2, C - 1]; the last but one of an example that has no more.
-        temperature: softening of both distributions, above 0.
+        temperature: softening of both distributions, 0.01 to 1000.
 
     Returns:
         ``{"group": (N,), "top": (N,), "rest": (N,)}``.
@@ -141,7 +141,7 @@ def gdkd3_terms(
     >>> float(terms["top"])                     # classes 2..2: one class alone
     0.0
     """
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     check_logits(student_logits, teacher_logits)
     num_classes = student_logits.shape[-1]
     if num_classes < 3:
@@ -160,7 +160,7 @@ def gdkd3_terms(
 
 
 def _check_options(temperature: float, strategy: str, kl_type: str, top_mass: float | None, teacher_mass: str) -> None:
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     check_choice("strategy", strategy, ["best", "worst"])
     check_choice("kl_type", kl_type, ["forward", "reverse", "both"])
     check_choice("teacher_mass", teacher_mass, ["none", "top", "rest", "both"])
@@ -244,7 +244,7 @@ class GDKD3Loss(LogitLoss):
         for name, weight in (("w_group", w_group), ("w_top", w_top), ("w_rest", w_rest)):
             check_range(name, weight, 0, None)
         check_int("top_k", top_k, 2)
-        check_positive("temperature", temperature)
+        check_temperature("temperature", temperature)
         super().__init__({"group": w_group, "top": w_top, "rest": w_rest})
         self.top_k, self.temperature = top_k, temperature
 

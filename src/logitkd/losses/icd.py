@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_logits, check_positive, check_range
+from logitkd.checks import check_choice, check_logits, check_range, check_temperature
 from logitkd.logits import group_kl, kept, refuse_second_derivatives, widen, zero_masked
 from logitkd.losses.base import LogitLoss, Signal, check_inner
 from logitkd.losses.sdd import check_regions, check_scales
@@ -44,7 +44,7 @@ def gram_terms(
         scales: grid sizes of the regions.
         scale_weights: one weight a scale; by default ``1 + log2(m)``, normalised to sum 1, which gives the authors' table:
             1/6, 2/6, 3/6 for (1, 2, 4), 1/3, 2/3 for (1, 2), 1/4, 3/4 for (1, 4).
-        temperature: softening of the rows, above 0; there is no ``temperature ** 2``.
+        temperature: softening of the rows, 0.01 to 1000; there is no ``temperature ** 2``.
         skip_trivial: give the scale of a single cell, whose term is always 0, no weight, and renormalise over the others.
 
     Returns:
@@ -65,7 +65,7 @@ def gram_terms(
     0.0
     """
     scales = check_scales(scales)
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     check_regions(student_logits, scales, "student_logits")
     check_logits(student_logits, teacher_logits)
     weights = _scale_weights(scales, scale_weights, skip_trivial)
@@ -158,7 +158,7 @@ class ICDLoss(LogitLoss):
         if loss.reads == "logits" and self_scales[0] != 1:
             raise ValueError(f"`scales` must start with 1 (the inner loss reads the whole image), got {self_scales}.")
         check_range("gram_weight", gram_weight, 0, None)
-        check_positive("gram_temperature", gram_temperature)
+        check_temperature("gram_temperature", gram_temperature)
         check_choice("skip_trivial", skip_trivial, [True, False])
         _scale_weights(self_scales, scale_weights, skip_trivial)
         super().__init__({**loss.term_weights, "gram": gram_weight})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from logitkd.checks import check_logits, check_positive
+from logitkd.checks import check_logits, check_temperature
 from logitkd.logits import group_kl
 from logitkd.losses.base import LogitLoss
 
@@ -22,7 +22,7 @@ def kd_terms(
         student_logits: ``(..., C)``, C at least 2.
         teacher_logits: same shape; receives no gradient.
         labels: not used.
-        temperature: softening of both distributions, above 0.
+        temperature: softening of both distributions, 0.01 to 1000.
 
     Returns:
         ``{"kd": (N,)}``.
@@ -39,7 +39,7 @@ def kd_terms(
     >>> kd_terms(student, teacher, temperature=1.0)["kd"]
     tensor([0.1308])
     """
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     check_logits(student_logits, teacher_logits)
     return {"kd": temperature**2 * group_kl(student_logits, teacher_logits, temperature).kl.flatten()}
 
@@ -57,7 +57,7 @@ class KDLoss(LogitLoss):
     """
 
     def __init__(self, temperature: float = 4.0) -> None:
-        check_positive("temperature", temperature)
+        check_temperature("temperature", temperature)
         super().__init__({"kd": 1.0})
         self.temperature = temperature
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_int, check_logits, check_positive, check_range
+from logitkd.checks import check_choice, check_int, check_logits, check_positive, check_range, check_temperature
 from logitkd.logits import filled_ranks, group_kl, temper, top_classes
 from logitkd.losses.base import LogitLoss
 
@@ -44,7 +44,7 @@ def ldrld_terms(
         teacher_logits: same shape; receives no gradient.
         labels: not used.
         depth: number of classes d, in [2, C]; all classes of an example that has fewer, the others masked.
-        temperature: softening of all distributions, above 0.
+        temperature: softening of all distributions, 0.01 to 1000.
         rank_by: whose logits rank the classes; ``teacher`` makes a top-k teacher cache enough. The choice has no gradient.
         delta: scale of the pair weights.
         decay: how fast the weight of a pair falls with its ranks.
@@ -108,7 +108,7 @@ def _pair_kl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _check_options(temperature: float, rank_by: str, delta: float, decay: float, rank_eps: float) -> None:
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     check_choice("rank_by", rank_by, ["student", "teacher"])
     check_positive("delta", delta)
     check_range("decay", decay, 0, None)

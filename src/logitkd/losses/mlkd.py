@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_logits, check_positive, check_range, shown
+from logitkd.checks import check_choice, check_logits, check_range, check_temperature, shown
 from logitkd.logits import group_kl, temper
 from logitkd.losses.base import LogitLoss
 
@@ -106,7 +106,7 @@ def _check_options(temperatures: Sequence[float], masking: str, confidence: floa
     if not isinstance(temperatures, Sequence) or not temperatures:
         raise ValueError(f"`temperatures` must be a list of at least one temperature, got {shown(temperatures)}.")
     for temperature in temperatures:
-        check_positive("temperatures", temperature)
+        check_temperature("temperatures", temperature)
     check_choice("masking", masking, ["rows", "share", "none"])
     check_range("confidence", confidence, 0, 1, "a quantile")
     check_range("class_confidence", class_confidence, 0, 1, "a quantile")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_labels, check_logits, check_positive, check_range
+from logitkd.checks import check_choice, check_labels, check_logits, check_range, check_temperature
 from logitkd.logits import group_kl, widen
 from logitkd.losses.base import LogitLoss
 
@@ -31,7 +31,7 @@ def nkd_terms(
         student_logits: ``(..., C)``, C at least 2.
         teacher_logits: same shape; receives no gradient.
         labels: class indices ``(...)``.
-        temperature: softening of the non-target distributions only, above 0.
+        temperature: softening of the non-target distributions only, 0.01 to 1000.
         exclude_target: leave the label out of ``nontarget``, as published. False keeps it in, as the copies of NKD inside
             the SDD and iCD repositories do.
 
@@ -65,7 +65,7 @@ def nkd_terms(
 
 
 def _check_options(temperature: float, exclude_target: bool) -> None:
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     check_choice("exclude_target", exclude_target, [True, False])
 
 
