@@ -174,6 +174,7 @@ def test_all_problems_of_a_recipe_come_at_once(tmp_path):
         ("optim.lr: 0.2\nstudent: a\noptim: {lr: 0.2}\n", "`optim.lr` is given twice"),
         ("student: a\nstudent.name: b\n", "`student.name` is given twice, as 'a' and 'b'."),
         ("student: a\noptim: {name: adamw}\noptim.name: sgd\n", "`optim.name` is given twice"),
+        ("student: a\nteachr: b\n", "unknown key `teachr`. Did you mean `teacher`?"),
         ("student: a\nteacher: null\nteacher.name: b\n", "`teacher.name` is given twice"),
         ("student: a\nteacher_training: {optim: {lr: 1}, optim.lr: 2}\n", "`teacher_training`: `optim.lr` is given twice"),
         ("student: a\noptim: &x {lr: 1}\nschedule:\n  <<: *x\n", "mine.yaml: merge keys (`<<`) are not supported"),

@@ -91,6 +91,12 @@ def test_pages_of_the_commands(command, parts, capsys):
         (["eval", "gone"], "`gone` is neither a run folder nor a checkpoint"),
         (["eval", "gone", "--batch", "3"], "unknown option `--batch`. Did you mean `--batch_size`?"),
         (["train"], "`--student NAME` must be given"),
+        (["train", "--teachr", "resnet18"], "unknown option `--teachr`. Did you mean `--teacher`?"),
+        (["train", "--seed", "1", "--quiet", "--seed=2"], "`--seed` is given twice, as '1' and '2'. Leave one out."),
+        (["train", "--optim", "sgd", "--optim.name", "sgd"], "`--optim.name` is given twice, as 'sgd' and 'sgd'."),
+        (["train", "--method.top_k", "3", "--method.top_k", "4"], "`--method.top_k` is given twice, as '3' and '4'."),
+        (["eval", "gone", "--latency", "--latency", "false"], "`--latency` is given twice, as 'true' and 'false'."),
+        (["export", "gone", "--output", "a", "--output", "b"], "`--output` is given twice, as 'a' and 'b'."),
     ],
 )
 def test_usage_errors_leave_with_2(words, message, capsys):

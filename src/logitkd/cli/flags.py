@@ -100,12 +100,17 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 def unknown_key(key: str, known: Iterable[str], kind: str = "key", dashes: str = "") -> str:
     """Return the message for an unknown key; one that is only misplaced is shown its place.
 
+    A section that has a ``name`` may be meant by what looks like it: ``teachr`` is near ``teacher``, which sets its name.
+
     >>> unknown_key("lr", ["optim.lr", "seed"])
     'unknown key `lr`. Did you mean `optim.lr`?'
     >>> unknown_key("batch-size", ["batch_size", "seed"], "option", dashes="--")
     'unknown option `--batch-size`. Did you mean `--batch_size`?'
+    >>> unknown_key("teachr", ["teacher.std", "teacher.name"])
+    'unknown key `teachr`. Did you mean `teacher`?'
     """
-    known = list(known)
+    known = [*known]
+    known += [k.removesuffix(".name") for k in known if k.endswith(".name")]
     last = key.rpartition(".")[2]
     ends = [k for k in known if k.rpartition(".")[2] == last]
     hint = f" Did you mean `{'` or `'.join(ends)}`?" if ends else suggest(key, known) or suggest(last, known)
@@ -126,13 +131,12 @@ def split(
 ) -> tuple[list[str], dict[str, str]]:
     """Split a command's arguments into its positional ones and ``{key: text}`` of its flags.
 
-    ``--key value`` and ``--key=value`` are the same; a flag of type ``bool`` may stand alone. The last of a repeated flag
-    counts, as in every shell.
+    ``--key value`` and ``--key=value`` are the same; a flag of type ``bool`` may stand alone.
 
     Args:
         arguments: what follows the command.
         known: the settings that may be given.
-        problems: receives a message for each unknown flag or missing value.
+        problems: receives a message for each unknown flag, missing value or flag that is given twice.
         free: keys with this prefix are passed on unread.
     """
     positional: list[str] = []
@@ -158,7 +162,9 @@ def split(
             elif valid:
                 problems.append(f"`--{key}` needs a value.")
                 continue
-        if valid:
+        if valid and name in flags:
+            problems.append(f"`--{key}` is given twice, as {flags[name]!r} and {text!r}. Leave one out.")
+        elif valid:
             flags[name] = text
     return positional, flags
 
