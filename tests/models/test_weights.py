@@ -1,6 +1,8 @@
 """Loading weights: every layout that is about, and every way a file can be wrong."""
 
 import os
+import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -147,6 +149,35 @@ def test_another_number_of_classes_is_named(tmp_path, source):
         load_weights(build_model("cifar_resnet8", 100), tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [
+        ("conv1.weight", (3, 3, 3, 3), 10),  # of 16 filters
+        ("conv1.weight", (3, 3, 3, 3), 16),  # as many classes as filters
+        ("layer1.0.bn1.weight", (3,), 10),
+        ("layer3.0.bn2.num_batches_tracked", (1,), 10),
+        ("fc.bias", (3,), 10),  # and its weight fits
+    ],
+)
+def test_another_layer_of_another_shape_is_not_taken_for_the_classifier(name, shape, classes, tmp_path):
+    model = build_model("cifar_resnet8", classes)
+    torch.save({**model.state_dict(), name: torch.zeros(shape)}, tmp_path / "w.pth")
+    for given in ({}, {"num_classes": classes}):
+        with pytest.raises(ValueError, match=r"is it another network\?\)\. 1 of another shape: ") as caught:
+            load_weights(model, tmp_path / "w.pth", **given)
+        assert f": {name} {shape} instead of " in str(caught.value)
+
+
+def test_the_last_layer_is_no_classifier_where_it_has_not_a_row_a_class(tmp_path):
+    """Known only to who knows the number of classes: `build_model` says it."""
+    model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 7))
+    save_file({**model.state_dict(), "1.weight": torch.zeros(3, 10), "1.bias": torch.zeros(3)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="is it another network"):
+        load_weights(model, tmp_path / "w.safetensors", num_classes=10)
+    with pytest.raises(ValueError, match="has 3 classes"):
+        load_weights(model, tmp_path / "w.safetensors", num_classes=7)
+
+
 @pytest.mark.parametrize("modern", [True, False], ids=["zip", "legacy"])
 def test_objects_beside_tensors_are_refused_with_the_way_out(modern, model, source, tmp_path):
     for data in ({"model": source.state_dict(), "baggage": Baggage()}, source):
@@ -195,6 +226,31 @@ def test_damaged_files(name, damage, model, source, tmp_path):
     path.write_bytes({"empty": b"", "text": b"hello", "cut": content[: len(content) // 2]}[damage])
     with pytest.raises(ValueError, match=r"(is damaged or no file of torch\.save|is not a readable safetensors file)"):
         load_weights(model, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, r"begins with b'PK\x05\x06', which is neither a zip archive with something in it nor a pickle"),
+        ({"hello.txt": "hello"}, "a zip archive without `data.pkl`; it holds hello.txt"),
+        ({"archive/version": "3"}, "a zip archive without `data.pkl`; it holds archive/version"),
+        (b"class,weight\nant\n", "begins with b'clas'"),  # to the unpickler: the global `lass,weight.ant`
+        (b"\x89PNG\r\n", "begins with b'\\x89PNG'"),
+    ],
+    ids=["empty zip", "zip of a text", "zip without data", "csv", "png"],
+)
+def test_what_is_no_file_of_torch_is_not_called_objects(content, reason, model, tmp_path):
+    path = tmp_path / "w.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in content.items():
+                archive.writestr(name, text)
+    with pytest.raises(ValueError, match=re.escape(reason)) as caught:
+        load_weights(model, path)
+    assert "is damaged or no file of torch.save (" in str(caught.value)
+    assert "Python objects" not in str(caught.value)
 
 
 def test_missing_files(model, tmp_path):

@@ -82,7 +82,7 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
     if isinstance(built, int) and built != num_classes:
         raise ValueError(f"`{name}` was asked for {num_classes} classes and was built with {built}.")
     if checkpoint is not None:
-        load_weights(model, checkpoint)
+        load_weights(model, checkpoint, num_classes=num_classes)
     return model
 
 

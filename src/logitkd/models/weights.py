@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _WRAPPERS = ("model", "state_dict")  # mdistiller and CRD; timm, Lightning and m
 _MOST_WRAPPERS = 10  # a dict may hold itself
 _PREFIXES = ("module.", "model.")  # DataParallel; a wrapper that holds the network as `.model`
 _STUDENT = "student.safetensors"  # the file of a run folder
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how a file of torch.save begins: a zip archive, before torch 1.6 a pickle
 _REFUSALS = ("not an allowed global", "Unsupported", "GLOBAL")  # what torch says when `weights_only` refuses an object
 
 # The public CIFAR checkpoints keep an accuracy as a numpy number beside the weights, which `weights_only` refuses by
@@ -42,11 +44,12 @@ class ClassCountError(ValueError):
         self.classes = classes
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None = None) -> None:
     """Load weights into ``model``; all of them, or an error and the model as it was.
 
     Args:
         model: The network to fill.
+        num_classes: Its classes, where they are known: so many rows its classifier has.
         path: A ``.safetensors`` file; a file written by ``torch.save`` that holds a state dict, alone or under
             ``"model"`` or ``"state_dict"``; or a run folder, whose ``student.safetensors`` is read. A ``module.`` or
             ``model.`` in front of every name is taken off, or put there where only the model's own names have it.
@@ -67,7 +70,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     wanted = model.state_dict()
     state = _without_prefix(_state_dict(_read(path), path), wanted)
     _check_kinds(state, wanted, path)
-    _check(state, wanted, model, path)
+    _check(state, wanted, model, path, num_classes)
     model.load_state_dict(state)
 
 
@@ -78,6 +81,8 @@ def _read(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise ValueError(f"checkpoint {path} is not a readable safetensors file ({error}).") from error
+    if foreign := _foreign(path):  # before anything is unpickled: other bytes may spell what only a pickle means
+        raise ValueError(f"checkpoint {path} is damaged or no file of torch.save ({foreign}).")
     try:
         with torch.serialization.safe_globals(_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -93,6 +98,23 @@ def _read(path: Path) -> Any:
         raise  # unreadable, which is not the content's fault
     except Exception as error:  # garbage makes the unpickler fail in any way: KeyError, IndexError, RuntimeError ...
         raise ValueError(_damaged(path, error)) from error
+
+
+def _foreign(path: Path) -> str:
+    """Return why the file cannot be one of torch.save, by its form alone; empty if it may be one."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start == _ZIP:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            return "a zip archive without its end"
+        if not any(name.endswith("/data.pkl") for name in names):
+            return f"a zip archive without `data.pkl`; it holds {listed(names, 3)}"
+    elif not start.startswith(_PICKLE):
+        return f"it begins with {start!r}, which is neither a zip archive with something in it nor a pickle"
+    return ""
 
 
 def _damaged(path: Path, error: Exception) -> str:
@@ -155,7 +177,9 @@ def _other_kind(value: Tensor, wanted: Tensor | None) -> str:
     return str(value.dtype).removeprefix("torch.") if lost else ""
 
 
-def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
+def _check(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module, path: Path, num_classes: int | None
+) -> None:
     """Raise ``ValueError`` unless names and shapes are the model's."""
     missing = [name for name in wanted if name not in state]
     unexpected = sorted(name for name in state if name not in wanted)
@@ -163,14 +187,11 @@ def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.
     if not (missing or unexpected or wrong):
         return
     if wrong and not (missing or unexpected):
-        # A row for every class, and nothing else differs: the classifier.
-        rows = {(state[n].shape[:1], wanted[n].shape[:1]) for n in wrong}
-        same_columns = all(state[n].shape[1:] == wanted[n].shape[1:] for n in wrong)
-        if same_columns and len(rows) == 1 and len(wrong) <= 2:
-            theirs, ours = (shape[0] for shape in rows.pop())
+        theirs = _other_classes(state, wanted, wrong, num_classes)
+        if theirs is not None:
             raise ClassCountError(
                 f"checkpoint {path} has {theirs} classes (`{wrong[0]}` {tuple(state[wrong[0]].shape)}), the model has"
-                f" {ours}: build it with `num_classes={theirs}`, or give another checkpoint.",
+                f" {wanted[wrong[0]].shape[0]}: build it with `num_classes={theirs}`, or give another checkpoint.",
                 theirs,
             )
     faults = []
@@ -182,3 +203,26 @@ def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.
         shapes = (f"{n} {tuple(state[n].shape)} instead of {tuple(wanted[n].shape)}" for n in wrong)
         faults.append(f"{len(wrong)} of another shape: {listed(shapes)}")
     raise ValueError(f"checkpoint {path} does not fit {type(model).__name__} (is it another network?). {'; '.join(faults)}.")
+
+
+def _other_classes(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wrong: list[str], num_classes: int | None
+) -> int | None:
+    """Return the checkpoint's number of classes if its classifier alone is wrong, and that in its number of rows alone.
+
+    The classifier is the last module with a row for every class: another layer may have as many rows by chance.
+    """
+    if not all(state[name].ndim and wanted[name].ndim for name in wrong):
+        return None
+    rows = wanted[wrong[0]].shape[:1]
+    modules: dict[str, list[str]] = {}
+    for name in wanted:
+        if wanted[name].shape[:1] == rows:
+            modules.setdefault(name.rpartition(".")[0], []).append(name)
+    *_, classifier = modules.values()
+    theirs = {state[name].shape[:1] for name in wrong}
+    same_columns = all(state[name].shape[1:] == wanted[name].shape[1:] for name in wrong)
+    if wrong != classifier or len(theirs) > 1 or not same_columns or (num_classes is not None and rows != (num_classes,)):
+        return None
+    (count,) = theirs.pop()
+    return count
