@@ -34,8 +34,13 @@ def compose(text: str) -> yaml.Node | None:
         return _Loader(text).get_single_node()
 
 
-def load(text: str) -> Any:
+def load(text: str, *, names: bool = False) -> Any:
     """Return what the document says; ``None`` where it is empty.
+
+    Args:
+        text: YAML.
+        names: whether its keys are names: text as written, though one is called `no`, `null` or `1.0`. Numbers beside them
+            may be written as JSON has them: 1e39 is text to YAML, which asks for 1.0e+39.
 
     Raises:
         yaml.YAMLError: as of :func:`compose`; a ``Refused`` also where a key is given twice or is no text, or there is a
@@ -43,12 +48,32 @@ def load(text: str) -> Any:
 
     >>> load("{epochs: 3, seed: 1}")
     {'epochs': 3, 'seed': 1}
+    >>> load("{no: 1e3, 1.0: 2}", names=True)
+    {'no': 1000.0, '1.0': 2.0}
     """
     with _in_one_line():
         loader = _Loader(text)
         node = loader.get_single_node()
+        if names and isinstance(node, yaml.MappingNode):
+            _read_as_names(node)
         loader.check_keys(node)
         return None if node is None else loader.construct_document(node)
+
+
+def _read_as_names(node: yaml.MappingNode) -> None:
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            key.tag = "tag:yaml.org,2002:str"
+        if isinstance(value, yaml.ScalarNode) and value.style is None and _is_number(value.value):
+            value.tag = "tag:yaml.org,2002:float"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager

@@ -27,6 +27,23 @@ def test_a_file_in_any_order(tmp_path, text):
     assert class_weights(str(path), torch.tensor([0]), CLASSES).tolist() == [1.0, 1.5, 2.0]
 
 
+NAMES = ("0x10", "1.0", "2020-01-01", "no", "null", "on", "yes", "~")
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_class_is_called_what_is_written(tmp_path, quote):
+    """To YAML these are 16, 1.0, a date, False, None, True, True and None."""
+    path = tmp_path / "weights.yaml"
+    path.write_text("".join(f"{quote}{name}{quote}: {number}\n" for number, name in enumerate(NAMES, start=1)))
+    assert class_weights(str(path), torch.tensor([0]), NAMES).tolist() == list(range(1, 9))
+
+
+def test_numbers_are_read_as_json_writes_them(tmp_path):
+    path = tmp_path / "weights.json"
+    path.write_text('{"0": 1e-3, "ant": 1E3, "bee": 2e0}')
+    assert read_class_weights(str(path)) == {"0": 0.001, "ant": 1000, "bee": 2}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -34,11 +51,15 @@ def test_a_file_in_any_order(tmp_path, text):
         ("ant: 1\n0: 1", r"must give every class a weight, got none for bee\."),
         ("ant: 0\nbee: 1\n0: 1", r"`ant` must be above 0, got 0\."),
         ("ant: yes", r"`ant` must be a number, got True"),
+        ("ant: '1'", r"`ant` must be a number, got '1' \(str\)"),
+        ("ant: 1e39", r"`ant` must be in \[1e-20, 1e\+20\] \(float32 adds up no others\), got 1e\+39\."),
+        ("ant: 1.0e-44", r"`ant` must be in \[1e-20, 1e\+20\] \(float32 adds up no others\), got 1e-44\."),
+        ("ant: .inf", r"`ant` must be finite, got inf\."),
         ("- 1\n- 2", r"must hold `class name: weight` lines, got \[1, 2\]"),
         ("", r"must hold `class name: weight` lines, got None"),
         ("a: [", r"is not readable YAML or JSON: while parsing .* \(line 1, column 5\)$"),
         ("ant: 1\nbee: 2\nant: 3\n0: 1", r"is not readable YAML or JSON: the key `ant` is given twice \(line 3, column 1\)"),
-        ("0: 1\n'0': 1\nant: 1\nbee: 2", r"must give every class one weight, got two for `0`\."),
+        ("0: 1\n'0': 1\nant: 1\nbee: 2", r"is not readable YAML or JSON: the key `0` is given twice"),
         ('{"ant": 1, "0": ' + "[" * 3000 + "]" * 3000 + "}", r"lists and sections must be at most 20 deep"),
         ("0: &a [&b [1], *b]\nant: [" + "*a, " * 5000 + "]", r"aliases .* must stand for at most 10,000 values"),
         ("- " + "x" * 500, r"lines, got \['x{,200}\.\.\.x{,100}\.\.\.\.$"),

@@ -10,18 +10,20 @@ import yaml
 from torch import Tensor
 
 from logitkd import strict_yaml
-from logitkd.checks import check_positive, listed, shown, suggest
+from logitkd.checks import check_positive, check_range, listed, shown, suggest
 
 __all__ = ["BALANCED", "class_weights", "read_class_weights"]
 
 BALANCED = "balanced"
+_RANGE = (1e-20, 1e20)  # beyond, a sum over a batch overflows float32, or it and the weights are 0
 
 
 def read_class_weights(path: str) -> dict[str, float]:
     """Return the weights in a YAML or JSON file of lines ``class name: weight``.
 
     Raises:
-        ValueError: no such file, it is no such mapping, a class is in it twice, or a weight is not a number above 0.
+        ValueError: no such file, it is no such mapping, a class is in it twice, or a weight is not a number above 0 that float32
+            can add up.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -29,7 +31,7 @@ def read_class_weights(path: str) -> dict[str, float]:
             f"`class_weights` must be `{BALANCED}` or a file of `class name: weight` lines, got {path}: no such file."
         )
     try:
-        record = strict_yaml.load(file.read_text(encoding="utf-8"))  # JSON is YAML
+        record = strict_yaml.load(file.read_text(encoding="utf-8"), names=True)  # JSON is YAML
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"`class_weights`: {path} is not readable YAML or JSON: {error}") from error
     if not isinstance(record, dict) or not record:
@@ -38,11 +40,10 @@ def read_class_weights(path: str) -> dict[str, float]:
     for name, weight in record.items():
         try:
             check_positive(f"{name}", weight)
+            check_range(f"{name}", weight, *_RANGE, "float32 adds up no others")
         except (TypeError, ValueError) as error:
             raise ValueError(f"`class_weights`, {path}: {error}") from error
-        if str(name) in weights:
-            raise ValueError(f"`class_weights`: {path} must give every class one weight, got two for `{name}`.")
-        weights[str(name)] = float(weight)
+        weights[name] = float(weight)
     return weights
 
 
