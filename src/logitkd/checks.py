@@ -8,9 +8,12 @@ Every message names the value, the rule, what came and, where one is likely, the
 from __future__ import annotations
 
 import difflib
+import math
+import os
 import reprlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -22,10 +25,12 @@ __all__ = [
     "check_label_shape",
     "check_labels",
     "check_logits",
+    "check_path",
     "check_positive",
     "check_range",
     "check_targets",
     "check_temperature",
+    "check_texts",
     "check_weights",
     "collector",
     "debug",
@@ -146,6 +151,49 @@ def check_positive(name: str, value: float) -> None:
     check_range(name, value, None, None)
     if value <= 0:
         raise ValueError(f"`{name}` must be above 0, got {value}.")
+
+
+def check_path(name: str, value: str | os.PathLike[str]) -> None:
+    """Raise ``ValueError`` unless ``value`` is UTF-8 text, each part of it short enough for the name of a file.
+
+    Linux takes any bytes for a name, but safetensors, parquet and a run's own record of itself hold text.
+
+    >>> check_path("output", "runs/" + 300 * "a")
+    Traceback (most recent call last):
+        ...
+    ValueError: `output` must have at most 255 bytes between two slashes, got 300 in 'aaaaaaaaaaaaaaaaaaaa...'. Shorten it.
+    """
+    text = os.fspath(value)
+    try:
+        longest, part = max((len(part.encode()), part) for part in text.split("/"))
+    except UnicodeEncodeError:
+        longest = -1
+    if longest < 0 or "\0" in text:
+        raise ValueError(f"`{name}` must be UTF-8 text without null bytes, got {ascii(text)}. Rename what it names.")
+    if longest > 255:
+        raise ValueError(
+            f"`{name}` must have at most 255 bytes between two slashes, got {longest} in '{part[:20]}...'. Shorten it."
+        )
+
+
+def check_texts(name: str, value: object) -> None:
+    """Check every text inside ``value``, a configuration or a part of one, by :func:`check_path`: most name files.
+
+    >>> check_texts("teacher", {"others": [{"checkpoint": "a" * 300}]})
+    Traceback (most recent call last):
+        ...
+    ValueError: `teacher.others[0].checkpoint` must have at most 255 bytes between two slashes, got 300 in 'aaaaaaaaaaaaaaaaaaaa...'. Shorten it.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        check_path(name, value)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            check_texts(f"{name}[{index}]", item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            check_texts(f"{name}.{key}", item)
+    elif is_dataclass(value):
+        check_texts(name, vars(value))
 
 
 def check_temperature(name: str, value: float) -> None:

@@ -321,11 +321,12 @@ def _demo(arguments: list[str]) -> None:
     if problems:
         raise UsageError(problems)
     flags = DemoFlags(**values)
-    from logitkd.cli.demo import check_options, run_demo
+    from logitkd.cli.demo import check_options, refuse_foreign, run_demo
 
     check_options(flags.seed, flags.epochs)
     short = "" if flags.epochs is None else f"-epochs{flags.epochs}"
     folder = Path(flags.output or f"runs/demo-seed{flags.seed}{short}")
+    refuse_foreign(folder)
     print("Digits: a teacher first, then students with 5 labelled scans of each digit. Ctrl-C stops; the same command goes on.")
     demo = run_demo(folder, seed=flags.seed, epochs=flags.epochs, quiet=flags.quiet)
     titles = ["accuracy", "agreement", "parameters", "seconds"]

@@ -24,8 +24,10 @@ from logitkd.cli.flags import UsageError
 from logitkd.cli.settings import resolve
 from logitkd.data import load_images
 from logitkd.engine import ModelConfig, RunResult, TrainConfig, check_config, train
+from logitkd.engine.files import check_output
+from logitkd.engine.run_folder import CONFIG, RunFolder
 
-__all__ = ["METHODS", "Demo", "check_options", "run_demo"]
+__all__ = ["METHODS", "Demo", "check_options", "refuse_foreign", "run_demo"]
 
 METHODS = ("ce", "kd", "dkd", "gdkd", "ldrld", "sdd-kd", "icd-kd")
 
@@ -86,8 +88,10 @@ def run_demo(
 
     Raises:
         UsageError: a seed or a number of epochs that no run can have.
+        FileExistsError: ``output`` holds what no demo wrote.
     """
     check_options(seed, epochs)
+    refuse_foreign(output, methods)
     home = output / "teacher"
     common = ["digits", "--seed", str(seed), "--device", "cpu"]
     teaching = _shorten(resolve([*common, "--role", "teacher", "--output", str(home)]), epochs)
@@ -114,6 +118,27 @@ def check_options(seed: int, epochs: int | None) -> None:
         check_config(wanted if epochs is None else replace(wanted, epochs=epochs))
     except ValueError as error:
         raise UsageError(str(error).splitlines()) from error
+
+
+def refuse_foreign(output: Path, methods: Sequence[str] = METHODS) -> None:
+    """Refuse a folder of something else, before anything is printed or trained.
+
+    Raises:
+        FileExistsError: it is neither empty nor a demo's, or a folder in it that a run would be in is no run's.
+        NotADirectoryError: it is no folder.
+        ValueError: it is no name of a folder.
+    """
+    check_output(output)
+    runs = ["teacher", *methods]
+    if output.exists() and not (output / "teacher" / CONFIG).exists():  # else a demo's, whatever was put beside its runs
+        foreign = sorted(path.name for path in output.iterdir() if path.name not in runs)
+        if foreign:
+            raise FileExistsError(
+                f"`output` must be a new folder or an earlier demo's, but {output} holds {foreign[0]}, which no demo wrote. "
+                "Give another path."
+            )
+    for name in runs:
+        RunFolder(output / name).refuse_foreign()
 
 
 def _shorten(config: TrainConfig, epochs: int | None) -> TrainConfig:

@@ -18,7 +18,7 @@ from docstring_parser import parse
 from jsonargparse import ArgumentError, ArgumentParser
 
 from logitkd import strict_yaml
-from logitkd.checks import shown, suggest
+from logitkd.checks import check_path, check_texts, shown, suggest
 
 __all__ = [
     "Setting",
@@ -138,6 +138,9 @@ def split(
         known: the settings that may be given.
         problems: receives a message for each unknown flag, missing value or flag that is given twice.
         free: keys with this prefix are passed on unread.
+
+    Raises:
+        UsageError: a positional argument can name no file, so nothing else can be said about it.
     """
     positional: list[str] = []
     flags: dict[str, str] = {}
@@ -146,6 +149,10 @@ def split(
         token = rest.pop(0)
         if not token.startswith("--") or token == "--":
             positional.append(token)
+            try:
+                check_path(f"argument {len(positional)}", token)
+            except ValueError as error:
+                raise UsageError([str(error)]) from error
             continue
         key, equals, text = token[2:].partition("=")
         name = canonical(key, known)
@@ -235,7 +242,9 @@ def convert(setting: Setting, value: Any, written: str = "") -> Any:
     hint = ""
     try:
         if not missing:
-            return _parse(setting.type, value)
+            parsed = _parse(setting.type, value)
+            check_texts(written or setting.key, parsed)
+            return parsed
     except ArgumentError as error:
         if isinstance(error.__cause__, strict_yaml.Refused):
             hint = f" Here {error.__cause__}."

@@ -169,7 +169,15 @@ def _classes(folder: Path, listings: Iterable[_Listing]) -> list[str]:
 
 
 def _path_column(paths: Sequence[str]) -> ArrowColumn:
-    return ArrowColumn(pa.chunked_array([pa.StructArray.from_arrays([pa.array(paths, pa.string())], ["path"])]))
+    try:
+        texts = pa.array(paths, pa.string())
+    except UnicodeEncodeError:
+        wrong = [path for path in paths if path.encode(errors="ignore").decode() != path]
+        raise ValueError(
+            f"the names of images and their folders must be UTF-8 text, got {len(wrong)} that are not, the first "
+            f"{ascii(wrong[0])}. Rename them."
+        ) from None
+    return ArrowColumn(pa.chunked_array([pa.StructArray.from_arrays([texts], ["path"])]))
 
 
 def _files_frame(folder: Path, split: str, features: Mapping[str, Any], columns: Mapping[str, ArrowColumn]) -> Frame:

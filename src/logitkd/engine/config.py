@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from logitkd.checks import check_choice, check_int, check_positive, check_range, collector
+from logitkd.checks import check_choice, check_int, check_positive, check_range, check_texts, collector
 from logitkd.data.class_weights import BALANCED, read_class_weights
 from logitkd.data.config import DataConfig, check_data
 from logitkd.engine.networks import ModelConfig, TeacherConfig, check_networks, file_name
@@ -183,6 +183,10 @@ def check_config(config: TrainConfig) -> None:
     """
     problems: list[str] = []
     check = collector(problems)
+    for name, value in vars(config).items():
+        check(check_texts, name, value)
+    if problems:  # what can name no file cannot be looked for
+        raise ValueError("\n".join(problems))
     check(check_int, "epochs", config.epochs, 1)
     check(check_int, "batch_size", config.batch_size, 1)
     check(check_int, "seed", config.seed, 0, 2**63 - 1)

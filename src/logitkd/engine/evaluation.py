@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from logitkd.checks import check_texts
 from logitkd.data import ImageData, load_images, make_loader
 from logitkd.data.config import DataConfig, check_data
 from logitkd.engine.accelerator import resolve_device
@@ -60,6 +61,7 @@ def evaluate(
         ValueError: ``data`` is missing or wrong, a network does not fit its classes or holds NaN, ``config.yaml`` is no
             run's, a run's student is not what the run wrote, or it is built by code that lies nowhere but in its folder.
     """
+    check_texts("data", data)
     where = resolve_device(device)
     folders = [network for network in (model, teacher) if isinstance(network, (str, Path))]
     with opening(folders, trust_code=trust_code):

@@ -13,7 +13,7 @@ from pathlib import Path
 import timm
 
 from logitkd.engine.card import CARD, CONFIG, card, describe, is_timm
-from logitkd.engine.files import sync_folder
+from logitkd.engine.files import check_output, sync_folder, writing
 from logitkd.engine.formats import FORMATS, Network, check_formats
 from logitkd.engine.inputs import load_network
 from logitkd.engine.networks import ModelConfig
@@ -95,7 +95,8 @@ def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], 
         for form in formats:
             file = FORMATS[form].file
             try:
-                FORMATS[form].write(student, given.images[:2], aside / file)
+                with writing(target / file):
+                    FORMATS[form].write(student, given.images[:2], aside / file)
             except OSError:
                 raise  # a full disk is not the student's fault
             except Exception as error:  # the tracer runs the user's code on symbols: it fails in any way
@@ -103,8 +104,9 @@ def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], 
             exported = FORMATS[form].read(aside / file, lambda path: load_network(ModelConfig(name, str(path)), classes))
             parity.append(compare(student, exported, given.images, file))
         facts = describe(student, record, result, given, parity)
-        (aside / CONFIG).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (aside / CARD).write_text(card(facts), encoding="utf-8")
+        for file, text in ((CONFIG, json.dumps(facts, indent=2, ensure_ascii=False) + "\n"), (CARD, card(facts))):
+            with writing(target / file):
+                (aside / file).write_text(text, encoding="utf-8")
         if "safetensors" in formats and is_timm(name):
             compare(student, _by_timm(aside), given.images, CONFIG)
     return ExportResult(target, tuple(parity), given.words)
@@ -129,10 +131,9 @@ def _untraceable(form: str, name: str, error: Exception) -> str:
 
 def _refuse_foreign(target: Path) -> None:
     """Raise unless ``target`` is free or an export that holds nothing else."""
+    check_output(target)
     if not target.exists():
         return
-    if not target.is_dir():
-        raise NotADirectoryError(f"`output` must be a folder, but {target} is a file. Give another path.")
     foreign = sorted(path.name for path in target.iterdir() if path.name not in OURS)
     if not foreign and any(target.iterdir()) and not _is_export(target):
         foreign = sorted(path.name for path in target.iterdir())
@@ -152,21 +153,29 @@ def _is_export(target: Path) -> bool:
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``target`` when the block ends well, and is gone when it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as holder:
+    """Yield an empty folder that takes the place of ``target`` when the block ends well, and is gone when it does not.
+
+    Where ``target`` is a link, the folder it leads to is replaced, and the link stays.
+    """
+    target = target.resolve()
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=".export.", dir=target.parent)
+    with temporary as holder:
         aside, old = Path(holder) / "new", Path(holder) / "old"
-        aside.mkdir()
+        with writing(target):
+            aside.mkdir()
         yield aside
-        for path in aside.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())  # before the rename: else a power cut may leave the new name on no bytes
-        if target.exists():
-            os.replace(target, old)
-        try:
-            os.replace(aside, target)
-        except OSError:
-            if old.exists():
-                os.replace(old, target)
-            raise
+        with writing(target):
+            for path in aside.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())  # before the rename: else a power cut may leave the new name on no bytes
+            if target.exists():
+                os.replace(target, old)
+            try:
+                os.replace(aside, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
     sync_folder(target.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -76,7 +77,9 @@ def _program(network: nn.Module, images: Tensor) -> torch.export.ExportedProgram
 
 
 def _write_torch_export(network: nn.Module, images: Tensor, path: Path) -> None:
-    torch.export.save(_program(network, images), path)
+    content = io.BytesIO()  # torch's own writer ends the process where the disk is full
+    torch.export.save(_program(network, images), content)
+    path.write_bytes(content.getbuffer())
 
 
 def _read_torch_export(path: Path, build: Callable[[Path], nn.Module]) -> Network:

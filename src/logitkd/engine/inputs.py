@@ -116,13 +116,18 @@ def check_last_batch(student: nn.Module, images: int, batch_size: int, connector
     """Refuse an epoch that ends in a batch of one image, which has no variance for a batch norm to divide by.
 
     Raises:
-        ValueError: it does, and the student has batch norms, or is trained with ``connectors``, which may have some.
+        ValueError: it does, and the student has batch norms that it trains, or is trained with ``connectors``, which may have
+            some.
     """
-    if images % batch_size == 1 and (connectors or any(isinstance(module, _BatchNorm) for module in student.modules())):
-        other = next((size for size in range(batch_size + 1, images + 1) if images % size != 1), 1)
+    if (images % batch_size or batch_size) != 1:
+        return
+    norms = (module for module in student.train().modules() if isinstance(module, _BatchNorm))  # one may stay in eval mode
+    if connectors or any(norm.training for norm in norms):
+        rule = "not leave one image for an epoch's last batch" if batch_size > 1 else "be at least 2"
+        other = next((size for size in range(batch_size + 1, images + 1) if images % size != 1), 0)
         raise ValueError(
-            "`batch_size` must not leave one image for an epoch's last batch, as what is trained has batch norms, got "
-            f"{batch_size} with {images} training images. Try {other}."
+            f"`batch_size` must {rule}, as what is trained has batch norms, which one image has no variance for, got "
+            f"{batch_size} with {images} training images. {f'Try {other}' if other else 'Give more images'}."
         )
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import yaml
 
 from logitkd import strict_yaml
+from logitkd.checks import check_path
 from logitkd.engine.checkpoint import FILE as STATE
-from logitkd.engine.files import ASIDE, write_atomic, writing
+from logitkd.engine.files import ASIDE, check_output, write_atomic, writing
 
 __all__ = ["RunFolder", "check_student_file", "read_result", "read_run"]
 
@@ -94,6 +95,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         FileNotFoundError: there is no ``config.yaml``.
         ValueError: it was not written by a run.
     """
+    check_path("run folder", folder)
     path = folder / CONFIG
     if not path.exists():
         raise FileNotFoundError(f"a run folder holds a {CONFIG}, but there is no {path}. Give another folder.")
@@ -177,10 +179,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         path = self.path
-        blocked = next((p for p in [path, *path.parents] if p.exists() and not p.is_dir()), None)
-        if blocked is not None:
-            raise NotADirectoryError(f"`output` must be a folder, but {blocked} is a file. Give another path.")
-        self._refuse_foreign()  # before the first file of ours is written or deleted
+        self.refuse_foreign()  # before the first file of ours is written or deleted
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = (path / LOCK).open("a+")
@@ -195,17 +194,19 @@ class RunFolder:
             raise BlockingIOError(
                 f"the run folder {path} is in use by another process (id {owner}). Wait for it, or give another `output`."
             ) from None
-        self._lock.seek(0)
-        self._lock.truncate()
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
+        with writing(path / LOCK):
+            self._lock.seek(0)
+            self._lock.truncate()
+            self._lock.write(f"{os.getpid()}\n")
+            self._lock.flush()
         for written in (path / CONFIG, path / RESULT, self.student, self.checkpoint / STATE):
             written.with_name(written.name + ASIDE).unlink(missing_ok=True)  # a killed process was writing it
         return self
 
-    def _refuse_foreign(self) -> None:
-        """Raise ``FileExistsError`` where the folder holds something and is no run's."""
+    def refuse_foreign(self) -> None:
+        """Raise ``FileExistsError`` where the folder holds something and is no run's, and as :func:`check_output`."""
         path = self.path
+        check_output(path)
         if not path.exists():
             return
         if (path / CONFIG).exists():

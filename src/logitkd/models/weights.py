@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from logitkd.checks import listed
+from logitkd.checks import check_path, listed
 
 __all__ = ["ClassCountError", "load_weights"]
 
@@ -60,6 +60,7 @@ def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None 
             the model's, or its tensors are sparse, or complex or integer where the model's are floating point; the message
             lists which. A ``ClassCountError`` where nothing but the number of classes differs.
     """
+    check_path("checkpoint", path)
     path = Path(path)
     if path.is_dir():
         path = path / _STUDENT
