@@ -169,7 +169,7 @@ def check_path(name: str, value: str | os.PathLike[str]) -> None:
     except UnicodeEncodeError:
         longest = -1
     if longest < 0 or "\0" in text:
-        raise ValueError(f"`{name}` must be UTF-8 text without null bytes, got {ascii(text)}. Rename what it names.")
+        raise ValueError(f"`{name}` must be UTF-8 text without null bytes, got {text!a}. Rename what it names.")
     if longest > 255:
         raise ValueError(
             f"`{name}` must have at most 255 bytes between two slashes, got {longest} in '{part[:20]}...'. Shorten it."
@@ -179,10 +179,10 @@ def check_path(name: str, value: str | os.PathLike[str]) -> None:
 def check_texts(name: str, value: object) -> None:
     """Check every text inside ``value``, a configuration or a part of one, by :func:`check_path`: most name files.
 
-    >>> check_texts("teacher", {"others": [{"checkpoint": "a" * 300}]})
+    >>> check_texts("one", [{"of": "a" * 300}])
     Traceback (most recent call last):
         ...
-    ValueError: `teacher.others[0].checkpoint` must have at most 255 bytes between two slashes, got 300 in 'aaaaaaaaaaaaaaaaaaaa...'. Shorten it.
+    ValueError: `one[0].of` must have at most 255 bytes between two slashes, got 300 in 'aaaaaaaaaaaaaaaaaaaa...'. Shorten it.
     """
     if isinstance(value, (str, os.PathLike)):
         check_path(name, value)

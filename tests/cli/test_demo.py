@@ -16,6 +16,25 @@ def test_options_that_no_run_can_have_are_refused_before_the_first(tmp_path):
     assert not (tmp_path / "demo").exists()
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys):
+    """Whether beside where the runs would be, or in their place."""
+    for name, message in (
+        ("thesis.tex", "must be a new folder or an earlier demo's, but {} holds thesis.tex, which no demo wrote."),
+        ("kd/thesis.tex", "must be a new folder or a run's folder, but {}/kd holds thesis.tex and no config.yaml."),
+        ("teacher", "`output` must be a folder, but {}/teacher is a file."),
+    ):
+        folder = tmp_path / name.replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+        assert main(["demo", "--output", str(folder)]) == 1
+        said = capsys.readouterr()
+        assert message.format(folder) in said.err
+        assert said.out == ""
+        with pytest.raises(OSError, match="`output` must be a"):
+            run_demo(folder, methods=["kd"])
+        assert [path for path in folder.rglob("*") if path.is_file()] == [folder / name]
+
+
 def test_demo_trains_all_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--epochs", "1"]) == 0
@@ -35,6 +54,7 @@ def test_demo_trains_all_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys)
     assert "runs/demo-seed0-epochs1/teacher" in first.out
     assert first.out.splitlines()[-1].startswith("Next, your own images: `logitkd train")
 
+    (folder / "notes.txt").touch()  # beside a demo's runs: a demo's folder all the same
     assert main(["demo", "--epochs", "1"]) == 0
     second = capsys.readouterr()
     assert second.out == first.out

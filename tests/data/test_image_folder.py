@@ -21,6 +21,13 @@ def test_image_folder(tmp_path, name):
     assert train.read("image")[2]["path"] == str(folder / "train" / "bee" / "1.png")
 
 
+@pytest.mark.parametrize("name", ["train/caf\udce9/1.png", "train/ant/\udce9.png"])
+def test_names_that_are_no_text_are_named(tmp_path, name):
+    write_image_folder(tmp_path, [*SIX, name])
+    with pytest.raises(ValueError, match=r"must be UTF-8 text, got 1 that are not, the first '.*\\udce9.*'\. Rename them"):
+        read_frames(str(tmp_path), ("train", "test"))
+
+
 def test_image_folder_split_called_val_stays_val(tmp_path):
     folder = write_image_folder(tmp_path, ["train/ant/1.png", "val/ant/2.png"])
     _, val = read_frames(str(folder), ("train", "val"))

@@ -4,6 +4,7 @@ import pytest
 
 from logitkd.data.config import DataConfig
 from logitkd.engine import ModelConfig, OptimConfig, ScheduleConfig, TrainConfig, check_config, default_folder
+from logitkd.engine.networks import TeacherConfig, TeacherSource
 
 GOOD = TrainConfig(ModelConfig("cifar_resnet8"))
 
@@ -18,6 +19,14 @@ def test_a_good_one_passes():
         ({"epochs": 0}, "`epochs` must be"),
         ({"epochs": 1.5}, "`epochs` must be an integer, got 1.5"),
         ({"batch_size": 0}, "`batch_size` must be"),
+        ({"output": "runs/out\udce9"}, "`output` must be UTF-8 text without null bytes, got 'runs/out\\udce9'. Rename"),
+        ({"class_weights": "a\0b"}, "`class_weights` must be UTF-8 text without null bytes"),
+        ({"data": DataConfig(source="a" * 300)}, "`data.source` must have at most 255 bytes between two slashes, got 300 in"),
+        ({"student": ModelConfig("resnet18", "é" * 128)}, "`student.checkpoint` must have at most 255 bytes"),
+        (
+            {"teacher": TeacherConfig("resnet18", others=(TeacherSource("a", label_map="a" * 256),))},
+            "`teacher.others[0].label_map` must have at most 255 bytes",
+        ),
         ({"seed": -1}, "`seed` must be"),
         ({"seed": 2**63}, "`seed` must be in [0, 9223372036854775807], got 9223372036854775808."),
         ({"data": DataConfig(source="")}, "`data.source` must be a name, got ''."),

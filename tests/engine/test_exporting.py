@@ -1,5 +1,6 @@
 import json
 import re
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -247,6 +248,45 @@ def test_an_earlier_export_is_replaced_whole(run):
     export(run, formats=["safetensors"])
     assert {path.name for path in (run / "export").iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert not [path.name for path in run.iterdir() if path.name.startswith(".export")]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk_is_said_and_the_earlier_export_stays(run, form, capsys):
+    export(run, formats=["safetensors"])
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, limits[1]))
+    try:
+        assert main(["export", str(run), "--format", form]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = f"{run / 'export' / FORMATS[form].file} could not be written (File too large). Free some space"
+    assert said in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_link_stays_and_the_folder_it_leads_to_is_replaced(run, tmp_path):
+    real, link = tmp_path / "real" / "out", tmp_path / "link"
+    real.mkdir(parents=True)
+    link.symlink_to("real/out")
+    for formats in (["safetensors", "torch_export"], ["safetensors"]):
+        assert export(run, link, formats=formats).folder == link
+        assert link.is_symlink()
+        assert not real.is_symlink()
+        assert {path.name for path in real.iterdir()} == {"README.md", "config.json", *(FORMATS[f].file for f in formats)}
+    assert [path.name for path in real.parent.iterdir()] == ["out"]
+    (run / "export").symlink_to("gone")
+    with pytest.raises(NotADirectoryError, match="export is a link to gone, which is not there"):
+        export(run, formats=["safetensors"])
+    assert (run / "export").is_symlink()
+
+
+def test_a_name_as_long_as_names_may_be(run, tmp_path):
+    export(run, tmp_path / ("a" * 255), formats=["safetensors"])
+    with pytest.raises(ValueError, match="`output` must have at most 255 bytes between two slashes, got 256"):
+        export(run, tmp_path / ("a" * 256), formats=["safetensors"])
+    with pytest.raises(ValueError, match="`run folder` must have at most 255 bytes between two slashes, got 300"):
+        export("a" * 300, formats=["safetensors"])
 
 
 def test_an_earlier_export_comes_back_when_the_rename_fails(run, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 from dataclasses import replace
@@ -18,6 +19,7 @@ from logitkd import checks, methods
 from logitkd.data import DataConfig
 from logitkd.engine import Interrupted, Lines, ModelConfig, NonFiniteLossError, OptimConfig, checkpoint, train
 from logitkd.engine.checkpoint import FILE
+from logitkd.engine.inputs import check_last_batch
 from logitkd.models import build_model
 
 
@@ -391,7 +393,22 @@ def test_a_last_batch_of_one_image(tiny):
     """400 images: a batch norm may have one value a channel there, and fails after a whole epoch."""
     with pytest.raises(ValueError, match=r"got 21 with 400 training images\. Try 22"):
         train(tiny(batch_size=21))
+    with pytest.raises(ValueError, match=r"^`batch_size` must be at least 2, as what is trained has batch norms.* Try 2\."):
+        train(tiny(batch_size=1))
     train(tiny(batch_size=21, student=ModelConfig("tiny_net:flat_net"), epochs=1))
+
+
+def test_a_batch_norm_that_is_never_trained_takes_one_image():
+    class Frozen(nn.BatchNorm1d):
+        def train(self, mode=True):
+            return super().train(False)
+
+    check_last_batch(Frozen(3), images=10, batch_size=1)
+    check_last_batch(nn.Linear(3, 3), images=10, batch_size=1)
+    for norm in (nn.BatchNorm1d(3), nn.BatchNorm1d(3).eval()):  # training sets its mode
+        for images, batch_size, fix in ((10, 1, "Try 2."), (10, 3, "Try 4."), (10, 9, "Try 10."), (1, 8, "Give more images.")):
+            with pytest.raises(ValueError, match=re.escape(fix)):
+                check_last_batch(norm, images=images, batch_size=batch_size)
 
 
 def test_bfloat16_with_a_teacher_that_computes_its_head_in_float32(tiny):

@@ -175,7 +175,7 @@ def _path_column(paths: Sequence[str]) -> ArrowColumn:
         wrong = [path for path in paths if path.encode(errors="ignore").decode() != path]
         raise ValueError(
             f"the names of images and their folders must be UTF-8 text, got {len(wrong)} that are not, the first "
-            f"{ascii(wrong[0])}. Rename them."
+            f"{wrong[0]!a}. Rename them."
         ) from None
     return ArrowColumn(pa.chunked_array([pa.StructArray.from_arrays([texts], ["path"])]))
 
