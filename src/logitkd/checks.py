@@ -8,7 +8,6 @@ Every message names the value, the rule, what came and, where one is likely, the
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import reprlib
 import sys

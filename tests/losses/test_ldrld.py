@@ -136,7 +136,7 @@ def test_an_example_with_fewer_classes_than_depth_has_as_many_ranks_and_combinat
         logits[:, 1 : 1 + left] = source[:, :left]
     terms = ldrld_terms(*whole, depth=4)
     if left == 1:  # nothing to compare
-        assert {name: value.tolist() for name, value in terms.items()} == dict.fromkeys(("pairs", "llki", "rntk"), [0, 0, 0])
+        assert {name: value.tolist() for name, value in terms.items()} == {"pairs": [0] * 3, "llki": [0] * 3, "rntk": [0] * 3}
     else:
         few = (logits[:, :left] for logits in (student, teacher))
         assert_terms(terms, reference(*few, min(4, left), 4.0))

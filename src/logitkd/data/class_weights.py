@@ -22,8 +22,8 @@ def read_class_weights(path: str) -> dict[str, float]:
     """Return the weights in a YAML or JSON file of lines ``class name: weight``.
 
     Raises:
-        ValueError: no such file, it is no such mapping, a class is in it twice, or a weight is not a number above 0 that float32
-            can add up.
+        ValueError: no such file, it is no such mapping, a class is in it twice, or a weight is not a number above 0 that
+            float32 can add up.
     """
     file = Path(path).expanduser()
     if not file.is_file():
