@@ -102,7 +102,7 @@ logitkd demo [--FLAGS]
 
 On 1797 scanned digits that ship with the installation: trains a teacher on all training scans, then seven students on five
 scans of each digit, one without the teacher and six with different methods, and prints the table. The settings are the
-recipe `digits`; train them one by one with `logitkd train digits`.
+recipe `digits`; train them one by one with `logitkd train digits`. --output must be a new folder or an earlier demo's.
 """
 
 
