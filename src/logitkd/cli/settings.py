@@ -48,11 +48,15 @@ def resolve(arguments: list[str]) -> TrainConfig:
     given = convert_all(TRAIN_FLAGS, typed, "--", problems)
     teaching = given.pop("role", "student") == "teacher"
 
-    method = _method(given.pop("method", None), flags, recipe, teaching, problems)
+    chosen = given.pop("method", None)
+    name = "ce" if teaching else chosen or recipe.method or TrainConfig.method
     special = recipe.teacher_training if teaching else {}
-    values = {**recipe.run, **recipe.by_method.get(method.name, {}), **special, **given}
+    values = {**recipe.run, **recipe.by_method.get(name, {}), **special, **given}
     if teaching:
         _become_teacher(values, given, recipe, problems)
+        if chosen not in (None, "ce"):
+            problems.append(f"`--role teacher` trains with the labels alone (`ce`), got `--method {chosen}`. Leave one out.")
+    method = _method(name, flags, recipe, problems)
     if values.get("labels") == "none":
         method = _without_labels(method, flags, problems)
     if "student.name" not in values:
@@ -78,13 +82,8 @@ def resolve(arguments: list[str]) -> TrainConfig:
     return config
 
 
-def _method(given: str | None, flags: Mapping[str, str], recipe: Recipe, teaching: bool, problems: list[str]) -> Method:
-    """Return the method to train with, its hyper-parameters resolved."""
-    name = given or recipe.method or TrainConfig.method
-    if teaching:
-        if given not in (None, "ce"):
-            problems.append(f"`--role teacher` trains with the labels alone (`ce`), got `--method {given}`. Leave one out.")
-        name = "ce"
+def _method(name: str, flags: Mapping[str, str], recipe: Recipe, problems: list[str]) -> Method:
+    """Return the method called ``name``, its hyper-parameters resolved."""
     if name not in methods.names():
         problems.append(unknown("method", name, methods.names()))
         return methods.get("ce")
