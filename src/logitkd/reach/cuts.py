@@ -313,9 +313,6 @@ class _Ends:
         around = [outer for outer in end.within() if outer in self.cells and outer not in others and _end_alike(outer, end)]
         return around[-1] if around else end
 
-    def _ends_with(self, outer: Call, inner: Call) -> bool:
-        return first_tensor(outer.output) is first_tensor(inner.output)
-
     def _alike(self, one: Call, other: Call) -> bool:
         """Whether two calls are of modules of one kind that do the same work."""
         same = type(one.module) is type(other.module) and self._work(one) > 0
