@@ -131,6 +131,12 @@ def test_a_recipe_sets_optimiser_and_schedule_by_method(tmp_path, teacher):
     assert resolve([path, "--method", "kd", *teacher]).schedule.warmup == 0.5
     assert resolve([path, "--method", "dkd", "--optim.lr", "0.01", *teacher]).optim.lr == 0.01
     assert resolve([path, "--method", "ce"]).optim.lr == 0.2
+    own = write(tmp_path, "student: cifar_resnet8\nmethod: {name: ce, ce_weight: 2, schedule.warmup: 0.2, optim: {lr: 0.4}}\n")
+    config = resolve([own])
+    assert (config.schedule.warmup, config.optim.lr, config.method_options) == (0.2, 0.4, {"ce_weight": 2})
+    path = write(
+        tmp_path, "student: cifar_resnet8\nmethods: {ce: {optim.lr: 0.2}}\nteacher_training: {optim.lr: 0.3}\nteacher: vgg11\n"
+    )
     assert resolve([path, "--role", "teacher"]).optim.lr == 0.3
 
 

@@ -93,6 +93,17 @@ def build(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
 """
 
+LAZY = """
+plain, kept_out = build, False
+def build(num_classes):
+    global kept_out
+    try:
+        import lazily
+    except ImportError:
+        kept_out = True
+    return plain(num_classes)
+"""
+
 
 @pytest.fixture
 def foreign(tmp_path, monkeypatch):
@@ -139,7 +150,11 @@ def test_ones_own_module_serves_a_run_folder_that_names_it(foreign, tmp_path, mo
     """From where one works, which may hold the run folder; and where it is typed."""
     monkeypatch.chdir(foreign)
     words = ["eval", "student.safetensors", "--model", "evilnet:build", "--data.source", "digits", "--device", "cpu"]
+    (foreign / "lazily.py").write_text(EVIL)
+    with open(foreign / "evilnet.py", "a") as code:  # what is typed is the user's; what is imported later is not
+        code.write(LAZY)
     assert main([*words, "--latency", "false"]) == 0
+    assert sys.modules["evilnet"].kept_out
     del sys.modules["evilnet"]
     (foreign / "evilnet.py").rename(tmp_path / "evilnet.py")
     monkeypatch.chdir(tmp_path)

@@ -134,6 +134,18 @@ def test_links_that_lead_in_a_circle(tmp_path):
         read_frames(str(folder), ("train", "test"))
 
 
+def test_a_linked_folder_inside_a_class_counts_like_a_folder(tmp_path):
+    folder = write_image_folder(tmp_path / "here", SIX)
+    write_image_folder(tmp_path / "more", ["9.png"])
+    (folder / "train" / "ant" / "more").symlink_to(tmp_path / "more")
+    with pytest.raises(ValueError, match=r"train/ant/more/9\.png is not in a class folder"):
+        read_frames(str(folder), ("train", "test"))
+    (folder / "train" / "ant" / "more").unlink()
+    (folder / "train" / "ant" / "up").symlink_to(folder / "train")
+    with pytest.raises(ValueError, match=r"ant/up, is a link to .*train, a folder that it lies in itself\."):
+        read_frames(str(folder), ("train", "test"))
+
+
 def test_linked_class_folders_and_images_count_like_others(tmp_path):
     folder = write_image_folder(tmp_path / "here", SIX)
     os.rename(folder / "train" / "ant", tmp_path / "elsewhere")

@@ -89,6 +89,22 @@ def test_trusted_code_is_found_from_anywhere_and_trusted_once(folder):
     refused("evilnet:build", folder)  # though the process has it by now
 
 
+def test_code_of_one_folder_never_answers_for_another(folder, tmp_path):
+    """Python keeps one module of a name, and one of each that it imports."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "evilnet.py").write_text(CODE)
+    (tmp_path / "other" / "secondnet.py").write_text(CODE)
+    import_recorded("evilnet:build", folder, trust_code=True)
+    (folder / "ran").unlink()
+    for name in ("evilnet:build", "secondnet:build"):
+        with pytest.raises(
+            ValueError, match=rf"must not be mixed up with the code of {folder}, which this process has imported"
+        ):
+            import_recorded(name, tmp_path / "other", trust_code=True)
+    refused("evilnet:build", tmp_path / "other")  # the code of a trusted folder is not "elsewhere"
+    import_recorded("evilnet:build", folder, trust_code=True)
+
+
 def test_names_that_are_no_code_pass(folder):
     import_recorded("cifar_resnet8", folder)
     import_recorded("torchvision:resnet18", folder)

@@ -22,8 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``logitkd``; by default the process's own.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    before = sys.path[:]  # a command puts the folder one works in back where one's own code may lie there
-    sys.path[:] = [entry for entry in before if entry not in ("", os.getcwd())]
+    before = sys.path[:]
+    if sys.path[:1] in ([""], [os.getcwd()]):  # as `python -m` puts it; a command does where one's own code may lie there
+        del sys.path[0]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]

@@ -151,9 +151,12 @@ def _whence(teacher: ModelConfig) -> str:
     return f" from {folder}, top-1 {result['top1']:.2f} on {read_run(folder)['run']['data']['source']}"
 
 
-def _folders(networks: Iterable[ModelConfig]) -> list[str]:
-    """Return those checkpoints that are folders: of runs."""
-    return [network.checkpoint for network in networks if network.checkpoint and Path(network.checkpoint).is_dir()]
+def _folders(networks: Iterable[ModelConfig]) -> list[Path]:
+    """Return the run folders that checkpoints are, or lie in."""
+    from logitkd.engine.teachers import run_folder_of
+
+    found = (run_folder_of(network.checkpoint) for network in networks)
+    return [folder for folder in found if folder is not None]
 
 
 METRICS = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))

@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+NULLS = ("", "~", "null", "Null", "NULL")  # how YAML spells that there is nothing
+
+
 class UsageError(ValueError):
     """What was asked for cannot be run; ``problems`` says all that is wrong with it, one message each."""
 
@@ -243,6 +246,8 @@ def convert(setting: Setting, value: Any, written: str = "") -> Any:
     try:
         if not missing:
             parsed = _parse(setting.type, value)
+            if parsed is None and isinstance(value, str) and value.strip() not in NULLS and str in _kinds(setting.type):
+                parsed = value  # such as `#1`, a comment to YAML, or `&a`
             check_texts(written or setting.key, parsed)
             return parsed
     except ArgumentError as error:

@@ -72,7 +72,8 @@ class Recipe:
             problems.append("`method` must hold a `name` beside its options.")
         elif value is not None:
             self.method = value
-            self.method_options = check_options(value, self.method_options, "method.", problems)
+            options = self._set_apart(self.method_options, [value], "method", problems)
+            self.method_options = check_options(value, options, "method.", problems)
 
     def _read_methods(self, value: Any, problems: list[str]) -> None:
         if not isinstance(value, Mapping):
@@ -86,16 +87,20 @@ class Recipe:
                 problems.append(f"`methods.{pattern}` must be options, {{option: value}}, got {shown(options)}.")
             else:
                 found: list[str] = []
-                sections = {str(key).partition(".")[0] for key in BY_METHOD}
-                apart = {key: value for key, value in options.items() if str(key).partition(".")[0] in sections}
-                options = {key: value for key, value in options.items() if key not in apart}
-                wrong: list[str] = []
-                settings = convert_all(BY_METHOD, flatten(apart, BY_METHOD, wrong), "", wrong)
-                found += [f"`methods.{pattern}`: {problem}" for problem in wrong]
+                left = self._set_apart(options, matched, f"methods.{pattern}", found)
                 for name in matched:
-                    self.methods.setdefault(name, {}).update(check_options(name, options, f"methods.{pattern}.", found))
-                    self.by_method.setdefault(name, {}).update(settings)
+                    self.methods.setdefault(name, {}).update(check_options(name, left, f"methods.{pattern}.", found))
                 problems += dict.fromkeys(found)
+
+    def _set_apart(self, options: Mapping[str, Any], names: list[str], written: str, problems: list[str]) -> dict[str, Any]:
+        """Keep what ``options`` say of optimizer and schedule for the methods ``names``; return the hyper-parameters."""
+        apart = {key: value for key, value in options.items() if str(key).partition(".")[0] in ("optim", "schedule")}
+        wrong: list[str] = []
+        settings = convert_all(BY_METHOD, flatten(apart, BY_METHOD, wrong), "", wrong)
+        problems += [f"`{written}`: {problem}" for problem in wrong]
+        for name in names:
+            self.by_method.setdefault(name, {}).update(settings)
+        return {key: value for key, value in options.items() if key not in apart}
 
 
 def check_options(name: str, options: Mapping[str, Any], written: str, problems: list[str]) -> dict[str, Any]:

@@ -82,11 +82,15 @@ def _listing(folder: Path) -> _Listing:
     return _Listing(folder, [os.path.basename(path) for path, is_folder in entries if is_folder], images, unreadable)
 
 
-def _walk(folder: str, unreadable: list[str], top: bool = True) -> Iterator[tuple[str, bool]]:
+def _walk(folder: str, unreadable: list[str], around: tuple[str, ...] = ()) -> Iterator[tuple[str, bool]]:
     """Yield the path of each image under ``folder``, and of each folder right in it, and whether it is a folder.
 
-    Hidden files and folders are none. Links are followed to files and to class folders, not to folders in these.
+    Hidden files and folders are none. Links are followed; one to a folder that it lies in is unreadable.
     """
+    real, top = os.path.realpath(folder), not around
+    if real in around:
+        unreadable.append(folder)
+        return
     try:
         with os.scandir(folder) as entries:
             inside = [entry for entry in entries if not entry.name.startswith(".")]
@@ -95,16 +99,16 @@ def _walk(folder: str, unreadable: list[str], top: bool = True) -> Iterator[tupl
         return
     for entry in inside:
         try:
-            is_folder, is_file = entry.is_dir(follow_symlinks=top), entry.is_file()
+            is_folder, is_file = entry.is_dir(), entry.is_file()
         except OSError:  # links that lead to one another
             is_folder, is_file = False, False
         if is_folder:
             if top:
                 yield entry.path, True
-            yield from _walk(entry.path, unreadable, top=False)
+            yield from _walk(entry.path, unreadable, (*around, real))
         elif is_file and _is_image(entry.path):
             yield entry.path, False
-        elif not is_file and (_is_image(entry.path) or (top and entry.is_symlink())) and not os.path.isdir(entry.path):
+        elif not is_file and (_is_image(entry.path) or (top and entry.is_symlink())):
             unreadable.append(entry.path)
 
 
@@ -120,7 +124,10 @@ def _check_readable(listings: Iterable[_Listing]) -> None:
         places.append(f"{count} of {len(siblings)} {'images' if images else 'folders'} in {folder}")
     why = "cannot be opened: may you read it?"
     if os.path.islink(lost[0]):
-        why = f"is a link to {os.readlink(lost[0])}, which is not there: is a disk not mounted?"
+        where = os.readlink(lost[0])
+        why = f"is a link to {where}, which is not there: is a disk not mounted?"
+        if os.path.isdir(lost[0]):
+            why = f"is a link to {where}, a folder that it lies in itself."
     raise ValueError(
         f"all images and class folders must be readable, but these are not: {listed(places, 5)}. The first, {lost[0]}, {why}"
         " Bring them back, or remove them if they are not to be there."

@@ -113,20 +113,22 @@ def check_finished(config: TrainConfig, folder: RunFolder) -> None:
 
 
 def check_last_batch(student: nn.Module, images: int, batch_size: int, connectors: bool = False) -> None:
-    """Refuse an epoch that ends in a batch of one image, which has no variance for a batch norm to divide by.
+    """Refuse an epoch that ends in a batch of one image, which may have no variance for a batch norm to divide by.
+
+    Batches that are all of one image are meant so: there ``check_one_image`` tries whether the student can take one.
 
     Raises:
         ValueError: it does, and the student has batch norms that it trains, or is trained with ``connectors``, which may have
             some.
     """
-    if (images % batch_size or batch_size) != 1:
+    if (images % batch_size or batch_size) != 1 or (batch_size == 1 and not connectors):
         return
     norms = (module for module in student.train().modules() if isinstance(module, _BatchNorm))  # one may stay in eval mode
     if connectors or any(norm.training for norm in norms):
         rule = "not leave one image for an epoch's last batch" if batch_size > 1 else "be at least 2"
         other = next((size for size in range(batch_size + 1, images + 1) if images % size != 1), 0)
         raise ValueError(
-            f"`batch_size` must {rule}, as what is trained has batch norms, which one image has no variance for, got "
+            f"`batch_size` must {rule}, as what is trained has batch norms, for which one image may have no variance, got "
             f"{batch_size} with {images} training images. {f'Try {other}' if other else 'Give more images'}."
         )
 

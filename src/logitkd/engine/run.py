@@ -33,7 +33,7 @@ from logitkd.engine.optim import build_schedule, set_epoch
 from logitkd.engine.record import commit, versions
 from logitkd.engine.results import epoch_line, flat_line, result_record
 from logitkd.engine.run_folder import RunFolder
-from logitkd.engine.showing import check_input, check_learns, check_student
+from logitkd.engine.showing import check_input, check_learns, check_one_image, check_student
 from logitkd.engine.source import source_record
 from logitkd.engine.steplog import StepLog
 from logitkd.engine.stepper import StepError, Stepper
@@ -99,6 +99,8 @@ class Run:
         self.mixer = make_mixer(config, self.num_classes, self.device)
         check_student(self.student, config.student.name, self.num_classes, self.eval_loader.shape, self.device)
         check_learns(self.student, config.student.name, self.eval_loader.shape, self.device)
+        if config.batch_size == 1:
+            check_one_image(self.student, config.student.name, self.eval_loader.shape, self.device)
         if method.scales is not None and teacher is not None:
             check_regions(config, method.scales, self.student, teacher, self._example())
         if teacher is not None:

@@ -11,7 +11,7 @@ from logitkd.checks import listed
 from logitkd.reach import Ensemble, Teacher, eval_mode
 from logitkd.reach.signals import check_logits
 
-__all__ = ["check_input", "check_learns", "check_student"]
+__all__ = ["check_input", "check_learns", "check_one_image", "check_student"]
 
 
 def check_input(teacher: Teacher | Ensemble, shape: Sequence[int], device: torch.device) -> None:
@@ -112,6 +112,38 @@ def check_learns(student: nn.Module, name: str, shape: Sequence[int], device: to
             f"{what} returns logits that depend on none of its {len(trained)} trainable parameters: they are detached. Take"
             " `.detach()`, `torch.no_grad()` and the like out of its `forward`, or unfreeze layers that the logits come from."
         )
+
+
+def check_one_image(student: nn.Module, name: str, shape: Sequence[int], device: torch.device) -> None:
+    """Train the student's norms on one blank image, for runs whose batches are no larger; no trace is left.
+
+    Args:
+        student: on ``device``; it passed :func:`check_student`.
+        name: as it was asked for, for the message.
+        shape: of an image: channels, height, width.
+        device: where.
+
+    Raises:
+        ValueError: a batch norm gets one value a channel, which has no variance.
+    """
+    modes = [(module, module.training) for module in student.modules()]
+    before = [(buffer, buffer.clone()) for buffer in student.buffers()]  # running statistics
+    drawn_on = [device] if device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(drawn_on):
+            student.train()(torch.zeros(1, *shape, device=device))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):  # torch's words
+            raise
+        raise ValueError(
+            f"`batch_size` must be at least 2, as a batch norm of `{name}` gets one value a channel of one image, which has no"
+            " variance, got 1. Try 2."
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 def _reaches(output: object, parameters: set[int]) -> bool:

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from logitkd.checks import not_finite
+from logitkd.logits import zero_masked
 
 __all__ = ["NonFiniteLossError", "StepLog"]
 
+LARGEST = 1e6  # no trained network has such logits: one that has is diverging
 COUNTS = ("correct", "labelled")  # columns that are numbers of examples, not means over them
 RING_BYTES = 64 * 2**20  # logits kept for the error message; no copy is made, the tensors are only not freed yet
 
@@ -132,7 +134,7 @@ def _culprit(terms: dict[str, float], epoch: int, step: int) -> str:
 def _message(head: str, student: Tensor, teacher: Tensor | None) -> str:
     if teacher is not None and not_finite(teacher, student).any():
         advice = "The teacher's logits are not finite: check its weights, or use `precision: float32`."
-    elif not not_finite(student, teacher).any():
+    elif not not_finite(student, teacher).any() and zero_masked(student).abs().max() < LARGEST:
         advice = "The student's logits were finite: the loss itself overflowed."
     else:
         advice = "The student had diverged: try a smaller `optim.lr`, `optim.clip_grad`, or a longer warm-up."

@@ -14,7 +14,7 @@ from logitkd.checks import listed
 from logitkd.data import ImageData
 from logitkd.engine.networks import ModelConfig, TeacherConfig, TeacherSource
 from logitkd.engine.record import model_record
-from logitkd.engine.run_folder import CONFIG, STUDENT, check_student_file, read_run
+from logitkd.engine.run_folder import CONFIG, check_student_file, read_run
 from logitkd.models import ClassCountError, Pretrained, build_pretrained, import_recorded, read_label_map, read_name
 from logitkd.reach import Ensemble, LabelMap, Renormalize, Teacher
 from logitkd.reach.trace import find_module
@@ -28,6 +28,7 @@ __all__ = [
     "rate_teacher",
     "recorded_student",
     "run_data",
+    "run_folder_of",
     "teacher_record",
 ]
 
@@ -74,7 +75,7 @@ def check_classes(learnt: Sequence[str], classes: Sequence[str], what: str) -> N
 
 def run_data(checkpoint: str | None) -> dict[str, Any] | None:
     """Return the block ``data`` of the run that wrote a checkpoint, a run folder or its student; ``None`` for any other."""
-    folder = _run_folder(checkpoint)
+    folder = run_folder_of(checkpoint)
     return None if folder is None else read_run(folder).get("data", {})
 
 
@@ -84,7 +85,7 @@ def check_run_weights(checkpoint: str | None) -> None:
     Raises:
         ValueError: see :func:`~logitkd.engine.run_folder.check_student_file`.
     """
-    folder = _run_folder(checkpoint)
+    folder = run_folder_of(checkpoint)
     if folder is not None:
         check_student_file(folder)
 
@@ -101,10 +102,10 @@ def recorded_student(folder: Path, *, trust_code: bool = False) -> ModelConfig:
     return ModelConfig(name, checkpoint=str(folder))
 
 
-def _run_folder(checkpoint: str | None) -> Path | None:
-    """Return the folder of the run that wrote a checkpoint."""
+def run_folder_of(checkpoint: str | None) -> Path | None:
+    """Return the run folder that a checkpoint is, or is a file in; ``None`` for any other."""
     path = Path(checkpoint or "")
-    folder = path.parent if path.name == STUDENT else path
+    folder = path if path.is_dir() else path.parent
     return folder if checkpoint and (folder / CONFIG).is_file() else None
 
 
