@@ -98,9 +98,49 @@ def pvt() -> nn.Module:
     return Logits(transformers.PvtForImageClassification(config))
 
 
+def deep_pvt() -> nn.Module:
+    config = transformers.PvtConfig(
+        hidden_sizes=[16, 32, 48, 64], num_attention_heads=[1, 2, 3, 4], image_size=64, num_labels=5
+    )
+    return Logits(transformers.PvtForImageClassification(config))
+
+
 def vision(name: str) -> nn.Module:
     more = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
     return torchvision.models.get_model(name, num_classes=5, **more)
+
+
+class Stages(nn.Module):
+    """Patch embeddings and blocks in lists of their own, most of the work in the first stages."""
+
+    def __init__(self, positions: bool) -> None:
+        super().__init__()
+        self.embeds, self.blocks = nn.ModuleList(), nn.ModuleList()
+        for stage, (width, before) in enumerate(((16, 3), (24, 16), (32, 24), (40, 32)), start=1):
+            self.embeds.append(Embedding(before, width, 64 // 2**stage, positions))
+            self.blocks.append(nn.Sequential(*(self.block(width) for _ in range(2))))
+        self.fc = nn.Linear(40, 5)
+
+    @staticmethod
+    def block(width: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for embed, block in zip(self.embeds, self.blocks, strict=True):
+            x = block(embed(x))
+        return self.fc(x.mean((2, 3)))
+
+
+class Embedding(nn.Conv2d):
+    """A patch embedding, with or without a table of positions."""
+
+    def __init__(self, before: int, width: int, side: int, positions: bool) -> None:
+        super().__init__(before, width, 2, 2)
+        self.positions = nn.Parameter(torch.randn(1, width, side, side)) if positions else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = super().forward(x)
+        return x if self.positions is None else x + self.positions
 
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
@@ -124,6 +164,9 @@ BUILT = {
         64,
         [f"backbone.stages.{n}" for n in (1, 2, 3)],
     ),
+    "stages": (lambda: Stages(positions=False), 64, ["blocks.0.0", "blocks.0.1", "blocks.1.1", "blocks.3"]),
+    "stages with positions": (lambda: Stages(positions=True), 64, ["blocks.0.0", "blocks.0.1", "blocks.1.1", "blocks.3"]),
+    "Pvt with positions": (deep_pvt, 64, [f"model.pvt.encoder.block.{n}" for n in ("0.0", "1.0", "1.1", "3.1")]),
     "tnt": (lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=5, img_size=32, depth=2), 32, ["norm"]),
 }
 

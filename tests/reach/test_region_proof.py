@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from logitkd.reach import RegionModel
 from logitkd.reach.region_proof import close_to, full_precision
 
 
@@ -27,3 +29,18 @@ def test_an_error_is_measured_by_how_far_regions_are_apart() -> None:
     assert close_to(logits + 0.5, logits, spread=1000.0)
     assert not close_to(logits[0], logits)
     assert not close_to(logits * float("nan"), logits)
+
+
+def test_a_model_that_casts_to_half_precision_itself_is_told_to_leave_it() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).bfloat16()
+
+        def forward(self, images):
+            return self.net(images.bfloat16()).float()
+
+    model = Half().eval()
+    with pytest.raises(ValueError, match=r"are proved in float32, and Half does not run there .* float32 weights and no casts"):
+        RegionModel(model, (1, 2))(torch.randn(2, 3, 8, 8))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}

@@ -302,7 +302,9 @@ class _Ends:
                 return inner
             # One of a row of equal layers, or a small part, is not divided.
             row = sum(other in self.cells and self._alike(other, call) for other in inside[call.parent]) >= EVEN
-            big = self._work(call) > (SMALL if self.flow.of(call).begun > 0 else STEM) and not row
+            # Nor is one of single layers, such as a block of two convolutions, if it does not do most of the work.
+            leaves = not any(any(unit.module.children()) for unit in inner)
+            big = self._work(call) > (STEM if leaves or self.flow.of(call).begun == 0 else SMALL) and not row
             return inner if big and len(inner) > 1 and _end_alike(call, inner[-1]) else [call]
 
         return [unit for call in inside.get(None, []) for unit in units(call)]
@@ -327,4 +329,5 @@ def _end_alike(one: Call, other: Call) -> bool:
 
 
 def _has_matrix(module: nn.Module) -> bool:
-    return any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
+    """Whether a module has weights of its own; a table of positions, (1, ...), is added to what flows and weighs nothing."""
+    return any(parameter.ndim >= 2 and len(parameter) > 1 for parameter in module.parameters(recurse=False))

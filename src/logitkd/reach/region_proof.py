@@ -8,6 +8,7 @@ of the map's quarters are apart.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +33,9 @@ def full_precision(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
     """Yield the images in float32 (float64 stays), with autocast off and weights in half precision widened for the block.
 
     Half precision hides what a wrong place changes.
+
+    Raises:
+        ValueError: the model casts its input to the half precision of its weights itself, so it cannot run in float32.
     """
     half = (torch.float16, torch.bfloat16)
     held = [(t, t.data) for t in itertools.chain(model.parameters(), model.buffers()) if t.dtype in half]
@@ -41,6 +45,13 @@ def full_precision(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
         # Without its cache: older torch would keep a weight that it casts here, without gradient, for the step that follows.
         with torch.autocast(images.device.type, enabled=False, cache_enabled=False):
             yield images.float() if images.dtype in half else images
+    except RuntimeError as error:
+        if not held or not re.search(r"\bd?types?\b", str(error)):  # torch's words where a weight's dtype is not the input's
+            raise
+        raise ValueError(
+            f"region logits are proved in float32, and {type(model).__name__} does not run there ({error}): it casts to half"
+            " precision itself. Give it float32 weights and no casts; autocast does that."
+        ) from error
     finally:
         for tensor, data in held:
             tensor.data = data
