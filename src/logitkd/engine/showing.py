@@ -103,10 +103,7 @@ def check_learns(student: nn.Module, name: str, shape: Sequence[int], device: to
     with eval_mode(student), torch.enable_grad(), torch.random.fork_rng(drawn_on):
         learns = _reaches(student(images), trained)
         if not learns:  # some turn gradients off in eval mode alone
-            before = [(buffer, buffer.clone()) for buffer in student.buffers()]  # running statistics
-            learns = _reaches(student.train()(images), trained)
-            for buffer, value in before:
-                buffer.copy_(value)
+            learns = _reaches(_trained_on(student, images), trained)
     if not learns:
         raise ValueError(
             f"{what} returns logits that depend on none of its {len(trained)} trainable parameters: they are detached. Take"
@@ -126,12 +123,10 @@ def check_one_image(student: nn.Module, name: str, shape: Sequence[int], device:
     Raises:
         ValueError: a batch norm gets one value a channel, which has no variance.
     """
-    modes = [(module, module.training) for module in student.modules()]
-    before = [(buffer, buffer.clone()) for buffer in student.buffers()]  # running statistics
     drawn_on = [device] if device.type == "cuda" else []
     try:
-        with torch.no_grad(), torch.random.fork_rng(drawn_on):
-            student.train()(torch.zeros(1, *shape, device=device))
+        with eval_mode(student), torch.no_grad(), torch.random.fork_rng(drawn_on):
+            _trained_on(student, torch.zeros(1, *shape, device=device))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):  # torch's words
             raise
@@ -139,11 +134,16 @@ def check_one_image(student: nn.Module, name: str, shape: Sequence[int], device:
             f"`batch_size` must be at least 2, as a batch norm of `{name}` gets one value a channel of one image, which has no"
             " variance, got 1. Try 2."
         ) from error
+
+
+def _trained_on(student: nn.Module, images: Tensor) -> object:
+    """Return what the student makes of images in training mode, in which it stays; its running statistics stay as they were."""
+    before = [(buffer, buffer.clone()) for buffer in student.buffers()]
+    try:
+        return student.train()(images)
     finally:
-        for module, training in modes:
-            module.training = training
         for buffer, value in before:
-            buffer.copy_(value)
+            buffer.data.copy_(value)
 
 
 def _reaches(output: object, parameters: set[int]) -> bool:
