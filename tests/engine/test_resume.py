@@ -28,7 +28,7 @@ from interrupted_runs import StopAfter, outcome
 from logitkd.engine import Interrupted, ModelConfig, ScheduleConfig, train
 from logitkd.engine.checkpoint import FILE
 
-TRIALS = int(os.environ.get("LOGITKD_KILLS", "3"))
+TRIALS = int(os.environ.get("LOGITKD_KILLS", "2"))
 
 
 @pytest.fixture

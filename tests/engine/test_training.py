@@ -396,14 +396,14 @@ def test_a_last_batch_of_one_image(tiny):
     train(tiny(batch_size=21, student=ModelConfig("tiny_net:flat_net"), epochs=1))
 
 
-def test_batches_of_one_image(tiny):
+def test_batches_of_one_image(tiny, tmp_path):
     """A map has a variance over its cells; a vector has none."""
     few = DataConfig(crop_padding=1, flip=False, train_per_class=1)
     assert train(tiny(batch_size=1, epochs=1, data=few)).metrics["loss"] > 0
     with pytest.raises(
         ValueError, match=r"^`batch_size` must be at least 2, as a batch norm of `tiny_net:normed_vector` .*Try 2"
     ):
-        train(tiny(batch_size=1, data=few, student=ModelConfig("tiny_net:normed_vector"), output="other"))
+        train(tiny(batch_size=1, data=few, student=ModelConfig("tiny_net:normed_vector"), output=str(tmp_path / "other")))
 
 
 def test_a_batch_norm_that_is_never_trained_takes_one_image():
