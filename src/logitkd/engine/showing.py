@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +47,7 @@ def check_student(student: nn.Module, name: str, num_classes: int, shape: Sequen
         ValueError: its weights hold NaN, it cannot take such images alone, or does not return logits ``(N, C)``.
     """
     check_weights(student, "student", f"`{name}`")
-    drawn_on = [device] if device.type == "cuda" else []
-    with eval_mode(student), torch.no_grad(), torch.random.fork_rng(drawn_on):
+    with _left_as_it_was(student, device), torch.no_grad():
         output = _show(student, student, "student", f"`{name}`", (2, *shape), device)
     what = f"the student must return logits (N, {num_classes}), one row an image and one column a class, got"
     if not isinstance(output, Tensor):
@@ -98,9 +98,8 @@ def check_learns(student: nn.Module, name: str, shape: Sequence[int], device: to
             f"{what} has {len(parameters)} parameters and all of them are frozen (`requires_grad` is False). Leave at least"
             " those of its last layer trainable."
         )
-    drawn_on = [device] if device.type == "cuda" else []
     images = torch.zeros(2, *shape, device=device)
-    with eval_mode(student), torch.enable_grad(), torch.random.fork_rng(drawn_on):
+    with _left_as_it_was(student, device), torch.enable_grad():
         learns = _reaches(student(images), trained)
         if not learns:  # some turn gradients off in eval mode alone
             learns = _reaches(_trained_on(student, images), trained)
@@ -123,9 +122,8 @@ def check_one_image(student: nn.Module, name: str, shape: Sequence[int], device:
     Raises:
         ValueError: a batch norm gets one value a channel, which has no variance.
     """
-    drawn_on = [device] if device.type == "cuda" else []
     try:
-        with eval_mode(student), torch.no_grad(), torch.random.fork_rng(drawn_on):
+        with _left_as_it_was(student, device), torch.no_grad():
             _trained_on(student, torch.zeros(1, *shape, device=device))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):  # torch's words
@@ -134,6 +132,13 @@ def check_one_image(student: nn.Module, name: str, shape: Sequence[int], device:
             f"`batch_size` must be at least 2, as a batch norm of `{name}` gets one value a channel of one image, which has no"
             " variance, got 1. Try 2."
         ) from error
+
+
+@contextmanager
+def _left_as_it_was(student: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put the student in eval mode for the block; its modes and torch's random state are then as before."""
+    with eval_mode(student), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
 
 
 def _trained_on(student: nn.Module, images: Tensor) -> object:
