@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from logitkd.engine.record import commit, versions
+from logitkd.training.provenance import commit, versions
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 

@@ -17,13 +17,12 @@ from pathlib import Path
 import torch
 
 from _record import peak_bytes, record, seconds_alternating
-from logitkd import methods
+from logitkd import ModelConfig, StonesConfig, TrainConfig, methods
 from logitkd.data import Batch
-from logitkd.engine import ModelConfig, StonesConfig, TrainConfig
-from logitkd.engine.accelerator import open_accelerator
-from logitkd.engine.stepper import Stepper
 from logitkd.models import build_model
 from logitkd.reach import Teacher
+from logitkd.training.accelerator import open_accelerator
+from logitkd.training.pupil import Stepper
 
 CLASSES = 100
 VARIANTS = {

@@ -21,14 +21,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from _record import record, seconds_alternating
-from logitkd import methods
+from logitkd import ModelConfig, TrainConfig, methods
 from logitkd.data import Batch
-from logitkd.engine import ModelConfig, TrainConfig
-from logitkd.engine.accelerator import open_accelerator
-from logitkd.engine.steplog import StepLog
-from logitkd.engine.stepper import Stepper
 from logitkd.models import build_model
 from logitkd.reach import Teacher
+from logitkd.training.accelerator import open_accelerator
+from logitkd.training.epoch_log import StepLog
+from logitkd.training.pupil import Stepper
 
 CLASSES = 100
 PLAIN = "plain float32"

@@ -2,7 +2,7 @@
 
 import json
 
-from logitkd.engine import Lines
+from logitkd.training.display import Lines
 
 
 def outcome(folder):

@@ -13,6 +13,7 @@ ROOT = Path(logitkd.__file__).parent
 LAYERS = {
     "checks": 0,
     "strict_yaml": 0,
+    "files": 0,
     "logits": 1,
     "reach": 1,
     "models": 1,
@@ -21,8 +22,12 @@ LAYERS = {
     "objective": 3,
     "methods": 4,
     "tasks": 4,
-    "engine": 5,
-    "recipes": 5,
+    "recipes": 4,
+    "runs": 5,
+    "training": 6,
+    "evaluation": 6,
+    "cost": 6,
+    "exporting": 6,
     "cli": 7,
     "__main__": 8,
 }
@@ -62,5 +67,5 @@ def test_imports_only_from_lower_layers(path: Path) -> None:
 
 def test_a_forbidden_import_is_seen(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
-    file.write_text("def f():\n    from logitkd.engine import train\n    import logitkd.cli\n    from logitkd import methods\n")
-    assert imported(file) == ["engine", "cli", "methods"]
+    file.write_text("def f():\n    from logitkd.training import run\n    import logitkd.cli\n    from logitkd import methods\n")
+    assert imported(file) == ["training", "cli", "methods"]

@@ -6,7 +6,7 @@ import pytest
 
 from logitkd import methods, recipes
 from logitkd.cli.flags import UsageError
-from logitkd.cli.settings import resolve
+from logitkd.runs.plan import resolve
 
 # METHODS.md: learning rate, DKD beta, GDKD w_top and w_rest, LS-KD temperature and weight, LS-DKD the same and beta.
 PAIRS = {

@@ -11,19 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from logitkd import losses, methods
     from logitkd.data import DataConfig
-    from logitkd.engine import (
-        ModelConfig,
-        OptimConfig,
-        RunResult,
-        ScheduleConfig,
-        StonesConfig,
-        TeacherConfig,
-        TeacherSource,
-        TrainConfig,
-        evaluate,
-        export,
-        train,
-    )
+    from logitkd.evaluation import evaluate
+    from logitkd.exporting.export import export
     from logitkd.losses import (
         BlockKDLoss,
         DISTLoss,
@@ -42,6 +31,9 @@ if TYPE_CHECKING:
     from logitkd.models import build_model, load_weights
     from logitkd.objective import Objective
     from logitkd.reach import RegionModel, Signals, StoneModel, Teacher
+    from logitkd.runs.config import OptimConfig, ScheduleConfig, StonesConfig, TrainConfig
+    from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
+    from logitkd.training.train import RunResult, train
 
 __version__ = "0.1.0"
 
@@ -91,10 +83,11 @@ _HOMES = {
     "reach": "RegionModel Signals StoneModel Teacher",
     "models": "build_model load_weights",
     "data": "DataConfig",
-    "engine": (
-        "ModelConfig OptimConfig RunResult ScheduleConfig StonesConfig TeacherConfig TeacherSource TrainConfig evaluate export"
-        " train"
-    ),
+    "evaluation": "evaluate",
+    "exporting.export": "export",
+    "runs.config": "OptimConfig ScheduleConfig StonesConfig TrainConfig",
+    "runs.networks": "ModelConfig TeacherConfig TeacherSource",
+    "training.train": "RunResult train",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from logitkd import ModelConfig, TrainConfig, evaluate, train
 from logitkd.cli import main
 from logitkd.data import DataConfig
-from logitkd.engine import ModelConfig, TrainConfig, evaluate, train
 from network_folders import timm_folder
 
 DIGITS = DataConfig(crop_padding=1, flip=False, train_per_class=5)

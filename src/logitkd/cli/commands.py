@@ -12,11 +12,11 @@ from typing import Any
 from logitkd.cli import pages, tables
 from logitkd.cli.flags import Setting, UsageError, convert_all, nest, settings_of, split
 from logitkd.cli.listing import show_list
-from logitkd.cli.settings import TRAIN_FLAGS, resolve
 from logitkd.data.config import DataConfig
-from logitkd.engine.networks import ModelConfig, TeacherConfig
-from logitkd.engine.processes import check_one_process
-from logitkd.engine.run_folder import read_result, read_run
+from logitkd.runs.networks import ModelConfig, TeacherConfig
+from logitkd.runs.plan import TRAIN_FLAGS, resolve
+from logitkd.training.folder import read_result, read_run
+from logitkd.training.processes import check_one_process
 
 __all__ = ["page", "run"]
 
@@ -119,9 +119,9 @@ def _look_here() -> None:
 
 def _train(arguments: list[str]) -> None:
     check_one_process()
-    from logitkd.engine import train  # with timm, accelerate and torchmetrics: not for `--help`
-    from logitkd.engine.config import default_folder
     from logitkd.models import opening
+    from logitkd.runs.config import default_folder
+    from logitkd.training.train import train  # with timm, accelerate and torchmetrics: not for `--help`
 
     _look_here()
     config = resolve(arguments)  # with it one's own code is imported
@@ -153,7 +153,7 @@ def _whence(teacher: ModelConfig) -> str:
 
 def _folders(networks: Iterable[ModelConfig]) -> list[Path]:
     """Return the run folders that checkpoints are, or lie in."""
-    from logitkd.engine.teachers import run_folder_of
+    from logitkd.training.networks import run_folder_of
 
     found = (run_folder_of(network.checkpoint) for network in networks)
     return [folder for folder in found if folder is not None]
@@ -181,7 +181,7 @@ def _evaluate(arguments: list[str]) -> None:
     plans = [_plan(target, values, recorded, problems) for target in targets]
     if problems:
         raise UsageError(list(dict.fromkeys(problems)))
-    from logitkd.engine import evaluate
+    from logitkd.evaluation import evaluate
     from logitkd.models import find_own, import_recorded, opening, read_name
 
     _look_here()
@@ -296,8 +296,8 @@ def _export(arguments: list[str]) -> None:
     if len(runs) != 1:
         problems.append(f"one run folder must be given: `logitkd export RUN`, got {' '.join(runs) or 'none'}.")
     flags = ExportFlags(**values)
-    from logitkd.engine import export
-    from logitkd.engine.formats import check_formats
+    from logitkd.exporting.export import export
+    from logitkd.exporting.formats import check_formats
 
     formats = [name.strip() for name in flags.format.split(",")]
     try:

@@ -21,11 +21,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from logitkd import methods as table
 from logitkd.cli.flags import UsageError
-from logitkd.cli.settings import resolve
 from logitkd.data import load_images
-from logitkd.engine import ModelConfig, RunResult, TrainConfig, check_config, train
-from logitkd.engine.files import check_output
-from logitkd.engine.run_folder import CONFIG, RunFolder
+from logitkd.files import check_output
+from logitkd.runs.config import TrainConfig, check_config
+from logitkd.runs.networks import ModelConfig
+from logitkd.runs.plan import resolve
+from logitkd.training.folder import CONFIG, RunFolder
+from logitkd.training.train import RunResult, train
 
 __all__ = ["METHODS", "Demo", "check_options", "refuse_foreign", "run_demo"]
 

@@ -11,20 +11,20 @@ from logitkd.data.config import DataConfig
 
 if TYPE_CHECKING:
     from logitkd.data.images import ImageData, ImageSplit
-    from logitkd.data.loader import Batch, DeviceLoader
-    from logitkd.data.loaders import Loader, make_loader
+    from logitkd.data.loader import Loader, make_loader
+    from logitkd.data.memory import Batch, DeviceLoader
     from logitkd.data.source import load_images
 
 __all__ = ["Batch", "DataConfig", "DeviceLoader", "ImageData", "ImageSplit", "Loader", "load_images", "make_loader"]
 
 _HOMES = {
-    "Batch": "loader",
-    "DeviceLoader": "loader",
+    "Batch": "memory",
+    "DeviceLoader": "memory",
     "ImageData": "images",
     "ImageSplit": "images",
-    "Loader": "loaders",
+    "Loader": "loader",
     "load_images": "source",
-    "make_loader": "loaders",
+    "make_loader": "loader",
 }
 
 

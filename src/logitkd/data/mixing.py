@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from logitkd.checks import check_int, check_range
-from logitkd.data.loader import Batch
+from logitkd.data.memory import Batch
 from logitkd.data.rng import Stream, random_below, random_bits
 
 __all__ = ["Mixer"]

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from logitkd.checks import check_int
 from logitkd.data.encoded import EncodedSplit
-from logitkd.data.loader import Batch, Normalize
+from logitkd.data.memory import Batch, Normalize
 from logitkd.data.rng import Stream, permutation, random_bits
 from logitkd.data.views import View
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.normalization import Renormalize
-from logitkd.reach.regions import RegionModel
+from logitkd.reach.regions.model import RegionModel
 from logitkd.reach.signals import Signals, check_logits
 
 __all__ = ["Teacher", "check_not_shared"]

@@ -1,0 +1,137 @@
+"""evaluate(): the metrics of a network, or of a finished run's student, on an evaluation split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from logitkd.checks import check_texts
+from logitkd.cost import network_cost
+from logitkd.data import ImageData, load_images, make_loader
+from logitkd.data.config import DataConfig, check_data
+from logitkd.models import opening
+from logitkd.reach import Ensemble, Teacher
+from logitkd.runs.networks import ModelConfig
+from logitkd.tasks.images import evaluate_classifier, predict
+from logitkd.training.accelerator import resolve_device
+from logitkd.training.folder import read_run
+from logitkd.training.networks import build_teacher, rate_teacher, recorded_student, run_data
+from logitkd.training.preflight import load_network
+from logitkd.training.showing import check_input, check_student
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: nn.Module | ModelConfig | str | Path,
+    data: DataConfig | None = None,
+    *,
+    teacher: nn.Module | ModelConfig | str | Path | None = None,
+    batch_size: int = 256,
+    device: str = "auto",
+    latency: bool = True,
+    trust_code: bool = False,
+) -> dict[str, Any]:
+    """Return the metrics of ``model`` on the evaluation split of ``data``, and what it costs, in float32.
+
+    Args:
+        model: a module, a configuration of one, or a run folder (its student).
+        data: what to evaluate on; by default the run folder's data. The student of a run sees images normalised as in its
+            training, whatever data these are, unless ``data`` has a ``mean`` or ``std`` of its own.
+        teacher: the network to measure the agreement with, or with a ``TeacherConfig`` the networks; a run folder there
+            means that run's student.
+        batch_size: images at a time; changes nothing but memory and speed.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        latency: also time batches of 1 and 64: about five passes each where one is slow, else at most half a second.
+        trust_code: whether a ``package.module:callable`` that a run folder names may be imported from the folder itself; by
+            default only from elsewhere.
+
+    Returns:
+        ``top1``, ``top5``, ``agreement`` and ``teacher_top1``, the teacher's own (percent), ``loss`` (nats),
+        ``calibration_error`` (in [0, 1]), ``images``, ``split`` and ``device`` (on a CPU with its threads); under ``cost``, for
+        ``student`` and, where there is one, ``teacher``: ``parameters``, ``macs`` (multiply-adds of one image: half its
+        floating-point operations) and ``latency_ms`` (batch size to median).
+
+    Raises:
+        FileNotFoundError: the path is not a run folder.
+        ValueError: ``data`` is missing or wrong, a network does not fit its classes or holds NaN, ``config.yaml`` is no
+            run's, a run's student is not what the run wrote, or it is built by code that lies nowhere but in its folder.
+    """
+    check_texts("data", data)
+    where = resolve_device(device)
+    folders = [network for network in (model, teacher) if isinstance(network, (str, Path))]
+    with opening(folders, trust_code=trust_code):
+        if isinstance(model, (str, Path)):
+            data = data or DataConfig(**read_run(Path(model))["run"]["data"])
+            model = recorded_student(Path(model), trust_code=trust_code)
+        if isinstance(teacher, (str, Path)):
+            teacher = recorded_student(Path(teacher), trust_code=trust_code)
+        return _evaluate(model, data, teacher, batch_size, where, latency)
+
+
+def _evaluate(
+    model: nn.Module | ModelConfig,
+    data: DataConfig | None,
+    teacher: nn.Module | ModelConfig | None,
+    batch_size: int,
+    where: torch.device,
+    latency: bool,
+) -> dict[str, Any]:
+    if data is None:
+        raise ValueError("`data` must be given unless `model` is a run folder.")
+    if not isinstance(model, nn.Module):
+        data = _normalised_as_learnt(data, model)
+    problems = check_data(data, training=False)
+    if problems:
+        raise ValueError("\n".join(problems))
+    # Training images are not looked at: neither which of them to keep nor whether they are labelled matters.
+    images = load_images(replace(data, train_per_class=None), labels="none")
+    classes = len(images.classes)
+    loader = make_loader(images, data, train=False, batch_size=batch_size, device=where)
+    network = (model if isinstance(model, nn.Module) else load_network(model, images.classes)).to(where)
+    name = type(model).__name__ if isinstance(model, nn.Module) else model.name
+    check_student(network, name, classes, loader.shape, where)
+    costs = {"student": network_cost(network, loader.shape, where, latency=latency)}
+    predictions, rated = None, {}
+    if teacher is not None:
+        frozen = _teacher(teacher, images).to(where)
+        check_input(frozen, loader.shape, where)
+        predictions = predict(frozen.logits, loader.epoch(1), len(images.eval), where)
+        rated = {"teacher_top1": rate_teacher(predictions, images.eval.labels, images.classes)}
+        costs["teacher"] = network_cost(frozen, loader.shape, where, latency=latency)
+    metrics = evaluate_classifier(network, loader.epoch(1), classes, where, teacher_predictions=predictions)
+    return {
+        **metrics,
+        **rated,
+        "images": len(images.eval),
+        "split": data.eval_name,
+        "device": _named(where),
+        "cost": costs,
+    }
+
+
+def _normalised_as_learnt(data: DataConfig, model: ModelConfig) -> DataConfig:
+    learnt = run_data(model.checkpoint) or {}
+    usual: dict[str, Any] = {
+        name: tuple(learnt[name]) for name in ("mean", "std") if getattr(data, name) is None and learnt.get(name)
+    }
+    return replace(data, **usual)
+
+
+def _named(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _teacher(teacher: nn.Module | ModelConfig, data: ImageData) -> Teacher | Ensemble:
+    if isinstance(teacher, (Teacher, Ensemble)):
+        return teacher
+    if isinstance(teacher, nn.Module):
+        return Teacher(teacher, num_classes=len(data.classes))
+    return build_teacher(teacher, data)

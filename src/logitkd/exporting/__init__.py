@@ -1,0 +1,1 @@
+"""A finished student as others load it."""

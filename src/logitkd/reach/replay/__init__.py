@@ -1,0 +1,1 @@
+"""Running a model from the middle, without editing it."""

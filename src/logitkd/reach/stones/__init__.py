@@ -1,0 +1,1 @@
+"""Stepping stones: the student's first blocks, the teacher's last."""

@@ -1,0 +1,155 @@
+"""train(): from a configuration to a trained student in its run folder; resumes exactly where it stood."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from logitkd import checks, methods
+from logitkd.methods import Method
+from logitkd.runs.config import TrainConfig, check_config, default_folder
+from logitkd.runs.networks import ModelConfig, TeacherConfig, check_one_teacher
+from logitkd.training.accelerator import open_accelerator, resolve_device
+from logitkd.training.display import Display, make_display
+from logitkd.training.folder import RunFolder, check_student_file
+from logitkd.training.labels import labels_note, resolve_method
+from logitkd.training.networks import brings_weights
+from logitkd.training.preflight import check_finished
+from logitkd.training.processes import check_one_process
+from logitkd.training.run import Run
+
+__all__ = ["RunResult", "train"]
+
+# What may differ when a run is resumed: how it is shown and where it runs, not what comes out.
+PRESENTATION = ("output", "device", "checkpoint_every", "trackers", "quiet", "debug", "method_options", "data.workers")
+
+# What the settings of later versions mean to a run that began without them.
+DEFAULTS = asdict(TrainConfig(ModelConfig(""), TeacherConfig("")))
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run came to.
+
+    Args:
+        folder: the run folder.
+        top1: accuracy of the **last** epoch on the evaluation split, in percent.
+        metrics: the last epoch's evaluation: ``loss``, ``top1``, ``top5``, ``calibration_error``, ``agreement``.
+        best: the best epoch's ``top1``, its ``epoch`` and the ``split`` it was chosen on.
+        seconds: wall-clock seconds, over all sittings of the run.
+        parameters: number of the student's parameters.
+        resumed_finished: whether the folder already held the finished run and nothing was trained.
+    """
+
+    folder: Path
+    top1: float
+    metrics: dict[str, float]
+    best: dict[str, Any]
+    seconds: float
+    parameters: int
+    resumed_finished: bool = False
+
+
+def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
+    """Train a student and return its result; go on where an earlier, interrupted run in the same folder stood.
+
+    Repeating a call after ``kill -9`` at any moment gives, on the CPU with the same number of threads, the very student
+    of an uninterrupted run: weights, all buffers, the optimizer, and torch's, numpy's and Python's global random generators
+    (which are seeded with ``config.seed``) are saved and restored. What a network keeps elsewhere is not, such as a counter
+    in a plain attribute: keep it in a buffer (``register_buffer``; ``persistent=False`` will do). A change of the networks'
+    own code between two sittings is warned of. A run that is already finished returns its result at once, its student's
+    file compared with the hash in ``result.json``.
+
+    Args:
+        config: what to run.
+        display: receives the run's news; by default a progress bar on a terminal, a line an epoch elsewhere.
+
+    Returns:
+        The result; the student is ``student.safetensors`` in its folder.
+
+    Raises:
+        ValueError: the configuration is wrong (all problems at once), the folder belongs to another run or a file in it
+            was damaged or changed, or a launcher started several processes.
+        OSError: the folder cannot be used, or a checkpoint could not be written.
+        NonFiniteLossError: a term of the loss became NaN or infinite.
+        Interrupted: a ``SystemExit`` with code 130 or 143: SIGINT or SIGTERM came, and a checkpoint, or if
+            it was at its end the result, is written.
+    """
+    check_one_process()
+    check_config(config)
+    method = resolve_method(config)
+    check_method(config, method)
+    resolve_device(config.device)
+    show = display or make_display(config.quiet)
+    if config.labels == "none":
+        show.note(labels_note(method))
+    path = Path(config.output) if config.output is not None else default_folder(config)
+    record = {"run": asdict(config), "method": {"name": method.name, **method.options}}
+    with RunFolder(path) as folder:
+        folder.check_same("run", record["run"], ignore=PRESENTATION, absent=DEFAULTS)
+        folder.check_same("method", record["method"], absent=methods.get(config.method).options)
+        result = folder.result()
+        if result is not None and not folder.student.exists():
+            show.note(f"{path} holds this run's result but no {folder.student.name}: going on from its checkpoint.")
+            result = None
+        finished = result is not None
+        if result is None:
+            with open_accelerator(config, path) as accelerator, _debugging(config.debug):
+                result = Run(config, method, folder, accelerator, show, record).complete()
+        else:
+            check_student_file(path)
+            check_finished(config, folder)
+            show.note(f"{path} holds this run, finished: nothing to train.")
+    return RunResult(
+        folder=path,
+        top1=result["top1"],
+        metrics=result["metrics"],
+        best=result["best"],
+        seconds=result["seconds"],
+        parameters=result["parameters"],
+        resumed_finished=finished,
+    )
+
+
+@contextmanager
+def _debugging(on: bool) -> Iterator[None]:
+    if not on:  # a caller who has switched it on keeps it
+        yield
+        return
+    checks.debug(True)
+    try:
+        yield
+    finally:
+        checks.debug(False)
+
+
+def check_method(config: TrainConfig, method: Method) -> None:
+    """Refuse a method that cannot be trained as configured; warn about a warm-up that never ends.
+
+    Raises:
+        ValueError: the method needs a teacher that is not given.
+    """
+    if config.teacher is not None:
+        check_one_teacher(config.teacher, method)
+    if method.signal != "none":
+        if config.teacher is None:
+            raise ValueError(f"`teacher` must be given, as the method `{method.name}` learns from one, got none.")
+        for role, member in config.teacher.members().items():
+            if not brings_weights(member):
+                raise ValueError(
+                    f"`{role}.checkpoint` must be given: without it `{member.name}` would teach random weights. Train one "
+                    "with `method: ce` first and give its run folder, or name pretrained weights."
+                )
+    if method.signal != "none" and method.warmup_epochs >= config.epochs:
+        when = "reaches its full weight only in the last epoch"
+        if method.warmup_epochs > config.epochs:
+            when = "never reaches its full weight"
+        warnings.warn(
+            f"`warmup_epochs` should be below `epochs` ({config.epochs}), got {method.warmup_epochs}: the distillation "
+            f"loss {when}. Set it among the method's options, `--method.warmup_epochs` on the command line.",
+            stacklevel=3,
+        )

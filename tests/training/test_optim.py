@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from logitkd import OptimConfig, ScheduleConfig
+from logitkd.training.optim import build_optimizer, build_schedule, set_epoch
+
+
+def rates(schedule, epochs, lr=0.05):
+    optimizer = build_optimizer(OptimConfig(lr=lr), nn.Linear(2, 2))
+    built = build_schedule(schedule, optimizer, epochs)
+    return [set_epoch(built, epoch) for epoch in range(1, epochs + 1)]
+
+
+def test_the_papers_multistep_schedule():
+    """0.05 up to and with epoch 150, then a tenth up to 180, and so on: METHODS' CIFAR-100 schedule."""
+    lr = rates(ScheduleConfig(), 240)
+    assert lr[0] == lr[149] == 0.05
+    assert lr[150] == lr[179] == pytest.approx(0.005)
+    assert lr[180] == lr[209] == pytest.approx(0.0005)
+    assert lr[210] == lr[239] == pytest.approx(0.00005)
+
+
+def test_milestones_are_rounded_and_may_come_in_any_order():
+    assert rates(ScheduleConfig(milestones=(0.76, 0.5)), 4) == pytest.approx([0.05, 0.05, 0.005, 0.0005])
+
+
+def test_milestone_at_the_end_never_acts():
+    assert rates(ScheduleConfig(milestones=(1.0,)), 3) == [0.05] * 3
+
+
+def test_no_milestones_is_constant():
+    assert rates(ScheduleConfig(milestones=()), 3) == [0.05] * 3
+
+
+def test_cosine():
+    expected = [0.1 * (1 + math.cos(math.pi * e / 4)) / 2 for e in range(4)]
+    assert rates(ScheduleConfig(name="cosine"), 4, lr=0.1) == pytest.approx(expected)
+
+
+def test_the_rate_warms_up_over_the_first_epochs():
+    """LDRLD's 20 of 240: epoch / 20 of the rate in each of the first 19, all of it from epoch 20 on; milestones unmoved."""
+    lr = rates(ScheduleConfig(warmup=0.0833), 240)
+    assert lr[:20] == pytest.approx([0.05 * epoch / 20 for epoch in range(1, 21)])
+    assert lr[19:150] == [0.05] * 131
+    assert lr[150:] == rates(ScheduleConfig(), 240)[150:]
+
+
+def test_the_cosine_warms_up_to_where_it_then_is():
+    plain = rates(ScheduleConfig(name="cosine"), 8)
+    assert rates(ScheduleConfig(name="cosine", warmup=0.5), 8) == pytest.approx([0.0125, 0.025, 0.0375, *plain[3:]])
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.25])
+def test_a_warmup_below_two_epochs_changes_nothing(warmup):
+    assert rates(ScheduleConfig(warmup=warmup), 4) == rates(ScheduleConfig(), 4)
+
+
+def test_a_rate_depends_on_the_epoch_alone():
+    optimizer = build_optimizer(OptimConfig(), nn.Linear(2, 2))
+    schedule = build_schedule(ScheduleConfig(warmup=0.5), optimizer, 8)
+    assert set_epoch(schedule, 8) == pytest.approx(0.00005)
+    assert set_epoch(schedule, 2) == pytest.approx(0.025)
+    assert set_epoch(schedule, 4) == 0.05
+    assert optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_sgd_by_hand():
+    """Two steps on one weight and one bias: decay on both, classical momentum, not Nesterov's."""
+    model = nn.Linear(1, 1)
+    nn.init.constant_(model.weight, 1.0)
+    nn.init.constant_(model.bias, 2.0)
+    optimizer = build_optimizer(OptimConfig(lr=0.1, momentum=0.5, weight_decay=0.01), model)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.tensor([[3.0]])).sum().backward()  # gradients: weight 3, bias 1
+        optimizer.step()
+    weight, bias, moved = 1.0, 2.0, [0.0, 0.0]
+    for _ in range(2):
+        moved = [0.5 * moved[0] + 3 + 0.01 * weight, 0.5 * moved[1] + 1 + 0.01 * bias]
+        weight, bias = weight - 0.1 * moved[0], bias - 0.1 * moved[1]
+    assert model.weight.item() == pytest.approx(weight, rel=1e-6)
+    assert model.bias.item() == pytest.approx(bias, rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_every_parameter_decays(name, kind):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    optimizer = build_optimizer(OptimConfig(name=name, weight_decay=0.1), model)
+    assert isinstance(optimizer, kind)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1]
+    assert len(optimizer.param_groups[0]["params"]) == 4
