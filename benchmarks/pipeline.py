@@ -34,7 +34,7 @@ def training_step(batch: Batch, device: torch.device, channels_last: bool, bfloa
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            loss = F.cross_entropy(model(batch.images), batch.labels)
+            loss = F.cross_entropy(model(batch.inputs), batch.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -49,8 +49,8 @@ def plain_step(args: argparse.Namespace, device: torch.device, batch: Batch) -> 
 
     def step() -> None:
         with torch.no_grad():
-            teacher_logits = teacher(batch.images)
-        logits = student(batch.images)
+            teacher_logits = teacher(batch.inputs)
+        logits = student(batch.inputs)
         total = method.ce_weight * nn.functional.cross_entropy(logits, batch.labels)
         total = total + method.kd_weight * loss(logits, teacher_logits, batch.labels)
         optimizer.zero_grad()

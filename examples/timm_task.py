@@ -64,7 +64,7 @@ def main():
 
     (batch,) = make_loader(data, config, train=False, batch_size=500, device="cpu").epoch(1)
     with torch.no_grad():
-        accuracy = (task.get_eval_model().eval()(batch.images).argmax(dim=1) == batch.labels).float().mean()
+        accuracy = (task.get_eval_model().eval()(batch.inputs).argmax(dim=1) == batch.labels).float().mean()
     print(f"student accuracy: {accuracy:.3f}")
 
 

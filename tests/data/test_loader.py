@@ -26,7 +26,7 @@ def test_small_images_live_on_the_device(parquet_folder, train):
     assert loader.shape == expected.shape == (3, 6, 5)
     for first, second in zip(loader.epoch(2), expected.epoch(2), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-        assert first.images.is_contiguous(memory_format=torch.channels_last)
+        assert first.inputs.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_no_flip_means_no_flip(parquet_folder):
@@ -34,7 +34,7 @@ def test_no_flip_means_no_flip(parquet_folder):
     data = load_images(config)
     images = {
         train: torch.cat(
-            [b.images[b.index.argsort()] for b in make_loader(data, config, train=train, batch_size=99, device="cpu").epoch(1)]
+            [b.inputs[b.index.argsort()] for b in make_loader(data, config, train=train, batch_size=99, device="cpu").epoch(1)]
         )
         for train in (True, False)
     }
@@ -57,4 +57,4 @@ def test_evaluation_is_neither_shuffled_nor_augmented(tmp_path):
     )
     loader = make_loader(load_images(config), config, train=False, batch_size=4, device="cpu", seed=5)
     assert not loader.shuffle
-    assert torch.equal(next(loader.epoch(1)).images, next(loader.epoch(2)).images)
+    assert torch.equal(next(loader.epoch(1)).inputs, next(loader.epoch(2)).inputs)

@@ -70,7 +70,7 @@ def test_evaluation_is_the_split_in_its_own_order():
     batches = list(make_loader(split).epoch(1))
     assert torch.equal(torch.cat([batch.index for batch in batches]), torch.arange(20))
     expected = torch.stack([by_pillow(image, 0, 0, 0, False) for image in split.images])
-    assert torch.equal(torch.cat([batch.images for batch in batches]), expected)
+    assert torch.equal(torch.cat([batch.inputs for batch in batches]), expected)
 
 
 def test_types_sizes_and_last_partial_batch():
@@ -78,7 +78,7 @@ def test_types_sizes_and_last_partial_batch():
     batches = list(loader.epoch(1))
     assert len(loader) == len(batches) == 3
     assert [len(batch.labels) for batch in batches] == [8, 8, 4]
-    assert batches[0].images.dtype == torch.float32
+    assert batches[0].inputs.dtype == torch.float32
     assert batches[0].labels.dtype == batches[0].index.dtype == torch.int64
     assert len(make_loader(batch_size=10)) == len(list(make_loader(batch_size=10).epoch(1))) == 2
 
@@ -125,8 +125,8 @@ def test_epoch_and_seed_change_order_and_views(change):
 @pytest.mark.parametrize("augmented", [{}, TRAINING], ids=["eval", "train"])
 def test_channels_last_is_the_memory_format(augmented):
     batch = next(make_loader(channels_last=True, **augmented).epoch(1))
-    assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    assert next(make_loader(**augmented).epoch(1)).images.is_contiguous()
+    assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
+    assert next(make_loader(**augmented).epoch(1)).inputs.is_contiguous()
 
 
 def test_images_on_the_cpu_are_shared_and_left_alone():

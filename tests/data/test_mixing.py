@@ -24,8 +24,8 @@ def test_mixup_is_the_share_of_its_labels():
     for i in range(8):
         j = (i - 1) % 8
         share = after.labels[i, i]
-        expected = share * before.images[i] + (1 - share) * before.images[j]
-        torch.testing.assert_close(after.images[i], expected)
+        expected = share * before.inputs[i] + (1 - share) * before.inputs[j]
+        torch.testing.assert_close(after.inputs[i], expected)
         row = torch.zeros(8)
         row[i], row[j] = share, 1 - share
         torch.testing.assert_close(after.labels[i], row)
@@ -38,8 +38,8 @@ def test_cutmix_is_a_box_and_its_area():
     after = mixer(cutmix=1.0, num_classes=64)(before, 1)
     areas = []
     for i in range(64):
-        foreign = (after.images[i] == before.images[(i - 1) % 64]).all(0)
-        assert torch.equal(foreign, (after.images[i] != before.images[i]).any(0))
+        foreign = (after.inputs[i] == before.inputs[(i - 1) % 64]).all(0)
+        assert torch.equal(foreign, (after.inputs[i] != before.inputs[i]).any(0))
         rows, columns = foreign.any(1), foreign.any(0)
         assert torch.equal(foreign, rows[:, None] & columns[None])
         for line in (rows, columns):  # in one piece
@@ -71,7 +71,7 @@ def test_both_toss_a_coin():
     before = batch(2000, 4, 4)
     before.labels.copy_(torch.arange(2000) % 2)
     after = mixer(mixup=1.0, cutmix=1.0, num_classes=2)(before, 1)
-    pasted = ((after.images == before.images) | (after.images == before.images.roll(1, 0))).flatten(1).all(1)
+    pasted = ((after.inputs == before.inputs) | (after.inputs == before.inputs.roll(1, 0))).flatten(1).all(1)
     assert pasted.float().mean().item() == pytest.approx(0.5, abs=0.06)
     torch.testing.assert_close(after.labels.sum(1), torch.ones(2000))
 
@@ -79,21 +79,21 @@ def test_both_toss_a_coin():
 def test_seed_epoch_and_index_decide():
     before, mix = batch(), mixer(mixup=1.0, cutmix=1.0)
     first = mix(before, 1)
-    assert torch.equal(first.images, mixer(mixup=1.0, cutmix=1.0)(before, 1).images)
-    assert not torch.equal(first.images, mix(before, 2).images)
-    assert not torch.equal(first.images, mixer(mixup=1.0, cutmix=1.0, seed=4)(before, 1).images)
+    assert torch.equal(first.inputs, mixer(mixup=1.0, cutmix=1.0)(before, 1).inputs)
+    assert not torch.equal(first.inputs, mix(before, 2).inputs)
+    assert not torch.equal(first.inputs, mixer(mixup=1.0, cutmix=1.0, seed=4)(before, 1).inputs)
     other = before._replace(index=before.index.roll(1))
-    assert not torch.equal(first.images, mix(other, 1).images)
+    assert not torch.equal(first.inputs, mix(other, 1).inputs)
     part = Batch(*(tensor[:5] for tensor in before))  # neighbours stay: all but the first have the same partner
-    assert torch.equal(mix(part, 1).images[1:], first.images[1:5])
+    assert torch.equal(mix(part, 1).inputs[1:], first.inputs[1:5])
 
 
 def test_an_epoch_entered_late_is_the_same():
     split = ImageSplit(torch.randint(0, 256, (20, 3, 4, 4), dtype=torch.uint8), torch.arange(20) % 4)
     loader = DeviceLoader(split, batch_size=6, device="cpu", mean=(0.5,) * 3, std=(0.2,) * 3, seed=1, shuffle=True)
     mix = mixer(mixup=0.4)
-    whole = [mix(b, 3).images for b in loader.epoch(3)]
-    late = [mix(b, 3).images for b in loader.epoch(3, start_step=2)]
+    whole = [mix(b, 3).inputs for b in loader.epoch(3)]
+    late = [mix(b, 3).inputs for b in loader.epoch(3, start_step=2)]
     assert all(torch.equal(a, b) for a, b in zip(whole[2:], late, strict=True))
 
 
@@ -102,21 +102,21 @@ def test_without_classes_only_images_are_mixed():
     before.labels.fill_(-1)
     after = mixer(cutmix=1.0, num_classes=None)(before, 1)
     assert torch.equal(after.labels, before.labels)
-    assert not torch.equal(after.images, before.images)
+    assert not torch.equal(after.inputs, before.inputs)
 
 
 def test_a_batch_of_one_stays_as_it_is():
     before = batch(1)
     after = mixer(mixup=1.0)(before, 1)
-    torch.testing.assert_close(after.images, before.images)
+    torch.testing.assert_close(after.inputs, before.inputs)
     assert after.labels.argmax(1).tolist() == before.labels.tolist()
 
 
 def test_memory_format_and_dtype_stay():
     before = batch()
-    before = before._replace(images=before.images.to(memory_format=torch.channels_last))
+    before = before._replace(inputs=before.inputs.to(memory_format=torch.channels_last))
     for options in ({"mixup": 1.0}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}):
-        images = mixer(**options)(before, 1).images
+        images = mixer(**options)(before, 1).inputs
         assert images.is_contiguous(memory_format=torch.channels_last)
         assert images.dtype == torch.float32
 

@@ -80,8 +80,8 @@ def test_views_do_not_depend_on_the_batch_size_or_the_memory_format(make):
     expected = gather(make().epoch(1))
     for options in ({"batch_size": 1}, {"batch_size": 100}, {"channels_last": True}):
         assert same(expected, gather(make(**options).epoch(1))), options
-    assert next(make(channels_last=True).epoch(1)).images.is_contiguous(memory_format=torch.channels_last)
-    assert next(make().epoch(1)).images.is_contiguous()
+    assert next(make(channels_last=True).epoch(1)).inputs.is_contiguous(memory_format=torch.channels_last)
+    assert next(make().epoch(1)).inputs.is_contiguous()
 
 
 @pytest.mark.parametrize("change", [{"epoch": 2}, {"seed": 1}], ids=str)
@@ -129,8 +129,8 @@ def test_types(make):
     batches = list(loader.epoch(1))
     assert len(loader) == len(batches) == 4
     assert [len(batch.labels) for batch in batches] == [4, 4, 4, 3]
-    assert batches[0].images.shape == (4, 3, SIZE, SIZE)
-    assert batches[0].images.dtype == torch.float32
+    assert batches[0].inputs.shape == (4, 3, SIZE, SIZE)
+    assert batches[0].inputs.dtype == torch.float32
     assert batches[0].labels.dtype == batches[0].index.dtype == torch.int64
 
 

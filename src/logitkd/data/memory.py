@@ -20,12 +20,12 @@ class Batch(NamedTuple):
     """What a training step receives, on its device.
 
     Args:
-        images: ``(B, 3, H, W)`` float32, normalised.
+        inputs: what the networks take: images ``(B, 3, H, W)`` float32, normalised.
         labels: ``(B,)`` int64, -1 where one is missing; mixed ones are ``(B, C)`` float32 shares.
         index: ``(B,)`` int64, each example's row in the split.
     """
 
-    images: Tensor
+    inputs: Tensor
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no batch needs
 

@@ -61,7 +61,7 @@ class Mixer:
         """Return ``batch`` mixed, its labels as class probabilities ``(B, C)`` where there is a ``num_classes``."""
         bits = random_bits(self.seed, epoch, batch.index, Stream.MIXING)
         draw = random_below(bits, QUANTILES, word=0)
-        images, share = self._mix(batch.images, bits, draw)
+        images, share = self._mix(batch.inputs, bits, draw)
         if self.num_classes is None:
             return Batch(images, batch.labels, batch.index)
         labels = torch.zeros(len(share), self.num_classes, device=share.device)

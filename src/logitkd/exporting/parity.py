@@ -102,7 +102,7 @@ def read_input(record: dict[str, Any]) -> Input:
         data, gone = None, str(error)
     if data is not None and not gone:
         loader = make_loader(data, replace(config, workers=0), train=False, batch_size=largest, device="cpu")
-        images = next(iter(loader.epoch(1))).images
+        images = next(iter(loader.epoch(1))).inputs
         words = f"the first {len(images)} evaluation images of the run (`{config.eval_name}`)"
         return Input(images[torch.arange(largest) % len(images)], data.mean, data.std, words)
     if not {"input_size", "mean", "std"} <= wrote.keys():

@@ -53,7 +53,7 @@ def predict(classify: Callable[[Tensor], Tensor], batches: Iterable[Batch], coun
     """Return the predicted class of each of a split's ``count`` images, ``(count,)``, in the split's order."""
     predictions = torch.zeros(count, dtype=torch.long, device=device)
     for batch in batches:
-        predictions[batch.index] = classify(batch.images).argmax(dim=1)
+        predictions[batch.index] = classify(batch.inputs).argmax(dim=1)
     return predictions
 
 
@@ -99,7 +99,7 @@ def evaluate_classifier(
         for batch in batches:
             if stop():
                 raise Stopped
-            logits = model(batch.images).float()
+            logits = model(batch.inputs).float()
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").double()
             for metric in accuracies.values():
                 metric.update(logits, batch.labels)

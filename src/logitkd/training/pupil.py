@@ -108,8 +108,8 @@ class Stepper:
         teacher = None
         if self.teacher is not None:
             with self.accelerator.autocast():
-                teacher = self.teacher(batch.images) if self.stones is None else self.stones.teach(batch.images)
-        student = self.learner(batch.images)
+                teacher = self.teacher(batch.inputs) if self.stones is None else self.stones.teach(batch.inputs)
+        student = self.learner(batch.inputs)
         student_logits = student.logits.detach()
         teacher_logits = None if teacher is None else teacher.logits
         try:

@@ -146,7 +146,7 @@ class Run:
 
     def _example(self) -> torch.Tensor:
         """Return two training images, as the networks get them."""
-        images = next(self.loader.epoch(1)).images[:2]
+        images = next(self.loader.epoch(1)).inputs[:2]
         return images if len(images) == 2 else torch.cat([images, images.flip(-1)])
 
     def _predict(self, teacher: Teacher | Ensemble) -> torch.Tensor:
