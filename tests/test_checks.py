@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from logitkd import checks
+from logitkd import checks, tensor_checks
 from logitkd.losses import BlockKDLoss, DKDLoss, NKDLoss, SDDLoss
 
 
@@ -21,9 +21,9 @@ def message(error: type[Exception], call: Any, *arguments: Any) -> str:
 
 @pytest.fixture
 def debug() -> Iterator[None]:
-    checks.debug()
+    tensor_checks.debug()
     yield
-    checks.debug(False)
+    tensor_checks.debug(False)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_positive() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 3), (1, 2), (4, 5, 3)])
 def test_logits_that_fit(shape: tuple[int, ...]) -> None:
-    checks.check_logits(torch.zeros(shape), torch.zeros(shape))
-    checks.check_logits(torch.zeros(shape, dtype=torch.float16), torch.zeros(shape, dtype=torch.float64))
+    tensor_checks.check_logits(torch.zeros(shape), torch.zeros(shape))
+    tensor_checks.check_logits(torch.zeros(shape, dtype=torch.float16), torch.zeros(shape, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -137,15 +137,17 @@ def test_logits_that_fit(shape: tuple[int, ...]) -> None:
     ],
 )
 def test_logits_of_other_shapes(student, teacher, error, words) -> None:
-    text = message(error, checks.check_logits, torch.zeros(student), torch.zeros(teacher))
+    text = message(error, tensor_checks.check_logits, torch.zeros(student), torch.zeros(teacher))
     assert all(word in text for word in words), text
 
 
 def test_logits_must_be_floating_point_tensors() -> None:
     zeros = torch.zeros(2, 3)
-    text = message(TypeError, checks.check_logits, zeros.long(), zeros)
+    text = message(TypeError, tensor_checks.check_logits, zeros.long(), zeros)
     assert text.startswith("`student_logits` must be floating point, got torch.int64.")
-    assert message(TypeError, checks.check_logits, zeros, zeros.int()).startswith("`teacher_logits` must be floating point")
+    assert message(TypeError, tensor_checks.check_logits, zeros, zeros.int()).startswith(
+        "`teacher_logits` must be floating point"
+    )
 
 
 @pytest.mark.parametrize("who", ["student_logits", "teacher_logits"])
@@ -153,49 +155,49 @@ def test_logits_must_be_floating_point_tensors() -> None:
 def test_logits_must_be_finite(who: str, bad: float) -> None:
     logits = {"student_logits": torch.zeros(4, 3), "teacher_logits": torch.zeros(4, 3)}
     logits[who][2, 1] = logits[who][3, 0] = bad
-    text = message(ValueError, checks.check_logits, *logits.values())
+    text = message(ValueError, tensor_checks.check_logits, *logits.values())
     assert text.startswith(f"`{who}` must be finite, got NaN or infinity in 2 of 4 rows, the first row 2.")
 
 
 def test_a_masked_class_is_minus_infinity_in_both() -> None:
     student, teacher = torch.zeros(4, 3), torch.zeros(4, 3)
     student[1, 2] = teacher[1, 2] = student[2, 0] = teacher[2, 0] = -math.inf
-    checks.check_logits(student, teacher)
-    checks.check_labels(torch.tensor([2, 1, 2, 0]), student, "DKD")
-    checks.check_targets(torch.tensor([-1, -1, 2, 0]), student, "it")
-    checks.check_targets(torch.tensor([[0, 0, 1], [0.5, 0.5, 0], [0, 0, 1], [1, 0, 0]]), student, "it")
-    for refused in (checks.check_labels, checks.check_targets):
+    tensor_checks.check_logits(student, teacher)
+    tensor_checks.check_labels(torch.tensor([2, 1, 2, 0]), student, "DKD")
+    tensor_checks.check_targets(torch.tensor([-1, -1, 2, 0]), student, "it")
+    tensor_checks.check_targets(torch.tensor([[0, 0, 1], [0.5, 0.5, 0], [0, 0, 1], [1, 0, 0]]), student, "it")
+    for refused in (tensor_checks.check_labels, tensor_checks.check_targets):
         assert message(ValueError, refused, torch.tensor([2, 2, 0, 0]), student, "it").startswith(
             "`labels` must be classes that are not masked, got one whose logit is -inf in 2 of 4 rows, the first row 1."
         )
     mixed = torch.tensor([[0, 0, 1], [0.5, 0.4, 0.1], [0, 0, 1], [1, 0, 0]])
     assert "not masked, got one whose logit is -inf in 1 of 4 rows" in message(
-        ValueError, checks.check_targets, mixed, student, "it"
+        ValueError, tensor_checks.check_targets, mixed, student, "it"
     )
     student[3] = teacher[3] = -math.inf
-    assert message(ValueError, checks.check_logits, student, teacher) == (
+    assert message(ValueError, tensor_checks.check_logits, student, teacher) == (
         "`student_logits` must keep at least one class of each example, got -inf for all of them in 1 of 4 rows, the first "
         "row 3. Leave out such examples."
     )
 
 
 def test_logits_on_two_devices() -> None:
-    text = message(ValueError, checks.check_logits, torch.zeros(2, 3), torch.zeros(2, 3, device="meta"))
+    text = message(ValueError, tensor_checks.check_logits, torch.zeros(2, 3), torch.zeros(2, 3, device="meta"))
     assert "device" in text
     assert "cpu" in text
     assert "meta" in text
 
 
 def test_labels_that_fit() -> None:
-    checks.check_labels(torch.tensor([0, 2]), torch.zeros(2, 3), "DKD")
-    checks.check_labels(torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 5, 3), "DKD")
+    tensor_checks.check_labels(torch.tensor([0, 2]), torch.zeros(2, 3), "DKD")
+    tensor_checks.check_labels(torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 5, 3), "DKD")
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int16])
 def test_integer_labels_that_are_not_int64_work_or_are_named(dtype: torch.dtype) -> None:
     labels, logits = torch.tensor([0, 2], dtype=dtype), torch.zeros(2, 3)
     try:
-        checks.check_labels(labels, logits, "DKD")
+        tensor_checks.check_labels(labels, logits, "DKD")
     except TypeError as error:
         assert "int64" in str(error)  # noqa: PT017 - either is right
     else:
@@ -218,29 +220,29 @@ def test_integer_labels_that_are_not_int64_work_or_are_named(dtype: torch.dtype)
     ],
 )
 def test_labels_that_do_not_fit(labels, error, expected: str) -> None:
-    assert message(error, checks.check_labels, labels, torch.zeros(2, 3), "DKD").startswith(expected)
+    assert message(error, tensor_checks.check_labels, labels, torch.zeros(2, 3), "DKD").startswith(expected)
 
 
 def test_debug_is_switched_on_and_off(debug: None) -> None:
     """What it changes shows on a device where reading waits; on the CPU values are read either way."""
     nan = torch.full((1, 3), math.nan)
     for on in (True, False):
-        checks.debug(on)
-        assert "must be finite" in message(ValueError, checks.check_logits, nan, torch.zeros(1, 3))
+        tensor_checks.debug(on)
+        assert "must be finite" in message(ValueError, tensor_checks.check_logits, nan, torch.zeros(1, 3))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_values_on_a_gpu_are_read_in_debug_only(debug: None) -> None:
     nan, zeros = torch.full((1, 3), math.nan, device="cuda"), torch.zeros(1, 3, device="cuda")
-    assert "must be finite" in message(ValueError, checks.check_logits, nan, zeros)
-    checks.debug(False)
-    checks.check_logits(nan, zeros)
+    assert "must be finite" in message(ValueError, tensor_checks.check_logits, nan, zeros)
+    tensor_checks.debug(False)
+    tensor_checks.check_logits(nan, zeros)
 
 
 def test_targets_may_be_missing_or_mixed() -> None:
     logits = torch.zeros(2, 3)
-    checks.check_targets(torch.tensor([2, -1]), logits, "it")
-    checks.check_targets(torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]]), logits, "it")
+    tensor_checks.check_targets(torch.tensor([2, -1]), logits, "it")
+    tensor_checks.check_targets(torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]]), logits, "it")
 
 
 @pytest.mark.parametrize(
@@ -257,4 +259,4 @@ def test_targets_may_be_missing_or_mixed() -> None:
 )
 def test_targets_that_are_refused(labels, error, message) -> None:
     with pytest.raises(error, match=message):
-        checks.check_targets(labels, torch.zeros(2, 3), "it")
+        tensor_checks.check_targets(labels, torch.zeros(2, 3), "it")

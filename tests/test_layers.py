@@ -13,7 +13,8 @@ ROOT = Path(logitkd.__file__).parent
 LAYERS = {
     "checks": 0,
     "strict_yaml": 0,
-    "files": 0,
+    "tensor_checks": 0,
+    "files": 1,
     "logits": 1,
     "reach": 1,
     "models": 1,

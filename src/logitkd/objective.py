@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from logitkd.checks import check_int, check_range, check_targets
+from logitkd.checks import check_int, check_range
 from logitkd.logits import finite, widen
+from logitkd.tensor_checks import check_targets
 
 if TYPE_CHECKING:
     from logitkd.losses.base import LogitLoss

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from logitkd import checks, losses, methods
+from logitkd import losses, methods, tensor_checks
 from logitkd.losses import LogitLoss
 
 ROWS = [name for name in methods.names() if methods.get(name).parts]
@@ -509,13 +509,13 @@ def test_a_temperature_that_leaves_no_digits_is_refused(name: str, value: float)
 def test_values_are_read_on_the_cpu_only_unless_in_debug() -> None:
     """On other devices a check that reads a value would wait for it; shapes are checked everywhere."""
     meta = torch.zeros(2, 3, device="meta")
-    assert not checks._reads_values(meta)
-    assert checks._reads_values(torch.zeros(2, 3))
-    checks.debug(True)
+    assert not tensor_checks._reads_values(meta)
+    assert tensor_checks._reads_values(torch.zeros(2, 3))
+    tensor_checks.debug(True)
     try:
-        assert checks._reads_values(meta)
+        assert tensor_checks._reads_values(meta)
     finally:
-        checks.debug(False)
+        tensor_checks.debug(False)
 
 
 @pytest.mark.parametrize("module", ["logitkd", "logitkd.losses"])

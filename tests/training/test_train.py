@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from logitkd import ModelConfig, OptimConfig, checks, methods, train
+from logitkd import ModelConfig, OptimConfig, methods, tensor_checks, train
 from logitkd.data import DataConfig
 from logitkd.models import build_model
 from logitkd.training import checkpoint
@@ -502,7 +502,7 @@ class Watch(Lines):
         self.debug, self.read = [], []
 
     def step(self, epoch, done, numbers):
-        self.debug.append(checks._debug)
+        self.debug.append(tensor_checks._debug)
         self.read.append("loss" in numbers)
 
 
@@ -512,7 +512,7 @@ def test_debug_looks_at_every_step(tiny, debug):
     train(tiny(epochs=1, debug=debug), display=watch)
     assert set(watch.debug) == {debug}
     assert sum(watch.read) == (13 if debug else 1)  # 13 steps; otherwise after the tenth
-    assert not checks._debug
+    assert not tensor_checks._debug
 
 
 def test_two_precisions_in_one_process(tiny, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from logitkd.checks import check_label_shape, check_weights
+from logitkd.tensor_checks import check_label_shape, check_weights
 
 __all__ = ["LogitLoss", "Signal", "check_inner"]
 

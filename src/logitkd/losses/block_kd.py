@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_logits, check_positive, check_range, check_targets
+from logitkd.checks import check_positive, check_range
 from logitkd.logits import finite, widen
 from logitkd.losses.base import LogitLoss, Signal, check_inner
 from logitkd.losses.kd import KDLoss
+from logitkd.tensor_checks import check_logits, check_targets
 
 __all__ = ["BlockKDLoss", "block_kd_terms"]
 

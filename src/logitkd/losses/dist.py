@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_logits, check_range, check_temperature
+from logitkd.checks import check_range, check_temperature
 from logitkd.logits import kept, temper
 from logitkd.losses.base import LogitLoss
+from logitkd.tensor_checks import check_logits
 
 __all__ = ["DISTLoss", "dist_terms"]
 

@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_labels, check_logits, check_range, check_temperature
+from logitkd.checks import check_choice, check_range, check_temperature
 from logitkd.logits import KLType, group_kl, temper, top_classes
 from logitkd.losses.base import LogitLoss
+from logitkd.tensor_checks import check_labels, check_logits
 
 __all__ = ["DKDLoss", "dkd_terms"]
 

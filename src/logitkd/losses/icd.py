@@ -9,10 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_logits, check_range, check_temperature
+from logitkd.checks import check_choice, check_range, check_temperature
 from logitkd.logits import group_kl, kept, refuse_second_derivatives, widen, zero_masked
 from logitkd.losses.base import LogitLoss, Signal, check_inner
 from logitkd.losses.sdd import check_regions, check_scales
+from logitkd.tensor_checks import check_logits
 
 __all__ = ["ICDLoss", "gram_terms"]
 

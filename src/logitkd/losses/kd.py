@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from logitkd.checks import check_logits, check_temperature
+from logitkd.checks import check_temperature
 from logitkd.logits import group_kl
 from logitkd.losses.base import LogitLoss
+from logitkd.tensor_checks import check_logits
 
 __all__ = ["KDLoss", "kd_terms"]
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_int, check_logits, check_positive, check_range, check_temperature
+from logitkd.checks import check_choice, check_int, check_positive, check_range, check_temperature
 from logitkd.logits import filled_ranks, group_kl, temper, top_classes
 from logitkd.losses.base import LogitLoss
+from logitkd.tensor_checks import check_logits
 
 __all__ = ["LDRLDLoss", "ldrld_terms"]
 

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from logitkd.checks import check_logits, check_positive
+from logitkd.checks import check_positive
 from logitkd.logits import standardize
 from logitkd.losses.base import LogitLoss, Signal, check_inner
+from logitkd.tensor_checks import check_logits
 
 __all__ = ["Standardized"]
 

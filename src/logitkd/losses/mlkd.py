@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_logits, check_range, check_temperature, shown
+from logitkd.checks import check_choice, check_range, check_temperature, shown
 from logitkd.logits import group_kl, temper
 from logitkd.losses.base import LogitLoss
+from logitkd.tensor_checks import check_logits
 
 __all__ = ["MLKDLoss", "mlkd_terms"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_labels, check_logits, check_range, check_temperature
+from logitkd.checks import check_choice, check_range, check_temperature
 from logitkd.logits import group_kl, widen
 from logitkd.losses.base import LogitLoss
+from logitkd.tensor_checks import check_labels, check_logits
 
 __all__ = ["NKDLoss", "nkd_terms"]
 

@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from logitkd.checks import check_choice, check_int, check_labels, check_logits, check_range, shown
+from logitkd.checks import check_choice, check_int, check_range, shown
 from logitkd.losses.base import LogitLoss, Signal, check_inner
+from logitkd.tensor_checks import check_labels, check_logits
 
 __all__ = ["SDDLoss", "check_regions", "check_scales"]
 

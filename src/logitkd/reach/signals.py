@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Signals", "agree", "check_logits", "gap"]
+__all__ = ["Signals", "agree", "checked_logits", "gap"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Signals:
     stones: list[Tensor] | None = None
 
 
-def check_logits(output: object, who: str, num_classes: int | None = None) -> Tensor:
+def checked_logits(output: object, who: str, num_classes: int | None = None) -> Tensor:
     """Return ``output`` if it is a float tensor ``(N, C)``, and C is ``num_classes`` where that is given.
 
     Args:
@@ -38,10 +38,10 @@ def check_logits(output: object, who: str, num_classes: int | None = None) -> Te
         TypeError: It is no floating tensor.
         ValueError: It has another shape.
 
-    >>> check_logits((torch.zeros(2, 10), {}), "teacher")
+    >>> checked_logits((torch.zeros(2, 10), {}), "teacher")
     Traceback (most recent call last):
     TypeError: the teacher must return its logits as one tensor (N, C), got tuple: wrap it in a module that returns them.
-    >>> check_logits(torch.zeros(2, 10), "teacher", num_classes=100)
+    >>> checked_logits(torch.zeros(2, 10), "teacher", num_classes=100)
     Traceback (most recent call last):
     ValueError: the teacher must have 100 classes, as the data, got 10: it was trained for other classes.
     """

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.normalization import Renormalize
 from logitkd.reach.regions.model import RegionModel
-from logitkd.reach.signals import Signals, check_logits
+from logitkd.reach.signals import Signals, checked_logits
 
 __all__ = ["Teacher", "check_not_shared"]
 
@@ -102,7 +102,7 @@ class Teacher(nn.Module):
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits ``(N, C)`` of images ``(N, 3, H, W)`` alone, without what ``scales`` asks for."""
         self.check_mode()
-        return self.finish(check_logits(self.model(self.prepare(images)), "teacher"))
+        return self.finish(checked_logits(self.model(self.prepare(images)), "teacher"))
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Signals:
@@ -115,7 +115,7 @@ class Teacher(nn.Module):
         self.check_mode()
         output = self.network(self.prepare(images))
         signals = output if isinstance(output, Signals) else Signals(output)
-        logits = self.finish(check_logits(signals.logits, "teacher"))
+        logits = self.finish(checked_logits(signals.logits, "teacher"))
         return Signals(logits, None if signals.regions is None else self.finish(signals.regions))
 
     def _check_classes(self, count: int, how: str) -> None:

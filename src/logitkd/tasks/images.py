@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from logitkd.data import Batch
 from logitkd.reach import RegionModel, Signals, eval_mode
-from logitkd.reach.signals import check_logits
+from logitkd.reach.signals import checked_logits
 
 __all__ = ["Learner", "Stopped", "evaluate_classifier", "predict"]
 
@@ -45,7 +45,7 @@ class Learner(nn.Module):
     def forward(self, images: Tensor) -> Signals:
         """Return the signals of ``images`` ``(N, 3, H, W)``."""
         out = self.student(images)
-        return out if self.has_regions else Signals(logits=check_logits(out, "student"))
+        return out if self.has_regions else Signals(logits=checked_logits(out, "student"))
 
 
 @torch.no_grad()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from logitkd.checks import not_finite
 from logitkd.logits import zero_masked
+from logitkd.tensor_checks import not_finite
 
 __all__ = ["NonFiniteLossError", "StepLog"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from logitkd.checks import listed
 from logitkd.reach import Ensemble, Teacher, eval_mode
-from logitkd.reach.signals import check_logits
+from logitkd.reach.signals import checked_logits
 
 __all__ = ["check_input", "check_learns", "check_one_image", "check_student"]
 
@@ -58,7 +58,7 @@ def check_student(student: nn.Module, name: str, num_classes: int, shape: Sequen
         if last is not None:
             fix = f"It has {last} classes: let it take `num_classes`, or give data with as many classes as it has."
         raise ValueError(f"{what} {tuple(output.shape)} for 2 images (`{name}`). {fix}")
-    check_logits(output, f"student (`{name}`)", num_classes)
+    checked_logits(output, f"student (`{name}`)", num_classes)
 
 
 def check_weights(network: nn.Module, who: str, name: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from logitkd import checks, methods
+from logitkd import methods, tensor_checks
 from logitkd.methods import Method
 from logitkd.runs.config import TrainConfig, check_config, default_folder
 from logitkd.runs.networks import ModelConfig, TeacherConfig, check_one_teacher
@@ -120,11 +120,11 @@ def _debugging(on: bool) -> Iterator[None]:
     if not on:  # a caller who has switched it on keeps it
         yield
         return
-    checks.debug(True)
+    tensor_checks.debug(True)
     try:
         yield
     finally:
-        checks.debug(False)
+        tensor_checks.debug(False)
 
 
 def check_method(config: TrainConfig, method: Method) -> None:

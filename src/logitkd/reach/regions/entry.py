@@ -12,7 +12,7 @@ from logitkd.reach.layout import CellLayout, grid_of
 from logitkd.reach.regions.sources import map_sizes
 from logitkd.reach.replay.replay import Replay
 from logitkd.reach.replay.trace import plain, trace
-from logitkd.reach.signals import check_logits
+from logitkd.reach.signals import checked_logits
 
 __all__ = ["Entry", "Features", "ReplayEntry", "TimmEntry", "lacks_timm"]
 
@@ -149,7 +149,7 @@ class ReplayEntry:
             ValueError: Its output is not ``(N, C)``, or the images have another size than at the first pass.
         """
         output, values = self.replay.run(images, into=self.from_input)
-        return Features(check_logits(output, "model"), values[0], self.layout)
+        return Features(checked_logits(output, "model"), values[0], self.layout)
 
     def again(self, features: Tensor, images: Tensor) -> Tensor:
         """Return the logits ``(N, C)`` of other features in place of those of the last ``run``, on ``images``."""

@@ -23,7 +23,7 @@ from logitkd.reach.regions.proof import close_to, objection
 from logitkd.reach.regions.sources import MapSource, calls_behind, grids_before, is_map, map_sizes, map_source, map_sources
 from logitkd.reach.replay.replay import Replay
 from logitkd.reach.replay.trace import Call, first_tensor, plain, trace
-from logitkd.reach.signals import agree, check_logits, gap
+from logitkd.reach.signals import agree, checked_logits, gap
 
 __all__ = ["find_entry"]
 
@@ -50,7 +50,7 @@ def find_entry(model: nn.Module, images: Tensor, pool: str | None = None, head: 
     """
     calls, output = trace(plain(model), images)
     name = type(plain(model)).__name__
-    logits = check_logits(output, "model")
+    logits = checked_logits(output, "model")
     if not logits.isfinite().all():
         raise ValueError(f"region logits need finite logits, got NaN or infinity from {name}: check its weights.")
     if pool is None and head is None:

@@ -20,7 +20,7 @@ from logitkd.reach.modes import eval_mode
 from logitkd.reach.replay.flow import Recorder
 from logitkd.reach.replay.frontier import CutError, find_frontier
 from logitkd.reach.replay.trace import call_model, first_tensor, plain
-from logitkd.reach.signals import agree, check_logits, gap
+from logitkd.reach.signals import agree, checked_logits, gap
 
 __all__ = ["Replay"]
 
@@ -274,7 +274,7 @@ class Replay:
                 if isinstance(leaf, _Leaf) and _same(leaf, other[position][0][number])
             }
             output, values = self.run(images)
-            logits = check_logits(first_tensor(output), "model")
+            logits = checked_logits(first_tensor(output), "model")
             if not logits.isfinite().all():
                 raise ValueError(f"{self.name} must put out finite logits, got NaN or infinity: check its weights.")
             for cut, value in enumerate(values):

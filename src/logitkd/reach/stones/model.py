@@ -17,7 +17,7 @@ from logitkd.reach.replay.flow import follow
 from logitkd.reach.replay.frontier import CutError
 from logitkd.reach.replay.replay import Replay
 from logitkd.reach.replay.trace import first_tensor, plain
-from logitkd.reach.signals import Signals, check_logits
+from logitkd.reach.signals import Signals, checked_logits
 from logitkd.reach.stones.connectors import Connector, read_layout
 from logitkd.reach.stones.cuts import check_cut, pair_cuts
 from logitkd.reach.teacher import Teacher, check_not_shared
@@ -176,7 +176,7 @@ class StoneModel(nn.Module):
         teacher = self._teacher[0]
         teacher.check_mode()
         output, _ = self._teacher_pass[0].run(teacher.prepare(images))
-        return Signals(teacher.finish(check_logits(output, "teacher")))
+        return Signals(teacher.finish(checked_logits(output, "teacher")))
 
     def forward(self, images: Tensor) -> Signals:
         """Return the student's logits ``(N, C)`` of ``images``, and those of each stone, the deepest last.
@@ -189,11 +189,11 @@ class StoneModel(nn.Module):
         if resumed.tape.batch != len(images):
             raise RuntimeError("`teach(images)` must come before the student's pass on the same images, as stones enter it.")
         output, features = self._student_pass[0].run(images)
-        logits = check_logits(output, "student")
+        logits = checked_logits(output, "student")
         stones = []
         for number, (connector, value) in enumerate(zip(self.connectors, features, strict=True)):
             entering = connector(value)
-            stone = check_logits(first_tensor(resumed.resume(number, entering, images)), "teacher")
+            stone = checked_logits(first_tensor(resumed.resume(number, entering, images)), "teacher")
             if torch.is_grad_enabled():
                 self._check_gradient(number, value, entering, stone)
             stones.append(teacher.finish(stone))
