@@ -72,16 +72,17 @@ def test_every_row_builds_what_it_says(name: str) -> None:
     assert method.paper or not method.parts
     assert method.summary
     assert "\n" not in method.summary
-    loss = method.build()
+    loss = method.loss
     expected = SIGNALS.get(name.split("-")[0], "logits")
-    assert method.signal == expected
+    assert method.wants.reads == ("logits" if expected == "none" else expected)
+    assert method.has_teacher == (expected != "none")
     assert (loss is None) == (expected == "none")
     assert method.needs_labels == (method.ce_weight > 0 or (loss is not None and loss.needs_labels))
-    assert method.scales == ((1, 2, 4) if expected == "regions" else None)
+    assert method.wants.scales == ((1, 2, 4) if expected == "regions" else None)
     if loss is not None:
         assert loss.reads == expected
         assert isinstance(loss, method.parts[0])
-        assert method.build() is not loss
+        assert method.loss is loss
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -90,7 +91,7 @@ def test_options_round_trip(name: str) -> None:
     assert list(method.options)[:3] == ["ce_weight", "kd_weight", "warmup_epochs"]
     assert method.replace(**method.options).options == method.options
     assert type(method.replace(**method.options)) is Method
-    assert repr(method.replace(**method.options).build()) == repr(method.build())
+    assert repr(method.replace(**method.options).loss) == repr(method.loss)
 
 
 def test_a_row_given_its_own_options_is_the_same_row() -> None:
@@ -106,9 +107,9 @@ def test_the_weights_of_a_row_reach_its_objective(name: str) -> None:
     regions, stones = draw(1, 3, 21, c), draw(2, 2, 3, c)[0]
     yields = Signals(student, regions[0], list(stones)), Signals(teacher, regions[1])
     total, terms = method.objective()(*yields, labels, epoch=2)
-    expected, _ = Objective(method.build(), 0.75, 0.3, 10)(*yields, labels, epoch=2)
+    expected, _ = Objective(method.loss, 0.75, 0.3, 10)(*yields, labels, epoch=2)
     assert total.item() == expected.item()
-    loss, want = method.build(), 0.75 * terms["ce"].item()
+    loss, want = method.loss, 0.75 * terms["ce"].item()
     if loss is not None:
         for term, weight in loss.term_weights.items():
             want += (1.0 if term in loss.unscaled_terms else 0.2 * 0.3) * weight * terms[term].item()
@@ -121,7 +122,7 @@ def test_replace_gives_another_row_and_leaves_the_first() -> None:
     assert (after.options["top_k"], after.options["w_rest"], after.ce_weight, after.name) == (3, 2.0, 0.5, "gdkd")
     assert methods.get("gdkd") is before
     assert before.options["top_k"] == 5
-    loss = after.build()
+    loss = after.loss
     assert isinstance(loss, losses.GDKDLoss)
     assert loss.top_k == 3
     assert loss.term_weights["rest"] == 2.0
@@ -129,13 +130,13 @@ def test_replace_gives_another_row_and_leaves_the_first() -> None:
 
 
 def test_replace_reaches_every_part_of_a_composition() -> None:
-    loss = methods.get("icd-dkd").replace(beta=7.0, scales=(1, 2), gram_weight=5.0, disagreement=3.0).build()
+    loss = methods.get("icd-dkd").replace(beta=7.0, scales=(1, 2), gram_weight=5.0, disagreement=3.0).loss
     assert isinstance(loss, losses.ICDLoss)
     assert isinstance(loss.loss, losses.SDDLoss)
     assert isinstance(loss.loss.loss, losses.DKDLoss)
     assert (loss.scales, loss.loss.scales, loss.loss.disagreement) == ((1, 2), (1, 2), 3.0)
     assert loss.term_weights == {"tckd": 1.0, "nckd": 7.0, "gram": 5.0}
-    assert methods.get("sdd-kd").replace(scales=(1, 2)).scales == (1, 2)
+    assert methods.get("sdd-kd").replace(scales=(1, 2)).wants.scales == (1, 2)
 
 
 def test_replace_changes_what_a_row_needs() -> None:
@@ -204,10 +205,10 @@ def test_a_new_row_is_one_registration(toy: Method) -> None:
 
 def test_a_composition_of_our_own_is_a_row(toy: Method) -> None:
     row = Method("mine", "nobody", "LS inside SDD", (losses.SDDLoss, losses.Standardized, losses.KDLoss))
-    loss = row.build()
+    loss = row.loss
     assert isinstance(loss, losses.SDDLoss)
     assert isinstance(loss.loss, losses.Standardized)
-    assert row.scales == (1, 2, 4)
+    assert row.wants.scales == (1, 2, 4)
     regions = draw(1, 2, 21, 5)
     assert torch.isfinite(loss(*regions))
 
@@ -233,9 +234,9 @@ def test_a_row_with_an_unknown_option_is_refused_when_written(overrides: dict[st
 
 def test_a_row_with_a_bad_value_is_refused_when_built() -> None:
     with pytest.raises(ValueError, match=r"`temperature` must be above 0, got 0\.0\."):
-        Method("mine", "nobody", "a row", (losses.KDLoss,), overrides={"temperature": 0.0}).build()
+        Method("mine", "nobody", "a row", (losses.KDLoss,), overrides={"temperature": 0.0}).loss
     with pytest.raises(ValueError, match=r"`loss` must be a per-example loss, got DISTLoss"):
-        Method("mine", "nobody", "a row", (losses.SDDLoss, losses.DISTLoss)).build()
+        Method("mine", "nobody", "a row", (losses.SDDLoss, losses.DISTLoss)).loss
 
 
 LABELS_OPTIONAL = [

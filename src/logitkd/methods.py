@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from logitkd.checks import unknown
 from logitkd.losses import (
@@ -28,6 +26,7 @@ from logitkd.losses import (
     Standardized,
 )
 from logitkd.objective import Objective
+from logitkd.reach.signals import Wants
 
 __all__ = ["Method", "get", "names", "register"]
 
@@ -95,6 +94,8 @@ class Method:
                 raise ValueError(f"method `{self.name}`: {unknown('option', name, self.options)}")
         weights = {name: options.pop(name) for name in _WEIGHTS if name in options}
         changed = replace(self, overrides={**self.overrides, **options}, **weights)
+        if changed == self:
+            return self
         changed.objective()  # every value passes the checks of the class that uses it
         return changed
 
@@ -122,21 +123,18 @@ class Method:
             taken.update(names)
         return spellings
 
-    def build(self) -> LogitLoss | None:
-        """Return a new loss with this method's hyper-parameters; None where it has no loss."""
+    @cached_property
+    def loss(self) -> LogitLoss | None:
+        """The loss with this method's hyper-parameters, built once: it has no state; None where the method has no loss."""
         loss: LogitLoss | None = None
         for part, spelling in reversed(self.spellings()):
             given = {name: self.overrides[option] for name, option in spelling.items() if option in self.overrides}
             loss = part(**given) if loss is None else part(loss, **given)  # type: ignore[arg-type]
         return loss
 
-    def objective(self, class_weights: Tensor | None = None) -> Objective:
-        """Return what a student is trained on: cross-entropy and this method's loss with their weights.
-
-        Args:
-            class_weights: ``(C,)``, for the cross-entropy.
-        """
-        return Objective(self.build(), self.ce_weight, self.kd_weight, self.warmup_epochs, class_weights=class_weights)
+    def objective(self) -> Objective:
+        """Return what a student is trained on: the task's own loss and this method's with their weights."""
+        return Objective(self.loss, self.ce_weight, self.kd_weight, self.warmup_epochs)
 
     def check_classes(self, num_classes: int) -> None:
         """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes, before time is spent.
@@ -146,29 +144,28 @@ class Method:
             ...
         ValueError: `top_k` must be in [1, 3] (num_classes - 1), got 5.
         """
-        loss = self.build()
-        if loss is not None:
-            regions = [sum(m * m for m in self.scales)] if self.scales else []
-            zeros = torch.zeros(1, *regions, num_classes)
-            stones = {"stones": [zeros]} if loss.reads == "stones" else {}
-            loss.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64), **stones)
+        if self.loss is not None:
+            self.loss.check_classes(num_classes)
 
     @property
-    def signal(self) -> Literal["none", "logits", "regions", "stones"]:
-        """What the method reads of a forward pass; ``none`` needs no teacher."""
-        return self.parts[0].reads if self.parts else "none"
+    def wants(self) -> Wants:
+        """What the method reads of a forward pass of both networks."""
+        return Wants() if self.loss is None else Wants(self.loss.reads, getattr(self.loss, "scales", None))
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether it learns from a teacher."""
+        return bool(self.parts)
 
     @property
     def needs_labels(self) -> bool:
         """Whether training as the options stand needs labels, for the cross-entropy or for the loss."""
-        loss = self.build()
-        return self.ce_weight > 0 or (loss is not None and loss.needs_labels)
+        return self.ce_weight > 0 or (self.loss is not None and self.loss.needs_labels)
 
     @property
     def needs_hard_labels(self) -> bool:
         """Whether the loss needs the class of every example, none missing and none mixed; the cross-entropy never does."""
-        loss = self.build()
-        return loss is not None and loss.needs_hard_labels
+        return self.loss is not None and self.loss.needs_hard_labels
 
     @property
     def label_free_options(self) -> dict[str, Any]:
@@ -206,11 +203,6 @@ class Method:
             if given.get(name, value) != value:
                 raise ValueError(f"`{name}` must be {value} without labels, got {given[name]}. Leave it out, or give labels.")
         return self.replace(**self.label_free_options)
-
-    @property
-    def scales(self) -> tuple[int, ...] | None:
-        """Grid sizes of the regions to read; None where the method reads none."""
-        return getattr(self.build(), "scales", None)
 
 
 def _options_of(part: type[LogitLoss]) -> dict[str, Any]:
@@ -286,4 +278,4 @@ for _row in (
     Method("block-gdkd", _BLOCK, "Block-KD with GDKD as its distance", (BlockKDLoss, GDKDLoss), ce_weight=0.0),
     Method("block-ldrld", _BLOCK, "Block-KD with LDRLD as its distance", (BlockKDLoss, LDRLDLoss), ce_weight=0.0),
 ):
-    register(_row)
+    _TABLE[_row.name] = _row  # a loss is built when it is first asked for

@@ -1,74 +1,151 @@
-"""What a student is trained on: cross-entropy plus a method's loss, with its weights and warm-up."""
+"""What a student is trained on: the task's own loss plus a method's loss, with its weights and warm-up, in sums and masses."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from logitkd.checks import check_int, check_range
 from logitkd.logits import finite, widen
-from logitkd.tensor_checks import check_targets
+from logitkd.losses.base import Term
+from logitkd.tensor_checks import check_selection, check_targets
 
 if TYPE_CHECKING:
     from logitkd.losses.base import LogitLoss
     from logitkd.reach.signals import Signals
 
-__all__ = ["Objective", "cross_entropy"]
+__all__ = ["Measured", "Objective", "Targets", "Term", "cross_entropy", "cross_entropy_term"]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Return the cross-entropy in nats, a scalar; nothing waits for the device.
+@dataclass(frozen=True)
+class Targets:
+    """What is right for a batch, and what of it counts.
 
-    The mean is over the labelled examples, weighed by their classes::
+    Args:
+        labels: class indices ``(...)``, -1 where one is missing, or class probabilities ``(..., C)``; None for none.
+        label_weights: weight of each example in the task's own loss, ``(...)``, at least 0; None weighs all alike. A label
+            whose weight is 0 is not read.
+        example_weights: weight of each example in distillation, ``(...)``, at least 0: 0 for padding and masked pixels, above
+            0 with or without a label. None weighs all alike.
+    """
 
-        w[n, c] = class_weights[c] * labels[n, c]                        # one-hot for a class index, zeros where it is missing
-        loss = sum_nc(-w[n, c] * log_softmax(logits)[n, c]) / sum_nc(w[n, c])
+    labels: Tensor | None = None
+    label_weights: Tensor | None = None
+    example_weights: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The terms of a batch, each with its weight, sum and mass: two of them can be added before anything is divided.
+
+    So accumulated batches, or those of several processes, come to the total of one batch that holds all their examples.
+
+    Args:
+        weights: what each term is multiplied by in the total.
+        terms: each term's sum and mass.
+    """
+
+    weights: Mapping[str, float]
+    terms: Mapping[str, Term]
+
+    def __add__(self, other: Measured) -> Measured:
+        """Add sums and masses.
+
+        Raises:
+            ValueError: the other has other terms or weights: it is of another objective or epoch.
+        """
+        if self.weights != other.weights:
+            raise ValueError(f"what is added must have the same weights, {dict(self.weights)}, got {dict(other.weights)}.")
+        return Measured(self.weights, {name: term + other.terms[name] for name, term in self.terms.items()})
+
+    def total(self) -> Tensor:
+        """Return the sum over the terms of ``weight * sum / mass``, a scalar with gradient; a term of no mass adds 0."""
+        parts = [self.weights[name] * term.mean() for name, term in self.terms.items()]
+        return sum(parts[1:], start=parts[0])
+
+
+def cross_entropy_term(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, label_weights: Tensor | None = None
+) -> Term:
+    """Return the cross-entropy in nats as sum and mass, each weighed by class and example; nothing waits for the device.
+
+    ::
+
+        w[n, c] = label_weights[n] * class_weights[c] * labels[n, c]     # one-hot for a class index, zeros where it is missing
+        sum  = sum_nc(-w[n, c] * log_softmax(logits)[n, c])
+        mass = sum_nc(w[n, c])
 
     Args:
         logits: ``(..., C)``.
         labels: class indices ``(...)``, -1 where missing, or class probabilities ``(..., C)``.
         class_weights: ``(C,)``, each above 0; None weighs all alike.
-
-    Returns:
-        The mean; 0 where nothing is labelled.
+        label_weights: ``(...)``, each at least 0; None weighs all alike. Where it is 0 the label is not read.
 
     Differs: from ``F.cross_entropy`` in mixed labels with class weights, where torch divides by the number of examples. Here
     a one-hot row is its class index.
+    """
+    logits = widen(logits).flatten(0, -2)
+    weight = None if class_weights is None else class_weights.to(logits.dtype)
+    own = None if label_weights is None else label_weights.detach().flatten().to(logits.dtype)
+    if labels.is_floating_point():
+        labels = labels.reshape(logits.shape).to(logits.dtype)
+        if own is not None:
+            labels = torch.where(own.unsqueeze(1) == 0, 0.0, labels * own.unsqueeze(1))
+        mass = labels if weight is None else labels * weight
+        return Term(F.cross_entropy(finite(logits), labels, weight, reduction="sum"), mass.sum())
+    labels = labels.flatten()
+    if own is not None:
+        labels = torch.where(own == 0, -1, labels)
+    labelled = labels >= 0
+    if own is None:
+        total = F.cross_entropy(logits, labels, weight, ignore_index=-1, reduction="sum")
+    else:
+        values = F.cross_entropy(logits, labels, weight, ignore_index=-1, reduction="none")
+        total = torch.where(labelled, values * own, 0.0).sum()
+    if weight is None and own is None:
+        return Term(total, labelled.sum())
+    counts = torch.ones_like(labels, dtype=logits.dtype) if weight is None else weight[labels.clamp(min=0)]
+    return Term(total, torch.where(labelled, counts if own is None else counts * own, 0.0).sum())
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy over the labelled examples, weighed by class; 0 where nothing is labelled.
+
+    See :func:`cross_entropy_term`.
 
     >>> logits = torch.tensor([[0.0, 0.0], [9.0, 0.0]])
     >>> cross_entropy(logits, torch.tensor([1, -1])), cross_entropy(logits, torch.tensor([-1, -1]))
     (tensor(0.6931), tensor(0.))
     """
-    logits = widen(logits).flatten(0, -2)
-    weight = None if class_weights is None else class_weights.to(logits.dtype)
-    if labels.is_floating_point():
-        labels = labels.reshape(logits.shape).to(logits.dtype)
-        mass = labels if weight is None else labels * weight
-        return F.cross_entropy(finite(logits), labels, weight, reduction="sum") / mass.sum()
-    labels = labels.flatten()
-    total = F.cross_entropy(logits, labels, weight, ignore_index=-1, reduction="sum")
-    labelled = labels >= 0
-    if weight is None:
-        return total / labelled.sum().clamp(min=1)
-    mass = torch.where(labelled, weight[labels.clamp(min=0)], 0.0).sum()
-    return total / torch.where(mass > 0, mass, 1.0)
+    return cross_entropy_term(logits, labels, class_weights).mean()
 
 
 class Objective(nn.Module):
-    """``ce_weight * CE(student, labels) + warmup(epoch) * kd_weight * loss``, ``warmup = min(epoch / warmup_epochs, 1)``.
+    """``ce_weight * task + warmup(epoch) * kd_weight * loss``, ``warmup = min(epoch / warmup_epochs, 1)``.
 
-    The cross-entropy is the mean over the labelled examples of the batch, 0 where there is none; the loss reads them all.
-    Terms that a loss names in ``unscaled_terms`` (iCD's Gram term, Block-KD's task) are added with their own weight only.
+    The task's own loss is the cross-entropy over the labelled examples, 0 where there is none, unless the task gives others;
+    the loss reads all valid examples, labelled or not. Terms that a loss names in ``unscaled_terms`` (iCD's Gram term,
+    Block-KD's task) are added with their own weight only.
 
     Args:
         loss: a distillation loss; None trains on the labels alone.
-        ce_weight: weight of the cross-entropy with the labels; 0 needs no labels for it.
+        ce_weight: weight of the task's own loss, the cross-entropy with the labels; 0 needs no labels for it.
         kd_weight: weight of the loss.
         warmup_epochs: epochs over which the weight of the loss grows to ``kd_weight``; 0 for none.
-        class_weights: ``(C,)``, a weight above 0 for each class in the cross-entropy; see :func:`cross_entropy`.
+        class_weights: ``(C,)``, a weight above 0 for each class in the cross-entropy; see :func:`cross_entropy_term`.
+
+    >>> from logitkd.losses import KDLoss
+    >>> from logitkd.reach import Signals
+    >>> signals, labels = Signals(torch.zeros(2, 4)), torch.tensor([1, -1])
+    >>> total, terms = Objective(KDLoss())(signals, signals, labels, epoch=1)
+    >>> {name: round(float(value), 4) for name, value in terms.items()}
+    {'ce': 1.3863, 'kd': 0.0}
     """
 
     class_weights: Tensor | None
@@ -103,43 +180,73 @@ class Objective(nn.Module):
         return min(epoch / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
 
     def forward(
-        self, student: Signals, teacher: Signals | None, labels: Tensor | None, epoch: int
+        self,
+        student: Signals,
+        teacher: Signals | None,
+        targets: Targets | Tensor | None,
+        epoch: int,
+        task_terms: Mapping[str, Term] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the total, a scalar with gradient, and each named term: detached batch means, unweighted.
+        """Return the total, a scalar with gradient, and each named term: detached means, unweighted.
+
+        Arguments as of :meth:`measure`.
+        """
+        measured = self.measure(student, teacher, targets, epoch, task_terms)
+        return measured.total(), {name: term.mean().detach() for name, term in measured.terms.items()}
+
+    def measure(
+        self,
+        student: Signals,
+        teacher: Signals | None,
+        targets: Targets | Tensor | None,
+        epoch: int,
+        task_terms: Mapping[str, Term] | None = None,
+    ) -> Measured:
+        """Return every term's weight, sum and mass.
 
         Args:
             student: what the student's forward pass yielded.
             teacher: the same of the teacher; None where there is no distillation loss.
-            labels: class indices ``(N,)``, -1 where one is missing, or class probabilities ``(N, C)``; a loss that needs labels
-                takes neither -1 nor probabilities.
+            targets: what is right and what counts, or labels alone. A loss that needs labels takes neither -1 nor
+                probabilities, but where the example's weight is 0.
             epoch: the current epoch, counted from 1.
+            task_terms: the task's own loss, its terms by name; by default ``ce``, the cross-entropy with ``targets.labels``.
+                Not read where ``ce_weight`` is 0.
         """
-        parts: list[Tensor] = []
-        report: dict[str, Tensor] = {}
+        if not isinstance(targets, Targets):
+            targets = Targets(targets)
+        weights: dict[str, float] = {}
+        terms: dict[str, Term] = {}
         if self.ce_weight > 0:
-            check_targets(labels, student.logits, "cross-entropy (`ce_weight` above 0)")
-            ce = cross_entropy(student.logits, labels, self.class_weights)  # type: ignore[arg-type]
-            parts.append(self.ce_weight * ce)
-            report["ce"] = ce.detach()
+            if task_terms is None:
+                check_targets(targets.labels, student.logits, "cross-entropy (`ce_weight` above 0)")
+                labels: Any = targets.labels
+                task_terms = {"ce": cross_entropy_term(student.logits, labels, self.class_weights, targets.label_weights)}
+            terms |= task_terms
+            weights |= dict.fromkeys(task_terms, self.ce_weight)
         if self.loss is not None:
             if teacher is None:
                 raise ValueError(f"`teacher` must be given for {type(self.loss).__name__}, got None.")
             scale = self.kd_weight * self.warmup(epoch)
-            for name, value in self._terms(self.loss, student, teacher, labels).items():
-                mean = value.mean()
-                weight = self.loss.term_weights[name] * (1.0 if name in self.loss.unscaled_terms else scale)
-                parts.append(weight * mean)
-                report[name] = mean.detach()
-        return sum(parts[1:], start=parts[0]), report
+            for name, term in self._distill(self.loss, self.loss.read(student, teacher), targets).items():
+                terms[name] = term
+                weights[name] = self.loss.term_weights[name] * (1.0 if name in self.loss.unscaled_terms else scale)
+        return Measured(weights, terms)
 
     @staticmethod
-    def _terms(loss: LogitLoss, student: Signals, teacher: Signals, labels: Tensor | None) -> dict[str, Tensor]:
-        if loss.reads == "regions":
-            if student.regions is None or teacher.regions is None:
-                raise ValueError(f"{type(loss).__name__} reads region logits: wrap both models in logitkd.reach.RegionModel.")
-            return loss.terms(student.regions, teacher.regions, labels)
-        if loss.reads == "stones":
-            if student.stones is None:
-                raise ValueError(f"{type(loss).__name__} reads stepping stones: Signals(logits, stones=[...]) must hold them.")
-            return loss.terms(student.logits, teacher.logits, labels, stones=student.stones)  # type: ignore[call-arg]
-        return loss.terms(student.logits, teacher.logits, labels)
+    def _distill(loss: LogitLoss, read: dict[str, Any], targets: Targets) -> dict[str, Term]:
+        weights, labels, label_weights = targets.example_weights, targets.labels, targets.label_weights
+        if weights is not None and not loss.per_example:
+            # What compares the examples of a batch with each other is given those that count, and no others.
+            check_selection(weights, type(loss).__name__)
+            keep = weights != 0
+            if not keep.any():
+                nothing = (finite(read["student_logits"]) * 0).sum()
+                return {name: Term(nothing, torch.zeros_like(nothing)) for name in loss.term_weights}
+            read = tree_map(lambda value: value[keep], read)
+            labels, weights = None if labels is None else labels[keep], None
+            label_weights = None if label_weights is None else label_weights[keep]
+        labels = loss.readable(labels, weights, read["student_logits"])
+        if loss.labelled_terms and label_weights is not None and labels is not None and not labels.is_floating_point():
+            labels = torch.where(label_weights == 0, -1, labels)
+        return loss.measure(loss.terms(**read, labels=labels), labels, weights, label_weights)

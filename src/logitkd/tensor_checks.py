@@ -9,6 +9,7 @@ __all__ = [
     "check_label_shape",
     "check_labels",
     "check_logits",
+    "check_selection",
     "check_targets",
     "check_weights",
     "debug",
@@ -161,6 +162,16 @@ def check_weights(weights: Tensor, shape: torch.Size) -> None:
         raise ValueError(f"`weights` must have shape {tuple(shape)}, one weight an example, got {tuple(weights.shape)}.")
     if _reads_values(weights) and not ((weights >= 0) & weights.isfinite()).all():
         raise ValueError(f"`weights` must be finite and at least 0, got {weights.min()} to {weights.max()}.")
+
+
+def check_selection(weights: Tensor, loss: str) -> None:
+    """Raise unless ``weights`` select examples, each 0 or 1, for a loss that compares the examples of a batch; on the CPU."""
+    if _reads_values(weights) and not ((weights == 0) | (weights == 1)).all():
+        raise ValueError(
+            f"`example_weights` must be 0 or 1 for {loss}, which compares the examples of a batch with each other, got"
+            f" {weights.min()} to {weights.max()}: a part of an example cannot be compared. Select examples, or take a"
+            " per-example loss."
+        )
 
 
 def _reads_values(tensor: Tensor) -> bool:

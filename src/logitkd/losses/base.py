@@ -4,16 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from logitkd.tensor_checks import check_label_shape, check_weights
 
-__all__ = ["LogitLoss", "Signal", "check_inner"]
+if TYPE_CHECKING:
+    from logitkd.reach.signals import Signals
 
-Signal = Literal["logits", "regions", "stones"]
+__all__ = ["LogitLoss", "Term", "check_inner"]
+
+
+class Term(NamedTuple):
+    """A term of a loss over a batch: added up, and what it counts.
+
+    Args:
+        sum: over the examples that count, each times its weight: a scalar.
+        mass: the sum of their weights: a scalar.
+    """
+
+    sum: Tensor
+    mass: Tensor
+
+    def __add__(self, other: tuple[Any, ...]) -> Term:
+        """Return the term over both batches."""
+        return Term(self.sum + other[0], self.mass + other[1])
+
+    def mean(self) -> Tensor:
+        """Return ``sum / mass``, 0 where there is no mass."""
+        return self.sum / torch.where(self.mass == 0, 1, self.mass)
+
+    @classmethod
+    def of(cls, values: Tensor, weights: Tensor | None = None) -> Term:
+        """Return the term of the examples' values ``(N,)`` and their weights ``(N,)``; without them each counts 1."""
+        if weights is None:
+            return cls(values.sum(), torch.full((), values.numel(), dtype=values.dtype, device=values.device))
+        weights = weights.detach().reshape(-1).to(values.dtype)
+        # A weight of 0 must also silence an example whose value overflowed: 0 * inf is NaN.
+        return cls((torch.where(weights == 0, 0.0, values) * weights).sum(), weights.sum())
 
 
 class LogitLoss(nn.Module):
@@ -24,17 +54,20 @@ class LogitLoss(nn.Module):
 
     Attributes:
         term_weights: weight of each named term.
-        reads: what one forward pass must yield for it: ``logits (N, C)``, ``regions (N, S, C)`` or ``stones``.
+        reads: what one forward pass must yield for it: ``logits (N, C)``, ``regions (N, S, C)``, ``stones``, or what another
+            way of reaching into models yields, see :func:`logitkd.reach.register_pair`.
         needs_labels: whether ``labels`` must be given.
         without_labels: the constructor's options with which it needs none, where that is a matter of options.
         per_example: whether a batch's value is the mean of its examples' values.
+        labelled_terms: terms that are cross-entropies with the labels: averaged over the labelled examples alone.
         unscaled_terms: terms that carry their own weight only: an objective applies neither ``kd_weight`` nor warm-up.
     """
 
-    reads: ClassVar[Signal] = "logits"
+    reads: ClassVar[str] = "logits"
     needs_labels: bool = False
     without_labels: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     per_example: bool = True
+    labelled_terms: frozenset[str] = frozenset()
     unscaled_terms: frozenset[str] = frozenset()
 
     def __init__(self, term_weights: dict[str, float]) -> None:
@@ -46,9 +79,22 @@ class LogitLoss(nn.Module):
         """Whether every example must have a class index: none missing, none mixed."""
         return self.needs_labels
 
+    def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
+        """Return what :meth:`terms` takes of one forward pass of student and teacher, by its arguments' names.
+
+        Raises:
+            ValueError: they do not hold it.
+        """
+        return {"student_logits": student.logits, "teacher_logits": teacher.logits}
+
     def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Return every named term per example ``(N,)``: unweighted, nats, ``temperature ** 2`` included."""
         raise NotImplementedError
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes."""
+        zeros = torch.zeros(1, num_classes)
+        self.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
 
     def example_losses(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the weighted sum of the terms of each example, ``(N,)``."""
@@ -88,7 +134,7 @@ class LogitLoss(nn.Module):
         if self.reads == "logits" and isinstance(labels, Tensor) and labels.shape != student_logits.shape:  # soft labels pass
             check_label_shape(labels, student_logits)
         labels = self.readable(labels, weights, student_logits)
-        return self.reduce(self.example_losses(student_logits, teacher_logits, labels), weights)
+        return Term.of(self.example_losses(student_logits, teacher_logits, labels), weights).mean()
 
     def readable(self, labels: Tensor | None, weights: Tensor | None, logits: Tensor) -> Tensor | None:
         """Return ``labels`` with a class that the example has in place of each whose weight is 0.
@@ -115,15 +161,19 @@ class LogitLoss(nn.Module):
             return torch.where(unread.unsqueeze(-1), one_hot, labels)
         return labels
 
-    def reduce(self, losses: Tensor, weights: Tensor | None) -> Tensor:
-        """Return the mean of ``losses`` ``(N,)``, or the mean weighed by ``weights`` as :meth:`readable` let pass."""
-        if weights is None:
-            return losses.mean()
-        weights = weights.detach().reshape(-1).to(losses.dtype)
-        # A weight of 0 must also silence an example whose loss overflowed: 0 * inf is NaN.
-        weighted = torch.where(weights == 0, 0.0, losses) * weights
-        total = weights.sum()
-        return weighted.sum() / torch.where(total == 0, 1.0, total)
+    def measure(
+        self, terms: dict[str, Tensor], labels: Tensor | None, weights: Tensor | None, label_weights: Tensor | None = None
+    ) -> dict[str, Term]:
+        """Return each term's sum and mass over the examples that count.
+
+        Args:
+            terms: what :meth:`terms` returned.
+            labels: what it was given.
+            weights: weight of each example, as :meth:`readable` let pass; None weighs all alike.
+            label_weights: likewise of each label, for ``labelled_terms``; by default the example's.
+        """
+        labelled = _of_labelled(labels, weights if label_weights is None else label_weights)
+        return {name: Term.of(value, labelled if name in self.labelled_terms else weights) for name, value in terms.items()}
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters, for ``repr``."""
@@ -132,7 +182,15 @@ class LogitLoss(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
 
-def check_inner(name: str, loss: LogitLoss, reads: tuple[Signal, ...], hint: str = "") -> None:
+def _of_labelled(labels: Tensor | None, weights: Tensor | None) -> Tensor | None:
+    """Return the weights of the examples that have a label, 0 for the others; None where all have one and count alike."""
+    if labels is None:
+        return weights
+    mass = labels.sum(-1).flatten() if labels.is_floating_point() else (labels >= 0).flatten()
+    return mass if weights is None else mass * weights.flatten()
+
+
+def check_inner(name: str, loss: LogitLoss, reads: tuple[str, ...], hint: str = "") -> None:
     """Raise unless ``loss``, the argument ``name`` of a loss over other losses, is a loss that reads one of ``reads``."""
     if not isinstance(loss, LogitLoss):
         got = f"the class {loss.__name__}: call it, `{loss.__name__}()`" if isinstance(loss, type) else repr(loss)

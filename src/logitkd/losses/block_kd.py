@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,12 @@ from torch import Tensor
 
 from logitkd.checks import check_positive, check_range
 from logitkd.logits import finite, widen
-from logitkd.losses.base import LogitLoss, Signal, check_inner
+from logitkd.losses.base import LogitLoss, check_inner
 from logitkd.losses.kd import KDLoss
 from logitkd.tensor_checks import check_logits, check_targets
+
+if TYPE_CHECKING:
+    from logitkd.reach.signals import Signals
 
 __all__ = ["BlockKDLoss", "block_kd_terms"]
 
@@ -40,8 +43,8 @@ def block_kd_terms(
     Args:
         student_logits: ``(..., C)``.
         teacher_logits: same shape; receives no gradient.
-        labels: class indices ``(...)``, -1 where one is missing, which makes that example's ``task`` 0; or class probabilities
-            ``(..., C)``. Where ``d`` needs labels, neither. May be None without ``task``.
+        labels: class indices ``(...)``, -1 where one is missing, which makes that example's ``task`` 0 and leaves it out of
+            the mean; or class probabilities ``(..., C)``. Where ``d`` needs labels, neither. May be None without ``task``.
         stones: n tensors like ``student_logits`` (or one ``(n, ..., C)``), the stone after the first block first.
         d: the distance: any loss that reads logits.
         decay: how fast a stone's weight falls the earlier it leaves the student.
@@ -108,8 +111,8 @@ class BlockKDLoss(LogitLoss):
         decay: how fast a stone's share of ``task`` and ``distill`` falls the earlier it leaves the student.
     """
 
-    reads: ClassVar[Signal] = "stones"
-    unscaled_terms = frozenset({"task"})
+    reads: ClassVar[str] = "stones"
+    labelled_terms = unscaled_terms = frozenset({"task"})
     without_labels = MappingProxyType({"alpha": 0.0})
 
     def __init__(
@@ -136,6 +139,17 @@ class BlockKDLoss(LogitLoss):
         """Whether the distance does: the task term takes missing and mixed labels."""
         return self.d.needs_hard_labels
 
+    def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
+        """Return the logits of both and the student's stones."""
+        if student.stones is None:
+            raise ValueError("BlockKDLoss reads stepping stones: Signals(logits, stones=[...]) must hold them.")
+        return {**super().read(student, teacher), "stones": student.stones}
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes."""
+        zeros = torch.zeros(1, num_classes)
+        self.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64), stones=[zeros])
+
     def terms(  # type: ignore[override]
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None, *, stones: Sequence[Tensor]
     ) -> dict[str, Tensor]:
@@ -152,6 +166,10 @@ class BlockKDLoss(LogitLoss):
         stones: Sequence[Tensor],
         weights: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss, a scalar; arguments as :meth:`LogitLoss.forward`, and ``stones`` as :func:`block_kd_terms`."""
+        """Return the loss, a scalar; arguments as :meth:`LogitLoss.forward`, and ``stones`` as :func:`block_kd_terms`.
+
+        ``task`` is averaged over the labelled examples, as cross-entropy is; the other terms over all.
+        """
         labels = self.readable(labels, weights, student_logits)
-        return self.reduce(self.weigh(self.terms(student_logits, teacher_logits, labels, stones=stones)), weights)
+        measured = self.measure(self.terms(student_logits, teacher_logits, labels, stones=stones), labels, weights)
+        return self.weigh({name: term.mean() for name, term in measured.items()})

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from logitkd.checks import check_choice, check_range, check_temperature
 from logitkd.logits import group_kl, kept, refuse_second_derivatives, widen, zero_masked
-from logitkd.losses.base import LogitLoss, Signal, check_inner
-from logitkd.losses.sdd import check_regions, check_scales
+from logitkd.losses.base import LogitLoss, check_inner
+from logitkd.losses.sdd import check_regions, check_scales, read_regions
 from logitkd.tensor_checks import check_logits
+
+if TYPE_CHECKING:
+    from logitkd.reach.signals import Signals
 
 __all__ = ["ICDLoss", "gram_terms"]
 
@@ -137,7 +140,7 @@ class ICDLoss(LogitLoss):
         skip_trivial: no weight for the scale of a single cell.
     """
 
-    reads: ClassVar[Signal] = "regions"
+    reads: ClassVar[str] = "regions"
     unscaled_terms = frozenset({"gram"})
 
     def __init__(
@@ -166,6 +169,15 @@ class ICDLoss(LogitLoss):
         self.loss, self.scales = loss, self_scales
         self.gram_temperature, self.scale_weights, self.skip_trivial = gram_temperature, scale_weights, skip_trivial
         self.needs_labels, self.per_example = loss.needs_labels, loss.per_example
+
+    def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
+        """Return the regions of both."""
+        return read_regions(student, teacher, type(self).__name__)
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes."""
+        zeros = torch.zeros(1, sum(m * m for m in self.scales), num_classes)
+        self.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
 
     def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Return the terms of ``loss`` and ``gram``.

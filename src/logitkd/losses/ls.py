@@ -8,7 +8,7 @@ from torch import Tensor
 
 from logitkd.checks import check_positive
 from logitkd.logits import standardize
-from logitkd.losses.base import LogitLoss, Signal, check_inner
+from logitkd.losses.base import LogitLoss, check_inner
 from logitkd.tensor_checks import check_logits
 
 __all__ = ["Standardized"]
@@ -35,7 +35,7 @@ class Standardized(LogitLoss):
     True
     """
 
-    reads: ClassVar[Signal] = "logits"
+    reads: ClassVar[str] = "logits"
 
     def __init__(self, loss: LogitLoss, eps: float = 1e-7) -> None:
         check_inner("loss", loss, ("logits",), "Over regions, standardize inside: SDDLoss(Standardized(KDLoss())).")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from logitkd.checks import check_choice, check_int, check_range, shown
-from logitkd.losses.base import LogitLoss, Signal, check_inner
+from logitkd.losses.base import LogitLoss, check_inner
 from logitkd.tensor_checks import check_labels, check_logits
 
-__all__ = ["SDDLoss", "check_regions", "check_scales"]
+if TYPE_CHECKING:
+    from logitkd.reach.signals import Signals
+
+__all__ = ["SDDLoss", "check_regions", "check_scales", "read_regions"]
 
 
 def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
@@ -40,6 +43,13 @@ def check_regions(regions: Tensor, scales: tuple[int, ...], name: str) -> None:
             f"`{name}` must have shape (N, {expected}, C), one region for each cell of scales {scales}, "
             f"got {tuple(regions.shape)}. Region logits come from logitkd.reach.RegionModel(model, scales={scales})."
         )
+
+
+def read_regions(student: Signals, teacher: Signals, loss: str) -> dict[str, Any]:
+    """Return the regions of both as the arguments of ``terms``; ``ValueError`` where one has none."""
+    if student.regions is None or teacher.regions is None:
+        raise ValueError(f"{loss} reads region logits: wrap both models in logitkd.reach.RegionModel.")
+    return {"student_logits": student.regions, "teacher_logits": teacher.regions}
 
 
 class SDDLoss(LogitLoss):
@@ -74,7 +84,7 @@ class SDDLoss(LogitLoss):
     0.0
     """
 
-    reads: ClassVar[Signal] = "regions"
+    reads: ClassVar[str] = "regions"
     without_labels = MappingProxyType({"judge": "teacher"})
 
     def __init__(
@@ -97,6 +107,15 @@ class SDDLoss(LogitLoss):
         self.judge, self.needs_labels = judge, judge == "label" or loss.needs_labels
         if self.scales[0] != 1:
             raise ValueError(f"`scales` must start with 1 (region 0 is the whole image), got {self.scales}.")
+
+    def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
+        """Return the regions of both."""
+        return read_regions(student, teacher, type(self).__name__)
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes."""
+        zeros = torch.zeros(1, sum(m * m for m in self.scales), num_classes)
+        self.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
 
     def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Return the terms of ``loss`` per example, averaged over its weighted regions.
