@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from logitkd.models import build_model
-from logitkd.training.source import network_source
+from logitkd.training.provenance import network_source
 
 FILES = {
     "users_net.py": """

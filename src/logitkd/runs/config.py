@@ -20,7 +20,7 @@ __all__ = [
     "check_config",
     "default_folder",
     "pair_name",
-    "warmup_epochs",
+    "warmup_length",
 ]
 
 
@@ -68,17 +68,28 @@ class ScheduleConfig:
     """How the learning rate falls, built by timm's factory.
 
     Args:
-        name: ``multistep`` (times ``decay`` at each milestone) or ``cosine`` (to zero over the run).
+        name: ``multistep`` (times ``decay`` at each milestone), ``cosine``, ``poly`` or ``linear`` (to zero over the run).
         milestones: after which fractions of ``epochs`` the rate drops: 0.625, 0.75, 0.875 are 150, 180, 210 of 240.
         decay: factor at each milestone.
         warmup: over which fraction of ``epochs`` the rate first grows: to epoch / n of it in each of these n epochs (0.0833 are
-            20 of 240). The milestones, or the cosine, count from the start of the run all the same.
+            20 of 240). The milestones, the cosine and the power count from the start of the run all the same; ``linear`` falls
+            from where the warm-up ends.
+        power: of ``poly``.
+        per: whether the rate moves every ``epoch`` or every ``step``; by default ``poly`` and ``linear`` every step, the others
+            every epoch.
     """
 
-    name: Literal["multistep", "cosine"] = "multistep"
+    name: Literal["multistep", "cosine", "poly", "linear"] = "multistep"
     milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
     decay: float = 0.1
     warmup: float = 0.0
+    power: float = 0.9
+    per: Literal["epoch", "step"] | None = None
+
+    @property
+    def moves(self) -> str:
+        """Whether the rate moves every ``epoch`` or every ``step``."""
+        return self.per or ("step" if self.name in ("poly", "linear") else "epoch")
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class TrainConfig:
     Args:
         student: the network to train.
         teacher: the frozen network, or networks, to learn from; none for methods that need no teacher (``ce``).
+        task: what the data are: ``images``, classified, or a task of one's own, see ``logitkd.tasks.register``.
         method: a name from ``logitkd list``.
         method_options: overrides of the method's hyper-parameters, e.g. ``{"top_k": 3, "warmup_epochs": 5}``.
         labels: ``given``, or ``none`` to train on the teacher alone: no training label is read, ``ce_weight`` becomes 0.
@@ -115,6 +127,7 @@ class TrainConfig:
 
     student: ModelConfig
     teacher: TeacherConfig | None = None
+    task: str = "images"
     method: str = "kd"
     method_options: dict[str, Any] = field(default_factory=dict)
     labels: Literal["given", "none"] = "given"
@@ -136,6 +149,11 @@ class TrainConfig:
     trackers: tuple[str, ...] = ()
     quiet: bool = False
     debug: bool = False
+
+    @property
+    def view_seed(self) -> int:
+        """What decides order, views, mixing partners and which examples are kept."""
+        return self.seed
 
     def __post_init__(self) -> None:
         # From YAML and the command line sequences may come as lists; one form keeps comparisons simple.
@@ -166,13 +184,13 @@ def pair_name(config: TrainConfig) -> str:
     return "-".join(["+".join(map(file_name, teachers))] * bool(teachers) + [file_name(config.student.name)])
 
 
-def warmup_epochs(schedule: ScheduleConfig, epochs: int) -> int:
-    """Return over how many of ``epochs`` the learning rate warms up; its full value is reached in the last of them.
+def warmup_length(schedule: ScheduleConfig, length: int) -> int:
+    """Return over how many of a run's epochs, or steps, the learning rate warms up; it is full in the last of them.
 
-    >>> warmup_epochs(ScheduleConfig(warmup=0.0833), 240)
+    >>> warmup_length(ScheduleConfig(warmup=0.0833), 240)
     20
     """
-    return round(schedule.warmup * epochs)
+    return round(schedule.warmup * length)
 
 
 def check_config(config: TrainConfig) -> None:
@@ -214,7 +232,10 @@ def check_config(config: TrainConfig) -> None:
     check(check_range, "optim.weight_decay", config.optim.weight_decay, 0, None)
     if config.optim.clip_grad is not None:
         check(check_positive, "optim.clip_grad", config.optim.clip_grad)
-    check(check_choice, "schedule.name", config.schedule.name, ["multistep", "cosine"])
+    check(check_choice, "schedule.name", config.schedule.name, ["multistep", "cosine", "poly", "linear"])
+    check(check_positive, "schedule.power", config.schedule.power)
+    if config.schedule.per is not None:
+        check(check_choice, "schedule.per", config.schedule.per, ["epoch", "step"])
     check(check_range, "schedule.decay", config.schedule.decay, 0, 1)
     for fraction in config.schedule.milestones:
         check(check_range, "schedule.milestones", fraction, 0, 1, "fractions of `epochs`")
@@ -227,7 +248,7 @@ def check_config(config: TrainConfig) -> None:
             f"`optim.lr` should be lower for `adamw`, got {config.optim.lr:g}: that is an SGD rate; 0.001 is usual for adamw.",
             stacklevel=3,
         )
-    if config.schedule.warmup and warmup_epochs(config.schedule, config.epochs) < 2:
+    if config.schedule.warmup and config.schedule.moves == "epoch" and warmup_length(config.schedule, config.epochs) < 2:
         warnings.warn(
             f"`schedule.warmup` {config.schedule.warmup:g} of {config.epochs} epochs is less than two: the learning rate is"
             " full from the first epoch on.",

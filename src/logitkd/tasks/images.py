@@ -2,115 +2,243 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
-from logitkd.data import Batch
-from logitkd.reach import RegionModel, Signals, eval_mode
-from logitkd.reach.signals import checked_logits
+from logitkd.data import Batch, Loader, load_images, make_loader
+from logitkd.data.class_weights import class_weights
+from logitkd.objective import Targets, Term, cross_entropy_term
+from logitkd.reach.normalization import Renormalize
+from logitkd.reach.signals import Signals, checked_logits
+from logitkd.tasks.task import Meter, Task
+from logitkd.tensor_checks import check_targets
 
-__all__ = ["Learner", "Stopped", "evaluate_classifier", "predict"]
+__all__ = ["ClassMeter", "ImageTask"]
+
+EVAL_BATCH = 256  # so many large images would take more memory than training does
 
 
-class Stopped(Exception):  # noqa: N818 (not an error)
-    """The evaluation was asked to stop."""
+class ImageTask(Task):
+    """Images of one label each, see :class:`Task`.
 
-
-class Learner(nn.Module):
-    """The student as the objective sees it: images in, :class:`~logitkd.reach.Signals` out.
-
-    Args:
-        student: the user's classifier, unedited; it stays reachable as it is.
-        scales: the regions a method reads, coarse first; none for methods on whole-image logits.
-        pool: path of the module that averages the student's last map, for ``scales``; found by itself if none.
-        head: path of the module behind it, likewise.
+    Its settings: ``data`` (a ``DataConfig``), ``labels``, ``mixup``, ``cutmix``, ``class_weights``, ``batch_size``,
+    ``channels_last`` and the seeds.
     """
 
-    def __init__(
-        self,
-        student: nn.Module,
-        scales: tuple[int, ...] | None = None,
-        *,
-        pool: str | None = None,
-        head: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.student = student if scales is None else RegionModel(student, scales, pool=pool, head=head)
-        self.has_regions = scales is not None
+    headline = "top1"
 
-    def forward(self, images: Tensor) -> Signals:
-        """Return the signals of ``images`` ``(N, 3, H, W)``."""
-        out = self.student(images)
-        return out if self.has_regions else Signals(logits=checked_logits(out, "student"))
+    def load(self) -> None:
+        """Read images, labels and class weights."""
+        settings = self.settings
+        self.data = load_images(settings.data, seed=settings.view_seed, labels=settings.labels)
+        self.classes = self.data.classes
+        self.train_size, self.eval_size = len(self.data.train), len(self.data.eval)
+        labels = self.data.train.labels
+        self.shape = self.loader(train=False, device=torch.device("cpu"), batch_size=1).shape
+        self.unlabelled = int((labels < 0).sum()) if settings.labels == "given" else 0
+        if self.unlabelled and (settings.mixup or settings.cutmix):
+            raise ValueError(
+                "`mixup` and `cutmix` must be 0 where labels are missing, as a label cannot be mixed with none: "
+                f"{self.unlabelled:,} of {len(labels):,} training labels are missing. With `labels: none` images alone are"
+                " mixed."
+            )
+        self.class_weights = None
+        if settings.class_weights is not None:
+            self.class_weights = class_weights(settings.class_weights, labels, self.classes)
+
+    def record(self) -> dict[str, Any]:
+        """Return the fingerprint of pixels and labels, how many there are, the classes, and how images are normalised."""
+        labels: dict[str, Any] = {"unlabelled": self.unlabelled} if self.unlabelled else {}
+        if self.class_weights is not None:
+            labels["class_weights"] = dict(zip(self.classes, self.class_weights.tolist(), strict=True))
+        return {
+            "fingerprint": self.data.fingerprint,
+            "train": self.train_size,
+            "eval": self.eval_size,
+            "classes": list(self.classes),
+            **self.implied(),
+            **labels,
+        }
+
+    def implied(self) -> dict[str, Any]:
+        """Return the entries that the first run folders lack."""
+        return {
+            "input_size": list(self.shape),
+            "mean": list(self.data.mean),
+            "std": list(self.data.std),
+        }
+
+    def summary(self) -> str:
+        """Say how many images there are, and of which classes."""
+        return self.data.summary()
+
+    def loader(self, *, train: bool, device: torch.device, batch_size: int | None = None) -> Loader:
+        """Return the batches of a split."""
+        settings = self.settings
+        fits = train or settings.data.image_size is not None
+        return make_loader(
+            self.data,
+            settings.data,
+            train=train,
+            batch_size=batch_size or (settings.batch_size if fits else EVAL_BATCH),
+            device=device,
+            seed=settings.view_seed,
+            channels_last=settings.channels_last,
+        )
+
+    def blank(self, count: int, device: torch.device) -> Tensor:
+        """Return ``count`` images of zeros."""
+        return torch.zeros(count, *self.shape, device=device)
+
+    def check_output(self, output: Any, count: int, name: str) -> None:
+        """Refuse what is not logits ``(count, C)``."""
+        classes = len(self.classes)
+        what = f"the student must return logits (N, {classes}), one row an image and one column a class, got"
+        if not isinstance(output, Tensor):
+            raise TypeError(f"{what} {type(output).__name__} ({name}). Wrap it in a module that returns the logits alone.")
+        if tuple(output.shape) != (count, classes):
+            last = output.shape[-1] if output.ndim == 2 and output.shape[0] == count else None
+            fix = "Its `forward(images)` must return the logits alone."
+            if last is not None:
+                fix = f"It has {last} classes: let it take `num_classes`, or give data with as many classes as it has."
+            raise ValueError(f"{what} {tuple(output.shape)} for {count} images ({name}). {fix}")
+        checked_logits(output, f"student ({name})", classes)
+
+    def must_take(self, network: nn.Module, failed: str) -> str:
+        """Say which images a network has to take, and for which it was built, if it says."""
+        built, given = _built_size(network), self.shape[1:]
+        fix = "Give images of the size it was built for (`data.image_size`)"
+        if built is not None and built != given:
+            side = f"`--data.image_size {built[0]}`" if built[0] == built[1] else "a network for square images"
+            fix = f"It was built for images of {built[0]}x{built[1]}, these are {given[0]}x{given[1]}: give {side}"
+        return (
+            f"take a batch of images {self.shape} and nothing else, but {failed}. {fix}, or wrap it in a module whose "
+            "`forward(images)` returns the logits."
+        )
+
+    def teacher_inputs(self, source: Any, own: Mapping[str, Any]) -> Renormalize | None:
+        """Return what normalises images as in the teacher's training: as its settings say, else its source, else the data."""
+        data = self.data
+        mean, std = (
+            tuple(given or own.get(name) or now)
+            for name, given, now in (("mean", source.mean, data.mean), ("std", source.std, data.std))
+        )
+        same = (mean, std) == (tuple(data.mean), tuple(data.std))
+        return None if same else Renormalize(data.mean, data.std, mean, std)
+
+    def targets(self, batch: Batch, student: Signals) -> Targets:
+        """Return the labels; every image counts."""
+        return Targets(batch.labels)
+
+    def terms(self, student: Signals, targets: Targets) -> dict[str, Term]:
+        """Return the cross-entropy, weighed by class where the settings say so."""
+        check_targets(targets.labels, student.logits, "cross-entropy (`ce_weight` above 0)")
+        weights = self.class_weights
+        if weights is not None and weights.device != student.logits.device:
+            weights = self.class_weights = weights.to(student.logits.device)
+        return {"ce": cross_entropy_term(student.logits, targets.labels, weights)}  # type: ignore[arg-type]
+
+    def scores(self, student: Signals, targets: Targets) -> dict[str, Term]:
+        """Return the accuracy on the labelled images, in percent; of mixed ones the larger share is right."""
+        labels: Any = targets.labels
+        if labels.is_floating_point():
+            labels = labels.argmax(dim=1)
+        right = (student.logits.argmax(dim=1) == labels).sum()
+        return {"top1": Term(100 * right, (labels >= 0).sum())}
+
+    def meter(self, device: torch.device, teacher: Meter | None = None) -> ClassMeter:
+        """Return a meter of accuracy and calibration, and of agreement with ``teacher``, a :class:`ClassMeter`."""
+        return ClassMeter(len(self.classes), self.eval_size, device, teacher.answers if isinstance(teacher, ClassMeter) else None)
+
+    def rate_teacher(self, meter: Meter) -> float:
+        """Return the teacher's own top-1 on the evaluation split, in percent; warn if it can hardly teach.
+
+        It can hardly where it is right at most half as often again as by chance, ``1 / C``, and within ten points of it (60 %
+        of two classes, 15 % of ten), or where it gives every image the same class.
+        """
+        assert isinstance(meter, ClassMeter)
+        top1 = meter.compute()["top1"]
+        chance = 100 / len(self.classes)
+        given = meter.answers.unique().tolist()
+        found = None
+        if top1 <= min(1.5 * chance, chance + 10):
+            found = f"is near chance ({chance:.2f})"
+        elif len(given) == 1:
+            found = f"comes of one class given to every image, `{self.classes[given[0]]}`"
+        if found is not None:
+            warnings.warn(
+                f"the teacher's own top-1 on the evaluation split, {top1:.2f}, {found}: it has little to teach. Are these its "
+                "trained weights, are its classes in the data's order, and are images normalised as in its training "
+                "(`teacher.mean`, `teacher.std`)?",
+                stacklevel=2,
+            )
+        return top1
 
 
-@torch.no_grad()
-def predict(classify: Callable[[Tensor], Tensor], batches: Iterable[Batch], count: int, device: torch.device) -> Tensor:
-    """Return the predicted class of each of a split's ``count`` images, ``(count,)``, in the split's order."""
-    predictions = torch.zeros(count, dtype=torch.long, device=device)
-    for batch in batches:
-        predictions[batch.index] = classify(batch.inputs).argmax(dim=1)
-    return predictions
+class ClassMeter:
+    """Scores logits ``(N, C)``. Numbers stay on the device until the end; accuracies are in percent, over all images alike.
 
-
-@torch.no_grad()
-def evaluate_classifier(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    num_classes: int,
-    device: torch.device,
-    *,
-    teacher_predictions: Tensor | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> dict[str, float]:
-    """Return the metrics of ``model`` over ``batches``, in evaluation mode; each module's own mode is restored.
-
-    Numbers stay on the device until the end. Accuracies are in percent, over all images alike.
+    Computes ``loss`` (mean cross-entropy, nats), ``top1``, ``top5`` (absent below five classes), ``calibration_error``
+    (expected, 15 bins, in [0, 1]) and, with a teacher, ``agreement`` (share of images given the teacher's class).
 
     Args:
-        model: images ``(N, 3, H, W)`` to logits ``(N, num_classes)``.
-        batches: of the evaluation split.
         num_classes: C.
+        size: examples of the split.
         device: where the batches are.
-        teacher_predictions: ``(split size,)`` from :func:`predict`, for ``agreement``.
-        stop: asked before each batch.
-
-    Returns:
-        ``loss`` (mean cross-entropy, nats), ``top1``, ``top5`` (absent below five classes), ``calibration_error``
-        (expected, 15 bins, in [0, 1]) and, with a teacher, ``agreement`` (share of images given the teacher's class).
-
-    Raises:
-        Stopped: ``stop`` said so.
+        teacher: ``(size,)``, the class that the teacher gives each example.
     """
-    ranks = {"top1": 1} | ({"top5": 5} if num_classes >= 5 else {})
-    accuracies = {
-        name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False).to(device)
-        for name, k in ranks.items()
-    }
-    calibration = MulticlassCalibrationError(num_classes, n_bins=15, validate_args=False).to(device)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    agreed = torch.zeros((), dtype=torch.long, device=device)
-    count = 0
-    with eval_mode(model):
-        for batch in batches:
-            if stop():
-                raise Stopped
-            logits = model(batch.inputs).float()
-            loss += F.cross_entropy(logits, batch.labels, reduction="sum").double()
-            for metric in accuracies.values():
-                metric.update(logits, batch.labels)
-            calibration.update(logits.softmax(dim=1), batch.labels)
-            if teacher_predictions is not None:
-                agreed += (logits.argmax(dim=1) == teacher_predictions[batch.index]).sum()
-            count += batch.labels.shape[0]
-    metrics = {"loss": loss.item() / count}
-    for name, metric in accuracies.items():
-        metrics[name] = 100 * round(metric.compute().item() * count) / count  # undo the rounding to float32
-    metrics["calibration_error"] = calibration.compute().item()
-    if teacher_predictions is not None:
-        metrics["agreement"] = 100 * agreed.item() / count
-    return metrics
+
+    def __init__(self, num_classes: int, size: int, device: torch.device, teacher: Tensor | None = None) -> None:
+        ranks = {"top1": 1} | ({"top5": 5} if num_classes >= 5 else {})
+        self._accuracies = {
+            name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False).to(device)
+            for name, k in ranks.items()
+        }
+        self._calibration = MulticlassCalibrationError(num_classes, n_bins=15, validate_args=False).to(device)
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._agreed = torch.zeros((), dtype=torch.long, device=device)
+        self._teacher, self._count = teacher, 0
+        self.answers = torch.zeros(size, dtype=torch.long, device=device)
+
+    def update(self, output: Tensor, batch: Batch) -> None:
+        """Add the logits of a batch."""
+        logits = output.float()
+        self._loss += F.cross_entropy(logits, batch.labels, reduction="sum").double()
+        for metric in self._accuracies.values():
+            metric.update(logits, batch.labels)
+        self._calibration.update(logits.softmax(dim=1), batch.labels)
+        self.answers[batch.index] = logits.argmax(dim=1)
+        if self._teacher is not None:
+            self._agreed += (logits.argmax(dim=1) == self._teacher[batch.index]).sum()
+        self._count += batch.labels.shape[0]
+
+    def compute(self) -> dict[str, float]:
+        """Return the metrics over all batches."""
+        metrics = {"loss": self._loss.item() / self._count}
+        for name, metric in self._accuracies.items():
+            metrics[name] = 100 * round(metric.compute().item() * self._count) / self._count  # undo rounding to float32
+        metrics["calibration_error"] = self._calibration.compute().item()
+        if self._teacher is not None:
+            metrics["agreement"] = 100 * self._agreed.item() / self._count
+        return metrics
+
+
+def _built_size(model: nn.Module) -> tuple[int, int] | None:
+    """Return height and width of the images a network was built for, ``None`` if it does not say: most take any."""
+    inner = getattr(model, "model", model)
+    size = (
+        getattr(getattr(inner, "config", None), "image_size", None)  # transformers
+        or getattr(getattr(model, "patch_embed", None), "img_size", None)  # timm
+        or getattr(model, "image_size", None)  # torchvision
+    )
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, (list, tuple)) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    return None

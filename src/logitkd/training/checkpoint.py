@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -50,9 +50,8 @@ class Progress:
         step: steps of that epoch already taken.
         seconds: wall-clock seconds of the run so far, over all its sittings.
         epoch_seconds: seconds of them spent in the epoch in progress.
-        sums: sums over the examples seen in this epoch: each term, ``correct``, ``count`` and, where not
-            all are, ``labelled``.
-        best: best evaluation so far: ``top1`` and ``epoch``.
+        sums: over the examples seen in this epoch: each term's sum and mass, see ``StepLog``.
+        best: best evaluation so far: its headline, ``epoch`` and ``split``.
         last: metrics of the last finished epoch's line.
         metrics_size: bytes of ``metrics.jsonl`` that belong to this state; what lies beyond is from a lost sitting.
         metrics_sha256: hash of these bytes; empty where an earlier version kept none.
@@ -64,7 +63,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     epoch_seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
     metrics_size: int = 0
@@ -83,10 +82,10 @@ def student_bytes(student: nn.Module) -> bytes:
     return save(_detached(student.state_dict()), metadata={"format": "pt"})
 
 
-def checkpoint_bytes(student: nn.Module, slots: int) -> int:
+def checkpoint_bytes(modules: Mapping[str, nn.Module], slots: int) -> int:
     """Return about how many bytes a checkpoint takes: weights, buffers, and ``slots`` optimizer copies of the weights."""
-    weights = sum(t.numel() * t.element_size() for t in student.state_dict().values())
-    buffers = sum(t.numel() * t.element_size() for t in transient_buffers(student).values())
+    weights = sum(t.numel() * t.element_size() for module in modules.values() for t in module.state_dict().values())
+    buffers = sum(t.numel() * t.element_size() for module in modules.values() for t in transient_buffers(module).values())
     return weights * (1 + slots) + buffers + 2**17
 
 
@@ -152,20 +151,19 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def save_checkpoint(
     folder: Path,
-    student: nn.Module,
+    modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     device: torch.device,
-    connectors: nn.Module | None = None,
 ) -> None:
-    """Replace the checkpoint in ``folder`` by the present state; ``connectors`` are what is trained beside the student.
+    """Replace the checkpoint in ``folder`` by the present state; ``modules`` are the student and what a pair has beside it.
 
     Raises:
         OSError: it could not be written; the previous checkpoint is untouched.
     """
     generators = Generators.now(device)
     tensors = _optimizer_tensors(optimizer) | generators.tensors
-    for role, module in _trained(student, connectors).items():
+    for role, module in modules.items():
         tensors |= {f"{role}.{name}": tensor for name, tensor in module.state_dict().items()}
         tensors |= {f"transient.{role}.{name}": tensor for name, tensor in transient_buffers(module).items()}
     metadata = {"format": FORMAT, "progress": json.dumps(asdict(progress)), "generators": generators.others}
@@ -177,18 +175,13 @@ def save_checkpoint(
     write_atomic(folder / FILE, content)
 
 
-def _trained(student: nn.Module, connectors: nn.Module | None) -> dict[str, nn.Module]:
-    return {"student": student} | ({} if connectors is None else {"connectors": connectors})
-
-
 def load_checkpoint(
     folder: Path,
-    student: nn.Module,
+    modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     device: torch.device,
-    connectors: nn.Module | None = None,
 ) -> Progress | None:
-    """Restore student, connectors, optimizer and random generators from ``folder``; ``None`` when it holds no checkpoint.
+    """Restore the modules, optimizer and random generators from ``folder``; ``None`` when it holds no checkpoint.
 
     Warns where an earlier version wrote the file, which kept less.
 
@@ -216,7 +209,7 @@ def load_checkpoint(
             "where it stood, not exactly there.",
             stacklevel=2,
         )
-    for role, module in _trained(student, connectors).items():
+    for role, module in modules.items():
         try:
             module.load_state_dict(_under(f"{role}.", tensors))
             if sealed:

@@ -1,45 +1,65 @@
-"""The frozen teacher of a run, or the several: built, brought onto the data's pixels and classes, and recorded."""
+"""The networks of a run: the student, and the frozen teacher, or the several, brought onto the data's inputs and classes."""
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from logitkd.checks import listed
-from logitkd.data import ImageData
-from logitkd.models import ClassCountError, Pretrained, build_pretrained, import_recorded, read_label_map, read_name
+from logitkd.models import ClassCountError, Pretrained, build_model, build_pretrained, import_recorded, read_label_map, read_name
 from logitkd.reach import Ensemble, LabelMap, Renormalize, Teacher
 from logitkd.reach.replay.trace import find_module
+from logitkd.runs.config import TrainConfig
 from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
+from logitkd.tasks.task import Task
 from logitkd.training.folder import CONFIG, check_student_file, read_run
-from logitkd.training.provenance import model_record
+from logitkd.training.generators import seed_generators
 
 __all__ = [
+    "build_networks",
+    "load_network",
     "brings_weights",
     "build_teacher",
-    "check_classes",
+    "check_learnt",
     "check_paths",
     "check_run_weights",
-    "rate_teacher",
     "recorded_student",
     "run_data",
     "run_folder_of",
-    "teacher_record",
 ]
 
 
-def build_teacher(config: ModelConfig, data: ImageData, scales: Sequence[int] | None = None) -> Teacher | Ensemble:
+def load_network(config: ModelConfig, classes: Sequence[str]) -> nn.Module:
+    """Return a network for the data's ``classes``, on the CPU.
+
+    Raises:
+        ValueError: its checkpoint is a run folder, or lies in one, whose data had other classes, or the same in another
+            order: its outputs would be read as the wrong classes. Or the run wrote other weights than lie there.
+    """
+    run = run_data(config.checkpoint)
+    check_run_weights(config.checkpoint)
+    if run is not None:
+        check_learnt(run.get("classes", classes), classes, str(config.checkpoint))
+    return build_model(config.name, len(classes), checkpoint=config.checkpoint)
+
+
+def build_networks(config: TrainConfig, task: Task) -> tuple[nn.Module, Teacher | Ensemble | None]:
+    """Return student and teacher, on the CPU; random weights depend on the seed alone."""
+    seed_generators(config.seed)  # right before the student, so that every method starts from the same weights
+    student = load_network(config.student, task.classes)
+    check_paths("student", student, config.student)
+    return student, None if config.teacher is None else build_teacher(config.teacher, task)
+
+
+def build_teacher(config: ModelConfig, task: Task) -> Teacher | Ensemble:
     """Return the frozen teacher, or the mean of several, on the CPU: the one way a run or an evaluation gets its teacher.
 
     Args:
         config: a :class:`TeacherConfig`; any other network is one teacher.
-        data: what it is shown, and whose classes it ends in.
-        scales: the regions a method reads, see ``RegionModel``.
+        task: what it is shown, and whose classes it ends in; loaded.
 
     Raises:
         ValueError: weights without a head or for another network, classes that are not the data's and no label map, or a
@@ -48,7 +68,7 @@ def build_teacher(config: ModelConfig, data: ImageData, scales: Sequence[int] | 
     """
     if not isinstance(config, TeacherConfig):
         config = TeacherConfig(**vars(config))
-    members = [_build(role, member, data, scales) for role, member in config.members().items()]
+    members = [_build(role, member, task) for role, member in config.members().items()]
     return members[0] if len(members) == 1 else Ensemble(members, config.combine)
 
 
@@ -58,7 +78,7 @@ def brings_weights(config: ModelConfig) -> bool:
     return config.checkpoint is not None or source.has_weights or source.kind == "own"
 
 
-def check_classes(learnt: Sequence[str], classes: Sequence[str], what: str) -> None:
+def check_learnt(learnt: Sequence[str], classes: Sequence[str], what: str) -> None:
     """Refuse a network trained on other classes than the data's, or on the same in another order.
 
     Raises:
@@ -109,60 +129,13 @@ def run_folder_of(checkpoint: str | None) -> Path | None:
     return folder if checkpoint and (folder / CONFIG).is_file() else None
 
 
-def rate_teacher(predictions: Tensor, labels: Tensor, classes: Sequence[str]) -> float:
-    """Return the teacher's own top-1 on the evaluation split, in percent; warn if it can hardly teach.
-
-    It can hardly where it is right at most half as often again as by chance, ``1 / C``, and within ten points of it (60 %
-    of two classes, 15 % of ten), or where it gives every image the same class.
-
-    Args:
-        predictions: ``(N,)``, the class that it gives each image.
-        labels: ``(N,)``, their own.
-        classes: of the data.
-    """
-    predictions = predictions.cpu()
-    top1 = 100 * int((predictions == labels.cpu()).sum()) / len(labels)
-    chance = 100 / len(classes)
-    given = predictions.unique().tolist()
-    found = None
-    if top1 <= min(1.5 * chance, chance + 10):
-        found = f"is near chance ({chance:.2f})"
-    elif len(given) == 1:
-        found = f"comes of one class given to every image, `{classes[given[0]]}`"
-    if found is not None:
-        warnings.warn(
-            f"the teacher's own top-1 on the evaluation split, {top1:.2f}, {found}: it has little to teach. Are these its "
-            "trained weights, are its classes in the data's order, and are images normalised as in its training "
-            "(`teacher.mean`, `teacher.std`)?",
-            stacklevel=2,
-        )
-    return top1
-
-
-def teacher_record(teacher: Teacher | Ensemble) -> dict[str, Any]:
-    """Return the block ``teacher`` of ``config.yaml``: its weights, and its mean, std and label map where they are used."""
-    first, *others = map(_record, teacher.members())
-    return first | ({"others": {str(index): record for index, record in enumerate(others)}} if others else {})
-
-
-def _record(teacher: Teacher) -> dict[str, Any]:
-    record = model_record(teacher.model, weights=True)
-    if teacher.renormalize is not None:
-        record |= {"mean": list(teacher.renormalize.own_mean), "std": list(teacher.renormalize.own_std)}
-    if teacher.label_map is not None:
-        target = teacher.label_map.target
-        digest = hashlib.sha256(repr(target).encode()).hexdigest()[:32]
-        record["label_map"] = {"classes": len(target), "used": sum(t is not None for t in target), "fingerprint": digest}
-    return record
-
-
-def _build(role: str, config: TeacherSource, data: ImageData, scales: Sequence[int] | None) -> Teacher:
-    classes = list(data.classes)
+def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
+    classes = list(task.classes)
     run = run_data(config.checkpoint)
     check_run_weights(config.checkpoint)
     learnt = None if run is None else run.get("classes")
     if learnt is not None and config.label_map is None:
-        check_classes(learnt, classes, str(config.checkpoint))
+        check_learnt(learnt, classes, str(config.checkpoint))
     found = _load(config, classes, learnt)
     check_paths(role, found.model, config)
     names = learnt if learnt is not None and len(learnt) == found.num_classes else found.classes
@@ -177,21 +150,14 @@ def _build(role: str, config: TeacherSource, data: ImageData, scales: Sequence[i
             f"`{role}`: {config.name} has the data's classes in another order ({listed(names, 5)}; the data: "
             f"{listed(classes, 5)}). Give `{role}.label_map`, a file of lines `teacher class: student class`."
         )
-    # A run normalised by its data; one that recorded no statistics is older than this, and had the present data's.
-    usual = (found.mean, found.std) if run is None else (run.get("mean"), run.get("std"))
-    mean, std = (
-        tuple(given or own or now)
-        for given, own, now in zip((config.mean, config.std), usual, (data.mean, data.std), strict=True)
-    )
-    same = (mean, std) == (tuple(data.mean), tuple(data.std))
-    renormalize = None if same else Renormalize(data.mean, data.std, mean, std)
+    # A run took its inputs as its data were; one that recorded nothing of it is older than this, and took them as these are.
+    own = {"mean": found.mean, "std": found.std} if run is None else run
     return Teacher(
         found.model,
         num_classes=len(classes),
-        scales=scales,
         pool=config.pool,
         head=config.head,
-        renormalize=renormalize,
+        renormalize=task.teacher_inputs(config, own),
         label_map=label_map,
     )
 

@@ -1,0 +1,186 @@
+"""What a task is: what a batch and its targets are, the task's own loss, and how a network is scored on it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import nn
+
+from logitkd.reach.inputs import Inputs, call
+from logitkd.reach.modes import eval_mode
+
+if TYPE_CHECKING:
+    from logitkd.data import Batch, Loader
+    from logitkd.objective import Targets, Term
+    from logitkd.reach.signals import Signals
+
+__all__ = ["Meter", "Stopped", "Task", "measure"]
+
+
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """The evaluation was asked to stop."""
+
+
+class Meter(Protocol):
+    """Scores a network, batch by batch; what is added up are integers wherever it can be, on the batches' device."""
+
+    def update(self, output: Any, batch: Batch) -> None:
+        """Add what the network returned for a batch."""
+
+    def compute(self) -> dict[str, float]:
+        """Return the metrics over all batches, the task's headline among them."""
+
+
+class Task(ABC):
+    """One kind of data and score. ``train()`` knows a task by these methods alone; ``tasks.register`` adds one.
+
+    Attributes:
+        headline: the metric a person asks for, the higher the better, a key of what a meter computes.
+        settings: the run's: ``data``, ``seed``, ``labels`` and whatever else the task reads of them.
+        classes: the name of each class, in label order; known after :meth:`load`.
+        train_size: training examples; likewise.
+        eval_size: examples of the evaluation split; likewise.
+        unlabelled: training examples without a label; likewise.
+
+    Args:
+        settings: see there.
+    """
+
+    headline: ClassVar[str]
+    classes: tuple[str, ...]
+    train_size: int
+    eval_size: int
+    unlabelled: int = 0
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read the data, no network needed.
+
+        Raises:
+            OSError: they are not there.
+            ValueError: they are not what the settings say.
+        """
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """Return what ``config.yaml`` says of the data: ``fingerprint``, ``classes`` and what else a result depends on."""
+
+    def implied(self) -> dict[str, Any]:
+        """Return the entries of :meth:`record` that run folders of earlier versions may lack, as the fingerprint implies them."""
+        return {}
+
+    def recorded_fingerprint(self) -> str | None:
+        """Return the fingerprint of data that have not changed since it was last computed, without reading them.
+
+        None where that is not known: then they have to be loaded.
+        """
+        return None
+
+    @abstractmethod
+    def summary(self) -> str:
+        """Say in a line how much there is and of what."""
+
+    @abstractmethod
+    def loader(self, *, train: bool, device: torch.device, batch_size: int | None = None) -> Loader:
+        """Return the batches of a split: augmented and in a new order each epoch to train on, else as they are.
+
+        Args:
+            train: the training split, not the evaluation's.
+            device: where batches are made.
+            batch_size: examples a batch; by default the settings'.
+        """
+
+    @abstractmethod
+    def blank(self, count: int, device: torch.device) -> Inputs:
+        """Return ``count`` blank examples as a network gets them, to show it before time is spent."""
+
+    @abstractmethod
+    def check_output(self, output: Any, count: int, name: str) -> None:
+        """Refuse what a student returned for ``count`` examples if it is not what the task needs.
+
+        Args:
+            output: what it returned.
+            count: examples.
+            name: the student's, for the message.
+
+        Raises:
+            TypeError: it is of a wrong kind.
+            ValueError: it has a wrong shape.
+        """
+
+    def must_take(self, network: nn.Module, failed: str) -> str:
+        """Return the rule that a network broke which failed on blank examples, and the likely fix.
+
+        Args:
+            network: the student or a teacher.
+            failed: which of them, and how.
+        """
+        return f"take what the data give and nothing else, but {failed}. Wrap it in a module that does."
+
+    def teacher_inputs(self, source: Any, own: Mapping[str, Any]) -> nn.Module | None:
+        """Return what turns the student's inputs into a teacher's; None where both take the same.
+
+        Args:
+            source: the teacher's settings.
+            own: what its weights, or the run that trained it, say of the inputs it was trained with.
+        """
+        return None
+
+    @abstractmethod
+    def targets(self, batch: Batch, student: Signals) -> Targets:
+        """Return what is right for a batch and what of it counts."""
+
+    @abstractmethod
+    def terms(self, student: Signals, targets: Targets) -> dict[str, Term]:
+        """Return the task's own loss, its terms by name."""
+
+    def scores(self, student: Signals, targets: Targets) -> dict[str, Term]:
+        """Return what is shown of the student while it trains, measured on the batches it trains on; may be empty."""
+        return {}
+
+    @abstractmethod
+    def meter(self, device: torch.device, teacher: Meter | None = None) -> Meter:
+        """Return a new meter for the evaluation split.
+
+        Args:
+            device: where the batches are.
+            teacher: the meter that has seen the teacher's answers, for metrics that compare with it.
+        """
+
+    def rate_teacher(self, meter: Meter) -> float:
+        """Return the headline that the teacher came to; warn if it can hardly teach."""
+        return meter.compute()[self.headline]
+
+
+@torch.no_grad()
+def measure(
+    see: nn.Module | Callable[[Any], Any],
+    batches: Iterable[Batch],
+    meter: Meter,
+    stop: Callable[[], bool] = lambda: False,
+) -> Meter:
+    """Show every batch to a network and return the meter that was given its answers.
+
+    Args:
+        see: inputs to what the meter takes; a module is put in evaluation mode, and then gets each part's own mode back.
+        batches: of the evaluation split.
+        meter: is given every answer.
+        stop: asked before each batch.
+
+    Raises:
+        Stopped: ``stop`` said so.
+    """
+    network = isinstance(see, nn.Module)
+    with eval_mode(see) if network else nullcontext():  # type: ignore[arg-type]
+        for batch in batches:
+            if stop():
+                raise Stopped
+            meter.update(call(see, batch.inputs) if network else see(batch.inputs), batch)  # type: ignore[arg-type]
+    return meter
