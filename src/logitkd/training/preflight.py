@@ -108,7 +108,7 @@ def check_finished(config: TrainConfig, folder: RunFolder) -> None:
     Raises:
         ValueError: it saw others; what differs is named.
     """
-    data = load_images(config.data, seed=config.seed, labels=config.labels)
+    data = load_images(config.data, seed=config.view_seed, labels=config.labels)
     check_inputs(folder, input_record(config, data, *build_models(config, data)))
 
 

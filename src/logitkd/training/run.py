@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from logitkd.data import Batch, Loader, load_images, make_loader
+from logitkd.data import Batch, Loader, Mixing, load_images, make_loader
 from logitkd.methods import Method
 from logitkd.models import parameter_count
 from logitkd.reach import Ensemble, Teacher
@@ -33,7 +33,7 @@ from logitkd.training.epoch_log import StepLog
 from logitkd.training.folder import RunFolder
 from logitkd.training.generators import seed_generators
 from logitkd.training.interrupt import Interrupted, StopSignals
-from logitkd.training.labels import check_training_labels, make_mixer, missing_note
+from logitkd.training.labels import check_training_labels, missing_note
 from logitkd.training.networks import rate_teacher
 from logitkd.training.optim import build_schedule, set_epoch
 from logitkd.training.preflight import build_models, check_inputs, check_last_batch, check_regions, input_record
@@ -75,7 +75,7 @@ class Run:
         self.device = accelerator.device
         self.stops = StopSignals()
 
-        self.data = load_images(config.data, seed=config.seed, labels=config.labels)
+        self.data = load_images(config.data, seed=config.view_seed, labels=config.labels)
         check_training_labels(config, method, self.data.train.labels)
         self.all_labelled = bool((self.data.train.labels >= 0).all())
         if config.labels == "given" and not self.all_labelled:
@@ -96,7 +96,6 @@ class Run:
             folder.write_config({**record, **inputs, **now, "commit": commit()})
 
         self.loader, self.eval_loader = self._loader(train=True), self._loader(train=False)
-        self.mixer = make_mixer(config, self.num_classes, self.device)
         check_student(self.student, config.student.name, self.num_classes, self.eval_loader.shape, self.device)
         check_learns(self.student, config.student.name, self.eval_loader.shape, self.device)
         if config.batch_size == 1:
@@ -140,8 +139,9 @@ class Run:
             train=train,
             batch_size=config.batch_size if fits else EVAL_BATCH,
             device=self.device,
-            seed=config.seed,
+            seed=config.view_seed,
             channels_last=config.channels_last,
+            mixing=Mixing(config.mixup, config.cutmix, labels=config.labels == "given"),
         )
 
     def _example(self) -> torch.Tensor:
@@ -233,8 +233,6 @@ class Run:
     def _step(self, batch: Batch, log: StepLog) -> bool:
         """Take one optimizer step; return whether the log is due to be read."""
         epoch, step = self.progress.epoch, self.progress.step + 1
-        if self.mixer is not None:
-            batch = self.mixer(batch, epoch)
         try:
             out = self.stepper(batch, epoch)
         except StepError as error:
