@@ -1,9 +1,13 @@
+"""Views of small images: what torchvision makes of them, bit by bit, on every device; and the loader's batches of them."""
+
 import pytest
 import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.functional import normalize, to_tensor
 
-from logitkd.data import DeviceLoader, ImageSplit
+from logitkd.data import ImageSplit, Loader
+from logitkd.data.batch import Normalize
+from logitkd.data.memory import MemoryFetcher
 from logitkd.data.rng import Stream, random_below, random_bits
 
 MEAN, STD = (0.51, 0.48, 0.44), (0.27, 0.26, 0.28)
@@ -15,9 +19,13 @@ def make_split(count=20, height=6, width=5):
     return ImageSplit(images, torch.arange(count) % 4)
 
 
-def make_loader(split=None, **options):
-    options = {"batch_size": 8, "device": "cpu", "mean": MEAN, "std": STD, **options}
-    return DeviceLoader(make_split() if split is None else split, **options)
+def make_loader(
+    split=None, *, mean=MEAN, std=STD, device="cpu", channels_last=False, crop_padding=0, flip=False, batch_size=8, **options
+):
+    split = make_split() if split is None else split
+    normalize = Normalize(mean, std, channels=3, device=torch.device(device), channels_last=channels_last)
+    fetcher = MemoryFetcher(split.images, normalize, device=device, crop_padding=crop_padding, flip=flip)
+    return Loader(fetcher, split.labels, batch_size=batch_size, device=device, **options)
 
 
 TRAINING = {"shuffle": True, "crop_padding": 2, "flip": True}
@@ -133,7 +141,7 @@ def test_images_on_the_cpu_are_shared_and_left_alone():
     split = make_split()
     before = split.images.clone()
     loader = make_loader(split, **TRAINING)
-    assert loader._images.data_ptr() == split.images.data_ptr()
+    assert loader.fetcher._images.data_ptr() == split.images.data_ptr()
     list(loader.epoch(1))
     assert torch.equal(split.images, before)
 
@@ -164,7 +172,7 @@ def test_bad_epochs_and_steps_are_refused_at_the_call():
 
 
 def test_an_empty_split_is_refused():
-    with pytest.raises(ValueError, match=r"`split` is empty"):
+    with pytest.raises(ValueError, match=r"`labels` must be of at least one example"):
         make_loader(ImageSplit(torch.zeros(0, 3, 4, 4, dtype=torch.uint8), torch.zeros(0).long()))
 
 

@@ -1,10 +1,11 @@
-"""Mixup and CutMix: what they compute, that nothing but (seed, epoch, index, batch) decides it, and their distributions."""
+"""Mixup and CutMix: what they compute, that nothing but an example's random bits decides it, and their distributions."""
 
 import pytest
 import torch
 
-from logitkd.data import Batch, DeviceLoader, ImageSplit
+from logitkd.data import Batch, Mixing
 from logitkd.data.mixing import Mixer
+from logitkd.data.rng import Stream, random_bits
 
 
 def batch(n=8, height=6, width=5, classes=4, seed=0):
@@ -14,7 +15,15 @@ def batch(n=8, height=6, width=5, classes=4, seed=0):
 
 
 def mixer(**options):
-    return Mixer(**{"mixup": 0.0, "cutmix": 0.0, "num_classes": 4, "seed": 3, **options})
+    """Return a function (batch, epoch) -> batch that mixes each example with the one before it."""
+    mix = Mixer(**{"mixup": 0.0, "cutmix": 0.0, "num_classes": 4, **options})
+
+    def mixed(batch, epoch):
+        bits = random_bits(3, epoch, batch.index, Stream.MIXING)
+        own, labels = batch.inputs, batch.labels
+        return Batch(*mix(own, own.roll(1, 0), labels, labels.roll(1), bits), batch.index)
+
+    return mixed
 
 
 def test_mixup_is_the_share_of_its_labels():
@@ -76,25 +85,20 @@ def test_both_toss_a_coin():
     torch.testing.assert_close(after.labels.sum(1), torch.ones(2000))
 
 
-def test_seed_epoch_and_index_decide():
+def test_bits_decide():
     before, mix = batch(), mixer(mixup=1.0, cutmix=1.0)
     first = mix(before, 1)
     assert torch.equal(first.inputs, mixer(mixup=1.0, cutmix=1.0)(before, 1).inputs)
     assert not torch.equal(first.inputs, mix(before, 2).inputs)
-    assert not torch.equal(first.inputs, mixer(mixup=1.0, cutmix=1.0, seed=4)(before, 1).inputs)
-    other = before._replace(index=before.index.roll(1))
-    assert not torch.equal(first.inputs, mix(other, 1).inputs)
-    part = Batch(*(tensor[:5] for tensor in before))  # neighbours stay: all but the first have the same partner
+    assert not torch.equal(first.inputs, mix(before._replace(index=before.index.roll(1)), 1).inputs)
+    part = Batch(*(tensor[:5] for tensor in before))  # all but the first have the same partner
     assert torch.equal(mix(part, 1).inputs[1:], first.inputs[1:5])
 
 
-def test_an_epoch_entered_late_is_the_same():
-    split = ImageSplit(torch.randint(0, 256, (20, 3, 4, 4), dtype=torch.uint8), torch.arange(20) % 4)
-    loader = DeviceLoader(split, batch_size=6, device="cpu", mean=(0.5,) * 3, std=(0.2,) * 3, seed=1, shuffle=True)
-    mix = mixer(mixup=0.4)
-    whole = [mix(b, 3).inputs for b in loader.epoch(3)]
-    late = [mix(b, 3).inputs for b in loader.epoch(3, start_step=2)]
-    assert all(torch.equal(a, b) for a, b in zip(whole[2:], late, strict=True))
+def test_nothing_mixes_where_both_are_off():
+    assert Mixing().mixer(4, "cpu") is None
+    assert Mixing(mixup=0.5).mixer(4, "cpu").num_classes == 4
+    assert Mixing(cutmix=0.5, labels=False).mixer(4, "cpu").num_classes is None
 
 
 def test_without_classes_only_images_are_mixed():
@@ -103,13 +107,6 @@ def test_without_classes_only_images_are_mixed():
     after = mixer(cutmix=1.0, num_classes=None)(before, 1)
     assert torch.equal(after.labels, before.labels)
     assert not torch.equal(after.inputs, before.inputs)
-
-
-def test_a_batch_of_one_stays_as_it_is():
-    before = batch(1)
-    after = mixer(mixup=1.0)(before, 1)
-    torch.testing.assert_close(after.inputs, before.inputs)
-    assert after.labels.argmax(1).tolist() == before.labels.tolist()
 
 
 def test_memory_format_and_dtype_stay():

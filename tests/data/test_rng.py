@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from logitkd.data.rng import Stream, _mix_int, first_per_class, permutation, random_below, random_bits
+from logitkd.data.rng import Stream, _mix_int, first_per_class, partners, permutation, random_below, random_bits
 
 MASK = 2**64 - 1
 
@@ -55,7 +55,7 @@ def test_golden_numbers_never_change():
         6856777441267181547,
     ]
     assert permutation(10, 3, 2).tolist() == [7, 9, 8, 6, 1, 0, 5, 4, 3, 2]
-    assert [int(stream) for stream in Stream] == [1, 2, 3, 4, 5, 6]
+    assert [int(stream) for stream in Stream] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_each_index_is_on_its_own():
@@ -145,3 +145,24 @@ def test_gpu_gives_the_same_bits():
     index = torch.arange(10_000)
     assert torch.equal(random_bits(3, 7, index.cuda(), Stream.VIEW).cpu(), random_bits(3, 7, index, Stream.VIEW))
     assert torch.equal(permutation(10_000, 3, 7, "cuda").cpu(), permutation(10_000, 3, 7))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50, 1000])
+def test_partners_are_one_circle_through_all_rows(count):
+    """So nobody is their own partner, and everybody is somebody's."""
+    partner = partners(count, 4, 9).tolist()
+    row, seen = 0, set()
+    while row not in seen:
+        seen.add(row)
+        row = partner[row]
+    assert (row, len(seen)) == (0, count)
+
+
+def test_partners_change_with_seed_and_epoch_and_are_not_the_order():
+    first = partners(1000, 4, 9)
+    assert torch.equal(first, partners(1000, 4, 9))
+    for other in (partners(1000, 5, 9), partners(1000, 4, 10)):
+        assert (first == other).sum() < 20
+    order = permutation(1000, 4, 9)
+    before = torch.empty_like(order).scatter_(0, order, order.roll(1))
+    assert (first == before).sum() < 20

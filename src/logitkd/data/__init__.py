@@ -10,19 +10,31 @@ from typing import TYPE_CHECKING, Any
 from logitkd.data.config import DataConfig
 
 if TYPE_CHECKING:
+    from logitkd.data.batch import Batch, Request
     from logitkd.data.images import ImageData, ImageSplit
     from logitkd.data.loader import Loader, make_loader
-    from logitkd.data.memory import Batch, DeviceLoader
+    from logitkd.data.mixing import Mixing
     from logitkd.data.source import load_images
 
-__all__ = ["Batch", "DataConfig", "DeviceLoader", "ImageData", "ImageSplit", "Loader", "load_images", "make_loader"]
+__all__ = [
+    "Batch",
+    "DataConfig",
+    "ImageData",
+    "ImageSplit",
+    "Loader",
+    "Mixing",
+    "Request",
+    "load_images",
+    "make_loader",
+]
 
 _HOMES = {
-    "Batch": "memory",
-    "DeviceLoader": "memory",
+    "Batch": "batch",
     "ImageData": "images",
     "ImageSplit": "images",
     "Loader": "loader",
+    "Mixing": "mixing",
+    "Request": "batch",
     "load_images": "source",
     "make_loader": "loader",
 }

@@ -5,20 +5,43 @@ mixup: Zhang et al. ICLR 2018, arXiv 1710.09412. CutMix: Yun et al. ICCV 2019, a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from logitkd.checks import check_int, check_range
-from logitkd.data.memory import Batch
-from logitkd.data.rng import Stream, random_below, random_bits
+from logitkd.checks import check_range
+from logitkd.data.rng import random_below
 
-__all__ = ["Mixer"]
+__all__ = ["Mixer", "Mixing"]
 
 QUANTILES = 2**16  # a share is one of so many, equally likely
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """How training images are mixed.
+
+    Args:
+        mixup: the alpha of mixup's Beta distribution, 0 for no mixup: 1 mixes evenly, 0.2 hardly ever half and half.
+        cutmix: the same of CutMix, 0 for none.
+        labels: mix the labels too, into class probabilities; otherwise the images alone.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    labels: bool = True
+
+    def mixer(self, num_classes: int, device: torch.device | str) -> Mixer | None:
+        """Return what mixes so, or none where nothing is mixed."""
+        if not self.mixup and not self.cutmix:
+            return None
+        classes = num_classes if self.labels else None
+        return Mixer(mixup=self.mixup, cutmix=self.cutmix, num_classes=classes, device=device)
+
+
 class Mixer:
-    """Mixes each example of a batch with the one before it in the batch (the first with the last).
+    """Mixes each example of a batch with its partner.
 
     ::
 
@@ -28,55 +51,64 @@ class Mixer:
                 share = what is left of own                         # exactly, in pixels
         label  = share * onehot(own) + (1 - share) * onehot(partner)
 
-    Where both are on, each example gets one of them, by a coin. Shares, boxes and coins are pure functions of
-    ``(seed, epoch, index)``; the partner follows from the order of the epoch, so from the batch size, too. Nothing waits for
-    the device.
+    Where both are on, each example gets one of them, by a coin. Shares, boxes and coins are pure functions of the bits. Nothing
+    waits for the device.
 
     Args:
-        mixup: the alpha of mixup's Beta distribution, 0 for no mixup: 1 mixes evenly, 0.2 hardly ever half and half.
+        mixup: the alpha of mixup's Beta distribution, 0 for no mixup.
         cutmix: the same of CutMix, 0 for none.
         num_classes: C; None mixes the images alone and leaves the labels as they are.
-        seed: the run's.
         device: of the batches.
 
-    Differs: the authors draw one share a batch and a random partner; here every example has its own share, and as the order of
-    an epoch is random already, its neighbour for a partner.
+    Raises:
+        ValueError: an alpha below 0, or 0 for both.
+
+    Differs: the authors draw one share a batch and a random partner in the batch; here every example has its own share and a
+        partner out of the whole split.
     """
 
-    def __init__(
-        self, *, mixup: float, cutmix: float, num_classes: int | None, seed: int, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, *, mixup: float, cutmix: float, num_classes: int | None, device: torch.device | str = "cpu") -> None:
         check_range("mixup", mixup, 0, None)
         check_range("cutmix", cutmix, 0, None)
-        check_int("seed", seed, 0, 2**63 - 1)
         if not mixup and not cutmix:
             raise ValueError("`mixup` or `cutmix` must be above 0, got 0 for both: nothing would be mixed.")
-        self.num_classes, self.seed = num_classes, seed
+        self.num_classes = num_classes
         # Row 0 is mixup's, row 1 CutMix's; with only one of them on, both rows are that one's.
         self._shares = torch.stack([_beta_quantiles(mixup or cutmix), _beta_quantiles(cutmix or mixup)]).to(device)
         self._sides = (1 - _beta_quantiles(cutmix or mixup)).sqrt().to(device)
         self._kinds = [name for name, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha]
 
-    def __call__(self, batch: Batch, epoch: int) -> Batch:
-        """Return ``batch`` mixed, its labels as class probabilities ``(B, C)`` where there is a ``num_classes``."""
-        bits = random_bits(self.seed, epoch, batch.index, Stream.MIXING)
-        draw = random_below(bits, QUANTILES, word=0)
-        images, share = self._mix(batch.inputs, bits, draw)
-        if self.num_classes is None:
-            return Batch(images, batch.labels, batch.index)
-        labels = torch.zeros(len(share), self.num_classes, device=share.device)
-        labels.scatter_(1, batch.labels.unsqueeze(1), share.unsqueeze(1))
-        labels.scatter_add_(1, batch.labels.roll(1).unsqueeze(1), (1 - share).unsqueeze(1))
-        return Batch(images, labels, batch.index)
+    def __call__(
+        self, own: Tensor, partner: Tensor, labels: Tensor, partner_labels: Tensor, bits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the mixed images and their labels.
 
-    def _mix(self, images: Tensor, bits: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+        Args:
+            own: ``(B, 3, H, W)`` float32.
+            partner: likewise, of each example's partner.
+            labels: ``(B,)`` int64, each example's own class.
+            partner_labels: likewise, its partner's.
+            bits: ``(B,)`` int64 random bits of each example.
+
+        Returns:
+            ``(B, 3, H, W)`` images; class probabilities ``(B, C)`` float32 where there is a ``num_classes``, else ``labels``.
+        """
+        images, share = self._mix(own, partner, bits)
+        if self.num_classes is None:
+            return images, labels
+        mixed = torch.zeros(len(share), self.num_classes, device=share.device)
+        mixed.scatter_(1, labels.unsqueeze(1), share.unsqueeze(1))
+        mixed.scatter_add_(1, partner_labels.unsqueeze(1), (1 - share).unsqueeze(1))
+        return images, mixed
+
+    def _mix(self, images: Tensor, partners: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mixed images and the share ``(B,)`` of its own that each keeps."""
-        partners = images.roll(1, 0)
+        draw = random_below(bits, QUANTILES, word=0)
         if self._kinds == ["mixup"]:
             share = self._shares[0][draw]
             return _blend(images, partners, share), share
         inside = self._boxes(images, bits, draw)
-        kept = 1 - inside.sum((1, 2, 3)) / inside[0].numel()
+        kept = 1 - inside.sum((1, 2, 3)) / (images.shape[2] * images.shape[3])
         cut = torch.where(inside, partners, images)
         if self._kinds == ["cutmix"]:
             return cut, kept

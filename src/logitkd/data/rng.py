@@ -14,7 +14,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-__all__ = ["Stream", "first_per_class", "permutation", "random_below", "random_bits"]
+__all__ = ["Stream", "first_per_class", "partners", "permutation", "random_below", "random_bits"]
 
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -31,6 +31,7 @@ class Stream(IntEnum):
     SPLIT = 4
     NOISE = 5
     MIXING = 6
+    PARTNER = 7
 
 
 def _signed(value: int) -> int:
@@ -95,9 +96,26 @@ def random_below(bits: Tensor, bound: int, *, word: int) -> Tensor:
 
 def permutation(count: int, seed: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
     """Return the order of an epoch: ``(count,)`` int64, every row once, a pure function of (count, seed, epoch)."""
+    return _queue(count, seed, epoch, Stream.ORDER, device)
+
+
+def partners(count: int, seed: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return each row's partner in an epoch: ``(count,)`` int64, every row once, a pure function of (count, seed, epoch).
+
+    The rows are put in a circle, in a random order that has nothing to do with the order of the epoch; each one's partner is
+    the one before it. So no row is its own partner where there are two or more.
+
+    >>> partners(2, 0, 1).tolist()
+    [1, 0]
+    """
+    circle = _queue(count, seed, epoch, Stream.PARTNER, device)
+    return torch.empty_like(circle).scatter_(0, circle, circle.roll(1))
+
+
+def _queue(count: int, seed: int, epoch: int, stream: Stream, device: torch.device | str) -> Tensor:
     rows = torch.arange(count, device=device)
     # A stable sort leaves nothing to chance even where two 64-bit numbers agree.
-    return torch.argsort(random_bits(seed, epoch, rows, Stream.ORDER), stable=True)
+    return torch.argsort(random_bits(seed, epoch, rows, stream), stable=True)
 
 
 def first_per_class(labels: Tensor, count: int | Tensor, seed: int, stream: Stream) -> Tensor:

@@ -96,7 +96,8 @@ def read_input(record: dict[str, Any]) -> Input:
     config, wrote = DataConfig(**record["run"]["data"]), record["data"]
     largest = max(BATCHES)
     try:
-        data = load_images(config, seed=record["run"]["seed"], labels=record["run"].get("labels", "given"))
+        seed = record["run"]["seed"] if record["run"].get("data_seed") is None else record["run"]["data_seed"]
+        data = load_images(config, seed=seed, labels=record["run"].get("labels", "given"))
         gone = "" if data.fingerprint == wrote.get("fingerprint") else "the data there are not those of the run"
     except (OSError, ValueError) as error:
         data, gone = None, str(error)

@@ -116,7 +116,9 @@ class TrainConfig:
         batch_size: examples a step.
         precision: ``float32`` or ``bfloat16`` (autocast).
         channels_last: memory format; faster on most hardware, same mathematics.
-        seed: decides initial weights, order and augmentation; two methods under one seed see the same views.
+        seed: decides initial weights and dropout.
+        data_seed: decides the order of the images, their views, their partners in mixing, and which of them
+            ``data.train_per_class`` keeps: methods compared under one see the same. By default the ``seed``.
         output: the run folder; by default ``runs/<teacher>-<student>/<method>-seed<seed>``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         checkpoint_every: steps between checkpoints inside an epoch; one is always written at its end.
@@ -143,6 +145,7 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     seed: int = 0
+    data_seed: int | None = None
     output: str | None = None
     device: str = "auto"
     checkpoint_every: int | None = None
@@ -150,16 +153,16 @@ class TrainConfig:
     quiet: bool = False
     debug: bool = False
 
-    @property
-    def view_seed(self) -> int:
-        """What decides order, views, mixing partners and which examples are kept."""
-        return self.seed
-
     def __post_init__(self) -> None:
         # From YAML and the command line sequences may come as lists; one form keeps comparisons simple.
         object.__setattr__(self, "trackers", tuple(self.trackers))
         if isinstance(self.teacher, ModelConfig) and not isinstance(self.teacher, TeacherConfig):
             object.__setattr__(self, "teacher", TeacherConfig(**vars(self.teacher)))
+
+    @property
+    def view_seed(self) -> int:
+        """What decides order, views, mixing partners and which images are kept: ``data_seed`` where given, else ``seed``."""
+        return self.seed if self.data_seed is None else self.data_seed
 
 
 def default_folder(config: TrainConfig) -> Path:
@@ -208,6 +211,8 @@ def check_config(config: TrainConfig) -> None:
     check(check_int, "epochs", config.epochs, 1)
     check(check_int, "batch_size", config.batch_size, 1)
     check(check_int, "seed", config.seed, 0, 2**63 - 1)
+    if config.data_seed is not None:
+        check(check_int, "data_seed", config.data_seed, 0, 2**63 - 1)
     check(check_choice, "precision", config.precision, ["float32", "bfloat16"])
     if config.checkpoint_every is not None:
         check(check_int, "checkpoint_every", config.checkpoint_every, 1)

@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from logitkd.data import Batch, Loader, load_images, make_loader
 from logitkd.data.class_weights import class_weights
+from logitkd.data.mixing import Mixing
 from logitkd.objective import Targets, Term, cross_entropy_term
 from logitkd.reach.normalization import Renormalize
 from logitkd.reach.signals import Signals, checked_logits
@@ -90,6 +91,7 @@ class ImageTask(Task):
             device=device,
             seed=settings.view_seed,
             channels_last=settings.channels_last,
+            mixing=Mixing(settings.mixup, settings.cutmix, labels=settings.labels == "given"),
         )
 
     def blank(self, count: int, device: torch.device) -> Tensor:

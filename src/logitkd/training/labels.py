@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from logitkd import methods
-from logitkd.data.mixing import Mixer
 from logitkd.methods import Method
 from logitkd.runs.config import TrainConfig
 
-__all__ = ["check_label_use", "check_training_labels", "labels_note", "make_mixer", "missing_note", "resolve_method"]
+__all__ = ["check_label_use", "check_training_labels", "labels_note", "missing_note", "resolve_method"]
 
 
 def resolve_method(config: TrainConfig) -> Method:
@@ -86,6 +84,7 @@ def _others(method: Method) -> str:
 def missing_note(labels: Tensor) -> str:
     """Say how many training labels are missing.
 
+    >>> import torch
     >>> missing_note(torch.tensor([0, -1, 2]))
     '1 of 3 training labels is missing (null or -1): the cross-entropy reads the others'
     """
@@ -102,11 +101,3 @@ def labels_note(method: Method) -> str:
     """
     options = ", ".join(f"{name} {value}" for name, value in method.label_free_options.items())
     return f"labels: none, so `{method.name}` learns from the teacher alone: {options}"
-
-
-def make_mixer(config: TrainConfig, num_classes: int, device: torch.device) -> Mixer | None:
-    """Return what mixes a run's batches, or None; without labels only their images are mixed."""
-    if not config.mixup and not config.cutmix:
-        return None
-    classes = num_classes if config.labels == "given" else None
-    return Mixer(mixup=config.mixup, cutmix=config.cutmix, num_classes=classes, seed=config.seed, device=device)
