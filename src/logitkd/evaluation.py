@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from logitkd import tasks
 from logitkd.checks import check_texts
 from logitkd.cost import network_cost
-from logitkd.data import ImageData, load_images, make_loader
 from logitkd.data.config import DataConfig, check_data
 from logitkd.models import opening
 from logitkd.reach import Ensemble, Teacher
+from logitkd.runs.config import TrainConfig
 from logitkd.runs.networks import ModelConfig
-from logitkd.tasks.images import evaluate_classifier, predict
+from logitkd.tasks.task import Task, measure
 from logitkd.training.accelerator import resolve_device
 from logitkd.training.folder import read_run
-from logitkd.training.networks import build_teacher, rate_teacher, recorded_student, run_data
-from logitkd.training.preflight import load_network
-from logitkd.training.showing import check_input, check_student
+from logitkd.training.networks import build_teacher, load_network, recorded_student, run_data
+from logitkd.training.preflight import check_student, check_teacher
 
 __all__ = ["evaluate"]
 
@@ -89,25 +89,26 @@ def _evaluate(
     if problems:
         raise ValueError("\n".join(problems))
     # Training images are not looked at: neither which of them to keep nor whether they are labelled matters.
-    images = load_images(replace(data, train_per_class=None), labels="none")
-    classes = len(images.classes)
-    loader = make_loader(images, data, train=False, batch_size=batch_size, device=where)
-    network = (model if isinstance(model, nn.Module) else load_network(model, images.classes)).to(where)
-    name = type(model).__name__ if isinstance(model, nn.Module) else model.name
-    check_student(network, name, classes, loader.shape, where)
+    settings = TrainConfig(ModelConfig(""), data=replace(data, train_per_class=None), labels="none")
+    task = tasks.get(settings.task)(settings)
+    task.load()
+    loader = task.loader(train=False, device=where, batch_size=batch_size)
+    network = (model if isinstance(model, nn.Module) else load_network(model, task.classes)).to(where)
+    name = type(model).__name__ if isinstance(model, nn.Module) else f"`{model.name}`"
+    check_student(network, name, task, where)
     costs = {"student": network_cost(network, loader.shape, where, latency=latency)}
-    predictions, rated = None, {}
+    taught, rated = None, {}
     if teacher is not None:
-        frozen = _teacher(teacher, images).to(where)
-        check_input(frozen, loader.shape, where)
-        predictions = predict(frozen.logits, loader.epoch(1), len(images.eval), where)
-        rated = {"teacher_top1": rate_teacher(predictions, images.eval.labels, images.classes)}
+        frozen = _teacher(teacher, task).to(where)
+        check_teacher(frozen, task, where)
+        taught = measure(frozen.logits, loader.epoch(1), task.meter(where))
+        rated = {f"teacher_{task.headline}": task.rate_teacher(taught)}
         costs["teacher"] = network_cost(frozen, loader.shape, where, latency=latency)
-    metrics = evaluate_classifier(network, loader.epoch(1), classes, where, teacher_predictions=predictions)
+    metrics = measure(network, loader.epoch(1), task.meter(where, taught)).compute()
     return {
         **metrics,
         **rated,
-        "images": len(images.eval),
+        "images": task.eval_size,
         "split": data.eval_name,
         "device": _named(where),
         "cost": costs,
@@ -129,9 +130,9 @@ def _named(device: torch.device) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _teacher(teacher: nn.Module | ModelConfig, data: ImageData) -> Teacher | Ensemble:
+def _teacher(teacher: nn.Module | ModelConfig, task: Task) -> Teacher | Ensemble:
     if isinstance(teacher, (Teacher, Ensemble)):
         return teacher
     if isinstance(teacher, nn.Module):
-        return Teacher(teacher, num_classes=len(data.classes))
-    return build_teacher(teacher, data)
+        return Teacher(teacher, num_classes=len(task.classes))
+    return build_teacher(teacher, task)

@@ -27,7 +27,7 @@ from logitkd.training.folder import RunFolder
 from logitkd.training.networks import build_networks
 from logitkd.training.provenance import input_record
 
-__all__ = ["Ready", "check_inputs", "check_student", "check_teacher", "live"]
+__all__ = ["Ready", "check_finished", "check_student", "check_teacher", "live"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,25 @@ def check_inputs(folder: RunFolder, record: dict[str, Any], task: Task) -> None:
     """
     for block, now in record.items():
         folder.check_same(block, now, absent=task.implied() if block == "data" else {})
+
+
+def check_finished(config: TrainConfig, task: Task, folder: RunFolder) -> None:
+    """Check that the finished run in ``folder`` saw the data and the weights that the settings mean now.
+
+    Where neither data nor checkpoints have changed since they were last looked at, nothing is read and nothing is built.
+
+    Raises:
+        ValueError: it saw others; what differs is named.
+    """
+    recorded = folder.config() or {}
+    fingerprint = task.recorded_fingerprint()
+    if fingerprint is None or fingerprint != recorded["data"]["fingerprint"]:
+        task.load()
+        folder.check_same("data", task.record(), absent=task.implied())
+    files = checkpoint_files(config)
+    if not all(record.items() <= recorded.get(block, {}).items() for block, record in files.items()):
+        task.load()
+        check_inputs(folder, input_record(config, task, *build_networks(config, task)), task)
 
 
 def check_student(student: nn.Module, name: str, task: Task, device: torch.device) -> None:

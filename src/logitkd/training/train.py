@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from logitkd import methods, tensor_checks
+from logitkd import methods, tasks, tensor_checks
 from logitkd.methods import Method
 from logitkd.runs.config import TrainConfig, check_config, default_folder
 from logitkd.runs.networks import ModelConfig, TeacherConfig, check_one_teacher
@@ -37,21 +37,36 @@ class RunResult:
 
     Args:
         folder: the run folder.
-        top1: accuracy of the **last** epoch on the evaluation split, in percent.
-        metrics: the last epoch's evaluation: ``loss``, ``top1``, ``top5``, ``calibration_error``, ``agreement``.
-        best: the best epoch's ``top1``, its ``epoch`` and the ``split`` it was chosen on.
+        headline: name of the metric that a person asks for, such as ``top1``.
+        metrics: the **last** epoch's evaluation, for images ``loss``, ``top1``, ``top5``, ``calibration_error`` and
+            ``agreement``; each is an attribute, too: ``result.top1``.
+        best: the best epoch's headline, its ``epoch`` and the ``split`` it was chosen on.
         seconds: wall-clock seconds, over all sittings of the run.
         parameters: number of the student's parameters.
+        teacher_score: the teacher's own headline; None where there was no teacher.
         resumed_finished: whether the folder already held the finished run and nothing was trained.
     """
 
     folder: Path
-    top1: float
+    headline: str
     metrics: dict[str, float]
     best: dict[str, Any]
     seconds: float
     parameters: int
+    teacher_score: float | None = None
     resumed_finished: bool = False
+
+    @property
+    def score(self) -> float:
+        """The last epoch's headline."""
+        return self.metrics[self.headline]
+
+    def __getattr__(self, name: str) -> float:
+        """Return a metric by its name."""
+        try:
+            return self.__dict__["metrics"][name]
+        except KeyError:
+            raise AttributeError(f"a run's result has no `{name}`; its metrics are {', '.join(self.__dict__.get('metrics', ()))}.") from None
 
 
 def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
@@ -92,27 +107,47 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
     with RunFolder(path) as folder:
         folder.check_same("run", record["run"], ignore=PRESENTATION, absent=DEFAULTS)
         folder.check_same("method", record["method"], absent=methods.get(config.method).options)
+        _check_views(folder, config)
+        task = tasks.get(config.task)(config)
         result = folder.result()
         if result is not None and not folder.student.exists():
             show.note(f"{path} holds this run's result but no {folder.student.name}: going on from its checkpoint.")
             result = None
         finished = result is not None
         if result is None:
+            task.load()
             with open_accelerator(config, path) as accelerator, _debugging(config.debug):
-                result = Run(config, method, folder, accelerator, show, record).complete()
+                result = Run(config, method, task, folder, accelerator, show, record).complete()
         else:
             check_student_file(path)
-            check_finished(config, folder)
+            check_finished(config, task, folder)
             show.note(f"{path} holds this run, finished: nothing to train.")
+    headline = result.get("headline", task.headline)
     return RunResult(
         folder=path,
-        top1=result["top1"],
+        headline=headline,
         metrics=result["metrics"],
         best=result["best"],
         seconds=result["seconds"],
         parameters=result["parameters"],
+        teacher_score=result.get(f"teacher_{headline}"),
         resumed_finished=finished,
     )
+
+
+def _check_views(folder: RunFolder, config: TrainConfig) -> None:
+    """Refuse to go on with a run that earlier versions began and that mixes: each example's partner is another by now.
+
+    Raises:
+        ValueError: the folder holds such a run, unfinished.
+    """
+    before = folder.config() if folder.begun() and folder.result() is None else None
+    if before is not None and "data_seed" not in before["run"] and (config.mixup or config.cutmix):
+        raise ValueError(
+            f"the run in {folder.path} was begun by an earlier version, which mixed each example with its neighbour in the"
+            " batch; now the partner is drawn from the whole split, so what was begun cannot go on as it was. Give another"
+            " `output`, or delete the folder to start again."
+        )
 
 
 @contextmanager
@@ -135,7 +170,7 @@ def check_method(config: TrainConfig, method: Method) -> None:
     """
     if config.teacher is not None:
         check_one_teacher(config.teacher, method)
-    if method.signal != "none":
+    if method.has_teacher:
         if config.teacher is None:
             raise ValueError(f"`teacher` must be given, as the method `{method.name}` learns from one, got none.")
         for role, member in config.teacher.members().items():
@@ -144,7 +179,7 @@ def check_method(config: TrainConfig, method: Method) -> None:
                     f"`{role}.checkpoint` must be given: without it `{member.name}` would teach random weights. Train one "
                     "with `method: ce` first and give its run folder, or name pretrained weights."
                 )
-    if method.signal != "none" and method.warmup_epochs >= config.epochs:
+    if method.has_teacher and method.warmup_epochs >= config.epochs:
         when = "reaches its full weight only in the last epoch"
         if method.warmup_epochs > config.epochs:
             when = "never reaches its full weight"
