@@ -32,6 +32,14 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Keep nothing in the user's own cache, and find nothing there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOGITKD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def teacher_folder(tmp_path_factory):
     """A finished run: cifar_resnet8 on the digits."""

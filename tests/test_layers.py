@@ -12,6 +12,7 @@ import logitkd
 ROOT = Path(logitkd.__file__).parent
 LAYERS = {
     "checks": 0,
+    "hashes": 0,
     "strict_yaml": 0,
     "tensor_checks": 0,
     "files": 1,

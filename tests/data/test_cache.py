@@ -2,7 +2,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from logitkd.data.cache import cache_folder, cached
+from logitkd.data.cache import cached
+from logitkd.hashes import cache_folder
 
 
 def tensor():
@@ -59,8 +60,3 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
     (tmp_path / "images" / "key.safetensors" / "x").mkdir(parents=True)
     assert torch.equal(cached("key", tensor), tensor())
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["key.safetensors"]
-
-
-def test_the_folder_by_default(monkeypatch):
-    monkeypatch.delenv("LOGITKD_CACHE")
-    assert cache_folder().parts[-2:] == (".cache", "logitkd")

@@ -122,6 +122,23 @@ def test_the_hub_offline_names_the_id_and_the_fix(monkeypatch):
         read_frames("some-owner/no-such-set", ("train",))
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_no_bar_of_another_library_is_shown(parquet_folder, tmp_path, monkeypatch, capfd, shown):
+    switch = {True: datasets.enable_progress_bars, False: datasets.disable_progress_bars}
+    before = datasets.are_progress_bars_disabled()
+    load = datasets.load_dataset
+    monkeypatch.setattr("logitkd.data.readers.load_dataset", lambda source: load(source, cache_dir=str(tmp_path / "cache")))
+    try:
+        switch[shown]()
+        _hub_frames(str(parquet_folder), ("train", "test"), None)  # a folder is loaded as what is on the hub is, bars and all
+        assert "Generating" not in capfd.readouterr().err
+        with pytest.raises(ConnectionError):
+            _hub_frames(str(tmp_path / "nothing"), ("train",), None)
+        assert datasets.are_progress_bars_disabled() != shown
+    finally:
+        switch[not before]()
+
+
 def test_rows_of_the_hub_are_not_decoded():
     broken = [{"bytes": b"not an image", "path": None}, {"bytes": png(pixels(1)), "path": None}]
     rows = Dataset.from_dict(

@@ -210,7 +210,7 @@ def test_timm_sees_an_image_of_any_size_as_the_run_did(tmp_path):
     (ours,) = loader.epoch(1)
     folders = sorted((tmp_path / "photos" / "test").rglob("*.png"))
     theirs = torch.stack([transform(Image.open(path).convert("RGB")) for path in folders])
-    assert torch.allclose(ours.images, theirs, atol=1e-5)
+    assert torch.allclose(ours.inputs, theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize(

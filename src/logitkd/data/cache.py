@@ -16,12 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["cache_folder", "cached"]
+from logitkd.hashes import cache_folder
 
-
-def cache_folder() -> Path:
-    """Return the folder of cached files (it need not exist)."""
-    return Path(os.environ.get("LOGITKD_CACHE") or Path.home() / ".cache" / "logitkd")
+__all__ = ["cached"]
 
 
 def cached(key: str, make: Callable[[], Tensor]) -> Tensor:

@@ -17,14 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from logitkd.data.cache import cached
+from logitkd.data.fingerprint import DECODING
 
 __all__ = ["check_encoded", "decode_images", "decode_labels", "encoded", "is_missing", "open_image"]
 
 
 # Fewer images than this decode in less time than anybody notices.
 CACHE_FROM = 5000
-# To be raised when the same files come to other pixels here: what is in the cache is then not found.
-DECODING = 1
 MISSING = -1  # as a ClassLabel column has it, beside null
 # How Pillow names rows of 16 bits a channel that it cuts to 8 as it reads them (BMP's "BGR;16" is 16 bits a pixel).
 WIDE = re.compile(r"\w+;16[BLN]")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from logitkd.hashes import Snapshot
 
 if TYPE_CHECKING:
     from logitkd.data.encoded import EncodedSplit
@@ -56,6 +58,10 @@ class ImageData:
         classes: the name of each class, in label order.
         mean: of each channel, to be subtracted from the input, in [0, 1].
         std: of each channel, to divide the input by.
+
+    Attributes:
+        files: what the source's files were like before they were read, where it has any: with it the fingerprint is kept. Data
+            made from others (``dataclasses.replace``) have none: they are other data.
     """
 
     train: ImageSplit | EncodedSplit
@@ -63,6 +69,7 @@ class ImageData:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    files: Snapshot | None = field(default=None, init=False, repr=False, compare=False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -70,11 +77,18 @@ class ImageData:
 
         It is of the pixels where these are in memory, so equal exactly where they are. Images of any size are hashed as they
         are encoded: every file is read once, none is decoded, and the same pixels in another file format are other data.
+        Of files that have not changed since it was last computed it is known already.
         """
+        known = None if self.files is None else self.files.known()
+        if known is not None:
+            return known
         digest = hashlib.sha256(repr(self.classes).encode())
         for split in (self.train, self.eval):
             split.update(digest)
-        return digest.hexdigest()[:32]
+        fingerprint = digest.hexdigest()[:32]
+        if self.files is not None:
+            self.files.keep(fingerprint)
+        return fingerprint
 
     def summary(self) -> str:
         """Say in a line how much there is and of what.

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import DatasetDict, Features, Image, load_dataset
+from datasets import (
+    DatasetDict,
+    Features,
+    Image,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+    load_dataset,
+)
 
 from logitkd.data.frames import ArrowColumn, Frame, HubColumn
 from logitkd.data.image_folder import image_folder_frames
@@ -94,7 +103,8 @@ def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
 
 def _hub_frames(source: str, splits: Sequence[str], absent: str | None) -> list[Frame]:
     try:
-        loaded = load_dataset(source)
+        with _no_progress_bars():
+            loaded = load_dataset(source)
     except (OSError, ValueError) as error:  # ConnectionError and "not found" are OSErrors
         raise ConnectionError(
             f"`data.source` {source!r} is no folder here, and cannot be loaded from the Hugging Face hub: "
@@ -103,6 +113,18 @@ def _hub_frames(source: str, splits: Sequence[str], absent: str | None) -> list[
     assert isinstance(loaded, DatasetDict)
     check_splits(splits, absent, f"the hub's {source}", loaded)
     return [_hub_frame(source, split, loaded[split]) for split in splits]
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep the bars of `datasets` off the terminal inside the block: there is one bar, the run's."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _hub_frame(source: str, split: str, rows: Any) -> Frame:

@@ -11,6 +11,7 @@ import torch
 
 from logitkd.checks import check_choice, check_int, listed
 from logitkd.data.config import DataConfig
+from logitkd.data.fingerprint import data_snapshot
 from logitkd.data.images import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageSplit, channel_statistics
 from logitkd.data.rng import Stream, first_per_class
 from logitkd.data.splits import check_splits, split_names
@@ -54,6 +55,7 @@ def load_images(config: DataConfig, seed: int = 0, *, labels: Literal["given", "
         if labels == "none":
             raise ValueError("`data.train_per_class` must be left out without labels: no class can be counted.")
     check_choice("labels", labels, ["given", "none"])
+    files = data_snapshot(config, seed, labels)  # before they are read: a change meanwhile must not go unseen
     splits, classes = _digits(config) if config.source == "digits" else _frames(config, labels == "given")
     if config.eval_fraction is not None:
         splits = _hold_out(splits[0], config.eval_fraction)
@@ -68,10 +70,11 @@ def load_images(config: DataConfig, seed: int = 0, *, labels: Literal["given", "
         mean, std = channel_statistics(train.images)
     else:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if config.train_per_class is not None:
+        train = _keep(train, config.train_per_class, seed, classes)
     data = ImageData(train, evaluation, classes, mean, std)
-    if config.train_per_class is None:
-        return data
-    return replace(data, train=_keep(train, config.train_per_class, seed, classes))
+    object.__setattr__(data, "files", files)
+    return data
 
 
 # The two readers are imported where they are used: each costs a second of start-up that the other's runs need not pay.
