@@ -94,7 +94,7 @@ def _evaluate(
     task.load()
     loader = task.loader(train=False, device=where, batch_size=batch_size)
     network = (model if isinstance(model, nn.Module) else load_network(model, task.classes)).to(where)
-    name = type(model).__name__ if isinstance(model, nn.Module) else f"`{model.name}`"
+    name = f"`{type(model).__name__ if isinstance(model, nn.Module) else model.name}`"
     check_student(network, name, task, where)
     costs = {"student": network_cost(network, loader.shape, where, latency=latency)}
     taught, rated = None, {}

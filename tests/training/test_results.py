@@ -1,8 +1,9 @@
 """The numbers of an epoch and of a run, from sums over the examples."""
 
+from logitkd.training.results import epoch_line, result_record
+
 from logitkd import ModelConfig, TrainConfig
 from logitkd.training.checkpoint import Progress
-from logitkd.training.results import epoch_line, result_record
 
 CONFIG = TrainConfig(ModelConfig("cifar_resnet8"), method="ce", epochs=3, seed=4)
 BEST = {"top1": 60.0, "epoch": 2, "split": "test"}

@@ -19,8 +19,7 @@ from logitkd.files import check_output, sync_folder, writing
 from logitkd.models import opening
 from logitkd.runs.networks import ModelConfig
 from logitkd.training.folder import read_result, read_run
-from logitkd.training.networks import recorded_student
-from logitkd.training.preflight import load_network
+from logitkd.training.networks import load_network, recorded_student
 
 __all__ = ["ExportResult", "export"]
 

@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from logitkd.data import Batch, Loader, load_images, make_loader
 from logitkd.data.class_weights import class_weights
+from logitkd.data.fingerprint import data_fingerprint
 from logitkd.data.mixing import Mixing
 from logitkd.objective import Targets, Term, cross_entropy_term
 from logitkd.reach.normalization import Renormalize
@@ -74,6 +75,11 @@ class ImageTask(Task):
             "mean": list(self.data.mean),
             "std": list(self.data.std),
         }
+
+    def recorded_fingerprint(self) -> str | None:
+        """Return the data's fingerprint where it is known without a look at an image."""
+        settings = self.settings
+        return data_fingerprint(settings.data, seed=settings.view_seed, labels=settings.labels)
 
     def summary(self) -> str:
         """Say how many images there are, and of which classes."""
@@ -156,7 +162,9 @@ class ImageTask(Task):
 
     def meter(self, device: torch.device, teacher: Meter | None = None) -> ClassMeter:
         """Return a meter of accuracy and calibration, and of agreement with ``teacher``, a :class:`ClassMeter`."""
-        return ClassMeter(len(self.classes), self.eval_size, device, teacher.answers if isinstance(teacher, ClassMeter) else None)
+        return ClassMeter(
+            len(self.classes), self.eval_size, device, teacher.answers if isinstance(teacher, ClassMeter) else None
+        )
 
     def rate_teacher(self, meter: Meter) -> float:
         """Return the teacher's own top-1 on the evaluation split, in percent; warn if it can hardly teach.

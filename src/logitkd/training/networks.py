@@ -9,8 +9,16 @@ from typing import Any
 from torch import nn
 
 from logitkd.checks import listed
-from logitkd.models import ClassCountError, Pretrained, build_model, build_pretrained, import_recorded, read_label_map, read_name
-from logitkd.reach import Ensemble, LabelMap, Renormalize, Teacher
+from logitkd.models import (
+    ClassCountError,
+    Pretrained,
+    build_model,
+    build_pretrained,
+    import_recorded,
+    read_label_map,
+    read_name,
+)
+from logitkd.reach import Ensemble, LabelMap, Teacher
 from logitkd.reach.replay.trace import find_module
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
@@ -19,13 +27,13 @@ from logitkd.training.folder import CONFIG, check_student_file, read_run
 from logitkd.training.generators import seed_generators
 
 __all__ = [
-    "build_networks",
-    "load_network",
     "brings_weights",
+    "build_networks",
     "build_teacher",
     "check_learnt",
     "check_paths",
     "check_run_weights",
+    "load_network",
     "recorded_student",
     "run_data",
     "run_folder_of",

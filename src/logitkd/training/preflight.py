@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from logitkd.runs.config import TrainConfig
 from logitkd.tasks.task import Task
 from logitkd.training.folder import RunFolder
 from logitkd.training.networks import build_networks
-from logitkd.training.provenance import input_record
+from logitkd.training.provenance import input_record, same_files
 
 __all__ = ["Ready", "check_finished", "check_student", "check_teacher", "live"]
 
@@ -116,8 +115,14 @@ def check_inputs(folder: RunFolder, record: dict[str, Any], task: Task) -> None:
     Raises:
         ValueError: it saw others; what differs is named.
     """
-    for block, now in record.items():
-        folder.check_same(block, now, absent=task.implied() if block == "data" else {})
+    for block, now in record.items():  # folders of earlier versions know no hashes of files
+        folder.check_same(block, now, absent=task.implied() if block == "data" else _files_of(now))
+
+
+def _files_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the hashes of files in a block ``student`` or ``teacher``, where they are in it."""
+    others = {index: _files_of(other) for index, other in record.get("others", {}).items()}
+    return {key: record[key] for key in ("files",) if key in record} | ({"others": others} if others else {})
 
 
 def check_finished(config: TrainConfig, task: Task, folder: RunFolder) -> None:
@@ -133,8 +138,7 @@ def check_finished(config: TrainConfig, task: Task, folder: RunFolder) -> None:
     if fingerprint is None or fingerprint != recorded["data"]["fingerprint"]:
         task.load()
         folder.check_same("data", task.record(), absent=task.implied())
-    files = checkpoint_files(config)
-    if not all(record.items() <= recorded.get(block, {}).items() for block, record in files.items()):
+    if not same_files(config, recorded):
         task.load()
         check_inputs(folder, input_record(config, task, *build_networks(config, task)), task)
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +17,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from logitkd.hashes import remembered
 from logitkd.models import parameter_count, read_name
 from logitkd.reach import Ensemble, Teacher
 from logitkd.runs.config import TrainConfig
+from logitkd.runs.networks import ModelConfig, TeacherConfig
 from logitkd.tasks.task import Task
+from logitkd.training.folder import STUDENT
 
-__all__ = ["commit", "input_record", "source_record", "versions", "weights_fingerprint"]
+__all__ = ["commit", "input_record", "same_files", "source_record", "versions", "weights_fingerprint"]
 
 STANDARD = Path(sysconfig.get_paths()["stdlib"]).resolve()
 PACKAGES = ("logitkd", "torch", "torchvision", "timm", "accelerate", "datasets", "torchmetrics", "numpy", "pillow")
@@ -74,14 +77,47 @@ def input_record(config: TrainConfig, task: Task, student: nn.Module, teacher: T
     loaded = config.student.checkpoint is not None or read_name(config.student.name).has_weights
     return {
         "data": task.record(),
-        "student": model_record(student, weights=loaded),
-        "teacher": {} if teacher is None else teacher_record(teacher),
+        "student": model_record(student, weights=loaded) | files_record(config.student),
+        "teacher": {} if teacher is None or config.teacher is None else teacher_record(teacher, config.teacher),
     }
 
 
-def teacher_record(teacher: Teacher | Ensemble) -> dict[str, Any]:
+def files_record(source: ModelConfig) -> dict[str, str]:
+    """Return a hash of the files that a network's settings name, as ``files``; empty where they name none.
+
+    A hash is kept: files that have not changed since, by path, size and time, are not read again.
+    """
+    named = [source.checkpoint, getattr(source, "label_map", None)]
+    paths = [Path(name) for name in named if name is not None]
+    if not paths:
+        return {}
+    files = [path / STUDENT if path.is_dir() else path for path in paths]
+
+    def read() -> str:
+        digest = hashlib.sha256()
+        for file in files:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        return digest.hexdigest()[:32]
+
+    return {"files": remembered("network", files, read)}
+
+
+def same_files(config: TrainConfig, recorded: Mapping[str, Any]) -> bool:
+    """Whether the networks' files are those that ``config.yaml`` recorded; not so where it recorded none."""
+    teacher = recorded.get("teacher") or {}
+    members = {} if config.teacher is None else config.teacher.members()
+    before = [recorded.get("student") or {}, teacher, *(teacher.get("others") or {}).values()]
+    now = [config.student, *members.values()]
+    return len(before) >= len(now) and all(
+        was.get("files") == files_record(source).get("files") for source, was in zip(now, before, strict=False)
+    )
+
+
+def teacher_record(teacher: Teacher | Ensemble, config: TeacherConfig) -> dict[str, Any]:
     """Return the block ``teacher`` of ``config.yaml``: its weights, and its mean, std and label map where they are used."""
-    first, *others = map(_member_record, teacher.members())
+    pairs = zip(teacher.members(), config.members().values(), strict=True)
+    first, *others = (_member_record(member) | files_record(source) for member, source in pairs)
     return first | ({"others": {str(index): record for index, record in enumerate(others)}} if others else {})
 
 

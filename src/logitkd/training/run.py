@@ -174,7 +174,9 @@ class Run:
         if not progress.best or score > progress.best[task.headline]:
             progress.best = {task.headline: score, "epoch": progress.epoch, "split": split}
         evaluation = {"split": split, "eval": metrics, "best": progress.best}
-        line = epoch_line(progress.epoch, self.pupil.set_rate(len(self.loader)), log, evaluation, progress.epoch_seconds, eval_seconds)
+        line = epoch_line(
+            progress.epoch, self.pupil.set_rate(len(self.loader)), log, evaluation, progress.epoch_seconds, eval_seconds
+        )
         progress.metrics_size, progress.metrics_sha256 = self.folder.append_metrics(line)
         progress.last = line
         progress.epoch, progress.step, progress.epoch_seconds, progress.sums = progress.epoch + 1, 0, 0.0, {}

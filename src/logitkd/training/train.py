@@ -66,7 +66,9 @@ class RunResult:
         try:
             return self.__dict__["metrics"][name]
         except KeyError:
-            raise AttributeError(f"a run's result has no `{name}`; its metrics are {', '.join(self.__dict__.get('metrics', ()))}.") from None
+            raise AttributeError(
+                f"a run's result has no `{name}`; its metrics are {', '.join(self.__dict__.get('metrics', ()))}."
+            ) from None
 
 
 def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
