@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["Signals", "agree", "checked_logits", "gap"]
+__all__ = ["Signals", "Wants", "agree", "checked_logits", "gap"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +20,26 @@ class Signals:
         regions: Logits of S regions of each image, ``(N, S, C)``: the whole image first, then finer grids, each grid row
             by row. ``None`` where nobody asked.
         stones: Logits of stepping stones, a list of ``(N, C)``, the deepest last. ``None`` where nobody asked.
+        streams: Further signals by name, such as an auxiliary head's logits.
     """
 
     logits: Tensor
     regions: Tensor | None = None
     stones: list[Tensor] | None = None
+    streams: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a loss reads of both networks.
+
+    Attributes:
+        reads: The way of reaching in: ``logits``, ``regions``, ``stones``, or one that was registered, see ``register_pair``.
+        scales: Grid sides of the regions, increasing, the first 1; ``None`` for none.
+    """
+
+    reads: str = "logits"
+    scales: tuple[int, ...] | None = None
 
 
 def checked_logits(output: object, who: str, num_classes: int | None = None) -> Tensor:
