@@ -2,24 +2,40 @@
 
 from logitkd.reach.ensemble import Ensemble
 from logitkd.reach.label_map import LabelMap
+from logitkd.reach.making import PairOptions, make_pair, register_pair
 from logitkd.reach.modes import eval_mode
 from logitkd.reach.normalization import Renormalize
+from logitkd.reach.pair import Pair, PairError, PlainPair
 from logitkd.reach.regions.model import RegionModel
+from logitkd.reach.regions.pair import RegionPair
 from logitkd.reach.regions.pooling import pool_cells
-from logitkd.reach.signals import Signals
+from logitkd.reach.signals import Signals, Wants
 from logitkd.reach.stones.model import StoneModel, find_stones
+from logitkd.reach.stones.pair import StonePair
 from logitkd.reach.teacher import Teacher, check_not_shared
+from logitkd.reach.tutor import Taught, Tutor
 
 __all__ = [
     "Ensemble",
     "LabelMap",
+    "Pair",
+    "PairError",
+    "PairOptions",
+    "PlainPair",
     "RegionModel",
+    "RegionPair",
     "Renormalize",
     "Signals",
     "StoneModel",
+    "StonePair",
+    "Taught",
     "Teacher",
+    "Tutor",
+    "Wants",
     "check_not_shared",
     "eval_mode",
     "find_stones",
+    "make_pair",
     "pool_cells",
+    "register_pair",
 ]

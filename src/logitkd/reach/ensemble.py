@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from logitkd.checks import check_choice
+from logitkd.reach.inputs import Inputs
 from logitkd.reach.signals import Signals
 from logitkd.reach.teacher import Teacher
 
@@ -55,14 +56,14 @@ class Ensemble(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
-        """Return the logits ``(N, C)`` of images ``(N, 3, H, W)`` alone."""
-        return self._mean([teacher.logits(images) for teacher in self.members()])
+    def logits(self, inputs: Inputs) -> Tensor:
+        """Return the logits ``(N, C)`` of a batch alone."""
+        return self._mean([teacher.logits(inputs) for teacher in self.members()])
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Signals:
-        """Return the signals of images ``(N, 3, H, W)``; see :meth:`Teacher.forward` for what is raised."""
-        signals = [teacher(images) for teacher in self.members()]
+    def forward(self, inputs: Inputs) -> Signals:
+        """Return the signals of a batch; see :meth:`Teacher.forward` for what is raised."""
+        signals = [teacher(inputs) for teacher in self.members()]
         regions = [one.regions for one in signals if one.regions is not None]
         return Signals(self._mean([one.logits for one in signals]), self._mean(regions) if regions else None)
 

@@ -90,28 +90,31 @@ def guess_layouts(
             yield CellLayout("NHWD")
     elif features.ndim == 3:
         length, width = features.shape[1:]
+        sides = (images.shape[-2], images.shape[-1])
         prefixes = range(min(MOST_PREFIX_TOKENS + 1, length)) if prefix is None else [prefix]
-        guesses = [CellLayout("NPLD", each, grid) for each in prefixes if (grid := grid_of(length - each, images, grids))]
+        guesses = [CellLayout("NPLD", each, grid) for each in prefixes if (grid := grid_of(length - each, sides, grids))]
         yield from sorted(guesses, key=lambda guess: guess.grid not in grids)
-        if prefix is None and (grid := grid_of(width, images, grids)):
+        if prefix is None and (grid := grid_of(width, sides, grids)):
             yield CellLayout("NDL", grid=grid)
 
 
-def grid_of(count: int, images: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+def grid_of(count: int, sides: tuple[int, int], grids: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
     """Return rows and columns of ``count`` patch tokens, more than one; ``None`` where nothing known decides them.
+
+    ``sides`` are the images' height and width.
 
     They are the map of as many cells that ran before: of several such the one with the images' aspect. Where none ran, they
     have exactly the images' aspect, as of one stride for rows and columns.
 
-    >>> grid_of(16, torch.zeros(1, 3, 64, 256), [])
+    >>> grid_of(16, (64, 256), [])
     (2, 8)
-    >>> grid_of(144, torch.zeros(1, 3, 144, 256), [(72, 128), (9, 16), (12, 12)])
+    >>> grid_of(144, (144, 256), [(72, 128), (9, 16), (12, 12)])
     (9, 16)
-    >>> grid_of(12, torch.zeros(1, 3, 70, 90), [])
+    >>> grid_of(12, (70, 90), [])
     """
     if count < 2:
         return None
-    height, width = images.shape[-2:]
+    height, width = sides
     ran = list(dict.fromkeys(grid for grid in grids if grid[0] * grid[1] == count))
     if len(ran) > 1:  # a side divided by the stride may be rounded, up or down
         ran = [(rows, columns) for rows, columns in ran if abs(rows * width - columns * height) < max(height, width)]

@@ -20,7 +20,7 @@ class Signals:
         regions: Logits of S regions of each image, ``(N, S, C)``: the whole image first, then finer grids, each grid row
             by row. ``None`` where nobody asked.
         stones: Logits of stepping stones, a list of ``(N, C)``, the deepest last. ``None`` where nobody asked.
-        streams: Further signals by name, such as those of a pair of one's own.
+        streams: Further signals by name, such as an auxiliary head's logits.
     """
 
     logits: Tensor
@@ -31,11 +31,11 @@ class Signals:
 
 @dataclass(frozen=True)
 class Wants:
-    """What a loss reads of a forward pass of both networks.
+    """What a loss reads of both networks.
 
-    Args:
-        reads: The signal, ``logits``, ``regions``, ``stones`` or that of a registered pair.
-        scales: Grid sides of the regions; ``None`` where none are read.
+    Attributes:
+        reads: The way of reaching in: ``logits``, ``regions``, ``stones``, or one that was registered, see ``register_pair``.
+        scales: Grid sides of the regions, increasing, the first 1; ``None`` for none.
     """
 
     reads: str = "logits"

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from logitkd.reach.inputs import Inputs, call
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.normalization import Renormalize
 from logitkd.reach.regions.model import RegionModel
@@ -55,7 +56,8 @@ class Teacher(nn.Module):
                 f"the label map must lead to {num_classes} classes, as the data have, got {label_map.num_classes}."
             )
         self.num_classes = num_classes
-        self.network = model if scales is None else RegionModel(model, scales, nested, pool=pool, head=head)
+        self._regions = (nested, pool, head)
+        self.network: nn.Module = model
         self.renormalize = renormalize
         self.label_map = label_map
         says = getattr(model, "num_classes", None)
@@ -63,7 +65,18 @@ class Teacher(nn.Module):
             self._check_classes(says, "built")
         self._watched: list[nn.Module] | None = None
         self.requires_grad_(False)
+        self.yield_regions(scales)
+
+    def yield_regions(self, scales: Sequence[int] | None) -> None:
+        """Yield the regions of these ``scales`` from now on, or none; see the class's arguments."""
+        nested, pool, head = self._regions
+        self.network = self.model if scales is None else RegionModel(self.model, scales, nested, pool=pool, head=head)
         self.train(False)
+
+    @property
+    def scales(self) -> tuple[int, ...] | None:
+        """Of the regions that it yields."""
+        return self.network.scales if isinstance(self.network, RegionModel) else None
 
     @property
     def model(self) -> nn.Module:
@@ -79,15 +92,23 @@ class Teacher(nn.Module):
         self._watched = None
         return super().train(False)
 
-    def check_regions(self, images: Tensor) -> None:
+    def check_regions(self, images: Inputs) -> None:
         """Check on images ``(N, 3, H, W)`` that the model has regions, if it is to yield them, see ``RegionModel.check``."""
         if isinstance(self.network, RegionModel):
             self.network.check(self.prepare(images))
             self.network.close()
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """Return the student's input ``(N, 3, H, W)`` as the model wants it: normalised by its own mean and std."""
-        return images if self.renormalize is None else self.renormalize(images)
+    def prepare(self, inputs: Inputs) -> Inputs:
+        """Return the student's inputs as the model wants them: images normalised by its own mean and std.
+
+        Raises:
+            TypeError: they are to be normalised but have names.
+        """
+        if self.renormalize is None:
+            return inputs
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"`renormalize` must be given images, one tensor, got inputs by name ({', '.join(inputs)}).")
+        return self.renormalize(inputs)
 
     def finish(self, logits: Tensor) -> Tensor:
         """Return the model's logits ``(..., own classes)`` over the data's classes, ``(..., C)``.
@@ -99,21 +120,25 @@ class Teacher(nn.Module):
         return logits if self.label_map is None else self.label_map(logits)
 
     @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
-        """Return the logits ``(N, C)`` of images ``(N, 3, H, W)`` alone, without what ``scales`` asks for."""
+    def logits(self, inputs: Inputs) -> Tensor:
+        """Return the logits ``(N, C)`` of a batch alone, without what ``scales`` asks for."""
         self.check_mode()
-        return self.finish(checked_logits(self.model(self.prepare(images)), "teacher"))
+        return self.finish(checked_logits(call(self.model, self.prepare(inputs)), "teacher"))
 
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Signals:
-        """Return the signals of images ``(N, 3, H, W)``.
+    def forward(self, inputs: Inputs) -> Signals:
+        """Return the signals of a batch, images ``(N, 3, H, W)`` or several inputs by name.
 
         Raises:
             TypeError: The model returns no tensor.
             ValueError: The logits are not ``(N, own classes)``, or a part of the model was put in training mode.
         """
+        return self.answer(self.prepare(inputs))
+
+    @torch.no_grad()
+    def answer(self, prepared: Inputs) -> Signals:
+        """Return the signals of a batch that is as the model wants it; errors as :meth:`forward`."""
         self.check_mode()
-        output = self.network(self.prepare(images))
+        output = self.network(prepared) if isinstance(self.network, RegionModel) else call(self.network, prepared)
         signals = output if isinstance(output, Signals) else Signals(output)
         logits = self.finish(checked_logits(signals.logits, "teacher"))
         return Signals(logits, None if signals.regions is None else self.finish(signals.regions))

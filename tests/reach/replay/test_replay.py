@@ -49,18 +49,18 @@ def test_from_each_cut_on_the_output_is_the_whole_models(name: str, cuts: list[s
     expected = model(images)
     replay = Replay(model, cuts, images)
     replay.check(images)
-    output, values = replay.run(images)
+    output, values, memo = replay.run(images)
     assert torch.equal(output, expected)
     replay.run(other)  # what was seen last must not matter
     for number, value in enumerate(values):
-        assert torch.allclose(replay.resume(number, value, images), expected, rtol=1e-4, atol=1e-5)
+        assert torch.allclose(replay.resume(memo, number, value), expected, rtol=1e-4, atol=1e-5)
     replay.close()
     assert all("forward" not in vars(module) for module in model.modules())
 
 
 def test_nothing_before_the_cut_runs_again_and_everything_after_it_does(plain: Plain) -> None:
     replay = Replay(plain, ["second"], IMAGES)
-    _, (value,) = replay.run(IMAGES)
+    _, (value,), memo = replay.run(IMAGES)
     ran: list[str] = []
     for name in ("first", "second", "third", "head"):
         inner = getattr(plain, name).weight
@@ -69,7 +69,7 @@ def test_nothing_before_the_cut_runs_again_and_everything_after_it_does(plain: P
             ran.append(name)
 
         inner.register_hook(note)
-    replay.resume(0, value.detach(), IMAGES).sum().backward()
+    replay.resume(memo, 0, value.detach()).sum().backward()
     assert sorted(ran) == ["head", "third"]
     assert plain.first.weight.grad is None
     assert plain.second.weight.grad is None
@@ -77,18 +77,18 @@ def test_nothing_before_the_cut_runs_again_and_everything_after_it_does(plain: P
 
 def test_gradients_of_a_resumed_pass_are_those_of_the_composition(plain: Plain) -> None:
     replay = Replay(plain, ["second"], IMAGES)
-    replay.run(IMAGES)
+    memo = replay.run(IMAGES).memo
     value = torch.randn(2, 4, 32, 32, requires_grad=True)
-    (by_replay,) = torch.autograd.grad(replay.resume(0, value, IMAGES).square().sum(), value)
+    (by_replay,) = torch.autograd.grad(replay.resume(memo, 0, value).square().sum(), value)
     by_hand = plain.head(plain.third(torch.relu(value)).mean((2, 3))).square().sum()
     assert torch.allclose(by_replay, torch.autograd.grad(by_hand, value)[0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_cut_may_get_its_input_and_more_examples_than_ran(plain: Plain) -> None:
     replay = Replay(plain, ["third"], IMAGES)
-    replay.run(IMAGES)
+    memo = replay.run(IMAGES).memo
     cells = torch.randn(6, 4, 1, 1)
-    found = replay.resume(0, cells, IMAGES, into=True)
+    found = replay.resume(memo, 0, cells, into=True)
     assert torch.allclose(found, plain.head(plain.third(cells).mean((2, 3))))
 
 
@@ -106,19 +106,19 @@ def test_the_model_is_itself_while_attached_and_after(plain: Plain) -> None:
 
 def test_two_replays_of_one_model_do_not_disturb_each_other(plain: Plain) -> None:
     one, two = Replay(plain, ["first"], IMAGES), Replay(plain, ["second"], IMAGES)
-    expected, (first,) = one.run(IMAGES)
-    _, (second,) = two.run(IMAGES)
-    assert torch.allclose(one.resume(0, first, IMAGES), expected)
-    assert torch.allclose(two.resume(0, second, IMAGES), expected)
+    expected, (first,), before = one.run(IMAGES)
+    _, (second,), later = two.run(IMAGES)
+    assert torch.allclose(one.resume(before, 0, first), expected)
+    assert torch.allclose(two.resume(later, 0, second), expected)
     two.close()
-    assert torch.allclose(one.resume(0, first, IMAGES), expected)
+    assert torch.allclose(one.resume(before, 0, first), expected)
 
 
 def test_closed_in_any_order_nothing_is_left(plain: Plain) -> None:
     one, two, three = (Replay(plain, [path], IMAGES) for path in ("first", "second", "third"))
-    expected, (value,) = three.run(IMAGES)
+    expected, (value,), memo = three.run(IMAGES)
     two.close()
-    assert torch.allclose(three.resume(0, value, IMAGES), expected)
+    assert torch.allclose(three.resume(memo, 0, value), expected)
     one.close()
     three.close()
     assert not any("forward" in vars(module) for module in plain.modules())
@@ -150,8 +150,8 @@ def test_a_module_that_writes_into_what_it_got_needs_no_care() -> None:
     model = InPlace()
     replay = Replay(model, ["second"], IMAGES)
     replay.check(IMAGES)
-    output, (value,) = replay.run(IMAGES)
-    assert torch.allclose(replay.resume(0, value, IMAGES), output)
+    output, (value,), memo = replay.run(IMAGES)
+    assert torch.allclose(replay.resume(memo, 0, value), output)
 
 
 def test_outputs_that_are_tuples_keep_their_structure() -> None:
@@ -230,8 +230,8 @@ class Packer(nn.Module):
 def test_features_that_are_read_around_a_cut_out_of_an_object_are_seen() -> None:
     replay = Replay(Packed(around=False), ["second"], IMAGES)
     replay.check(IMAGES)
-    expected, (value,) = replay.run(IMAGES)
-    assert torch.allclose(replay.resume(0, torch.cat([value] * 2), IMAGES), torch.cat([expected] * 2))
+    expected, (value,), memo = replay.run(IMAGES)
+    assert torch.allclose(replay.resume(memo, 0, torch.cat([value] * 2)), torch.cat([expected] * 2))
     with pytest.raises(ValueError, match="cut `second` of Packed must put out all that the parts behind it read"):
         Replay(Packed(around=True), ["second"], IMAGES).check(IMAGES)
 
@@ -257,8 +257,8 @@ def test_a_resumed_pass_leaves_the_statistics_of_training_alone() -> None:
     once = copy.deepcopy(model)
     replay = Replay(model, ["second"], IMAGES)
     once(IMAGES)
-    expected, (value,) = replay.run(IMAGES)
-    again = replay.resume(0, value, IMAGES)
+    expected, (value,), memo = replay.run(IMAGES)
+    again = replay.resume(memo, 0, value)
     assert torch.allclose(again, expected)
     (again.sum() + expected.sum()).backward()
     assert all(torch.equal(buffer, other) for buffer, other in zip(model.buffers(), once.buffers(), strict=True))
@@ -292,14 +292,9 @@ def test_a_cut_that_a_later_pass_leaves_out_or_repeats_is_refused(plain: Plain) 
         replay.run(IMAGES)
 
 
-def test_resuming_before_a_run_is_refused(plain: Plain) -> None:
-    with pytest.raises(RuntimeError, match="call `run\\(images\\)` first"):
-        Replay(plain, ["second"], IMAGES).resume(0, torch.zeros(2, 4, 32, 32), IMAGES)
-
-
 def test_a_run_may_give_what_the_cuts_took(plain: Plain) -> None:
     replay = Replay(plain, ["second", "third"], IMAGES)
-    _, (second, third) = replay.run(IMAGES, into=True)
+    _, (second, third), _ = replay.run(IMAGES, into=True)
     assert torch.equal(second, torch.relu(plain.first(IMAGES)))
     assert torch.equal(third, torch.relu(plain.second(second)))
 
@@ -316,7 +311,7 @@ def test_a_skipped_module_that_the_last_pass_left_out_is_refused(plain: Plain) -
     model = Dropping()
     replay = Replay(model, ["third"], IMAGES)
     model.drop = True
-    _, (value,) = replay.run(IMAGES)
+    _, (value,), memo = replay.run(IMAGES)
     model.drop = False
     with pytest.raises(ValueError, match="Dropping must run the same modules in every pass up to its cut `third`"):
-        replay.resume(0, value, IMAGES)
+        replay.resume(memo, 0, value)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 import logitkd.models  # noqa: F401 (registers the CIFAR networks)
 from logitkd.reach.replay.flow import follow
 from logitkd.reach.replay.replay import Replay
-from logitkd.reach.stones.cuts import Blocks, find_blocks, pair_cuts
+from logitkd.reach.stones.blocks import Blocks
+from logitkd.reach.stones.cuts import find_blocks, pair_cuts
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -536,7 +536,7 @@ def test_the_student_must_see_what_the_teacher_saw(toys: tuple[Blocks, Blocks, T
 
 def test_one_example_image_is_too_few(toys: tuple[Blocks, Blocks, Tensor]) -> None:
     student, teacher, x = toys
-    with pytest.raises(ValueError, match="`images` must be an example batch of at least 2, got 1"):
+    with pytest.raises(ValueError, match="`inputs` must be an example batch of at least 2, got 1"):
         StoneModel(student, Teacher(teacher, num_classes=5), x[:1])
 
 

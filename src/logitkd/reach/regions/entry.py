@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from logitkd.reach.layout import CellLayout, grid_of
 from logitkd.reach.regions.sources import map_sizes
 from logitkd.reach.replay.replay import Replay
+from logitkd.reach.replay.tape import Memo
 from logitkd.reach.replay.trace import plain, trace
 from logitkd.reach.signals import checked_logits
 
@@ -24,11 +25,13 @@ class Features(NamedTuple):
         logits: the model's own, ``(N, C)``.
         values: the features that hold the cells.
         layout: how they do.
+        memo: what the pass left for entering the model behind it.
     """
 
     logits: Tensor
     values: Tensor
     layout: CellLayout
+    memo: Memo | None = None
 
 
 class Entry(Protocol):
@@ -45,11 +48,11 @@ class Entry(Protocol):
     def run(self, images: Tensor) -> Features:
         """Return logits and features of ``images``, from one pass."""
 
-    def again(self, features: Tensor, images: Tensor) -> Tensor:
-        """Return the logits ``(N, C)`` of other features in place of those of the last ``run``, on ``images``."""
+    def again(self, ran: Features, features: Tensor) -> Tensor:
+        """Return the logits ``(N, C)`` of other features in place of those of a pass."""
 
-    def enter(self, cells: Tensor, layout: CellLayout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
-        """Return logits ``(M, C)`` of cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay as they are."""
+    def enter(self, ran: Features, cells: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
+        """Return logits ``(M, C)`` of a pass's cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay."""
 
     def close(self) -> None:
         """Take out of the model what was put into it."""
@@ -90,13 +93,13 @@ class TimmEntry:
             layout = self._layouts.get(tuple(images.shape[2:])) or self._layout_of(features, images)
         return Features(self.model.forward_head(features), features, layout)
 
-    def again(self, features: Tensor, images: Tensor) -> Tensor:
-        """Return the logits ``(N, C)`` of other features in place of those of the last ``run``."""
+    def again(self, ran: Features, features: Tensor) -> Tensor:
+        """Return the logits ``(N, C)`` of other features in place of those of a pass."""
         return self.model.forward_head(features)
 
-    def enter(self, cells: Tensor, layout: CellLayout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
-        """Return logits ``(M, C)`` of cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay as they are."""
-        return self.model.forward_head(layout.of_cells(cells, prefix_tokens))
+    def enter(self, ran: Features, cells: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
+        """Return logits ``(M, C)`` of a pass's cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay."""
+        return self.model.forward_head(ran.layout.of_cells(cells, prefix_tokens))
 
     def close(self) -> None:
         """Do nothing: nothing was put into the model."""
@@ -105,7 +108,7 @@ class TimmEntry:
     def _layout_of(self, features: Tensor, images: Tensor) -> CellLayout:
         """Return the layout of the tokens of images of another size."""
         count = features.shape[1] - self.layout.prefix
-        grid = grid_of(count, images, map_sizes(trace(plain(self.model), images[:2])[0]))
+        grid = grid_of(count, (images.shape[-2], images.shape[-1]), map_sizes(trace(plain(self.model), images[:2])[0]))
         if grid is None:
             raise ValueError(
                 f"region logits need the grid of the {count} patch tokens: neither a map that ran before nor the images of"
@@ -148,17 +151,19 @@ class ReplayEntry:
             TypeError: The model returns no tensor.
             ValueError: Its output is not ``(N, C)``, or the images have another size than at the first pass.
         """
-        output, values = self.replay.run(images, into=self.from_input)
-        return Features(checked_logits(output, "model"), values[0], self.layout)
+        output, values, memo = self.replay.run(images, into=self.from_input)
+        return Features(checked_logits(output, "model"), values[0], self.layout, memo)
 
-    def again(self, features: Tensor, images: Tensor) -> Tensor:
-        """Return the logits ``(N, C)`` of other features in place of those of the last ``run``, on ``images``."""
-        return self.replay.resume(0, features, images, into=self.from_input)
+    def again(self, ran: Features, features: Tensor) -> Tensor:
+        """Return the logits ``(N, C)`` of other features in place of those of a pass."""
+        assert ran.memo is not None
+        return self.replay.resume(ran.memo, 0, features, into=self.from_input)
 
-    def enter(self, cells: Tensor, layout: CellLayout, images: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
-        """Return logits ``(M, C)`` of cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay as they are."""
-        last = len(self.replay.paths) - 1
-        return self.replay.resume(last, self.target.of_cells(cells, prefix_tokens), images, into=self.from_input or self.behind)
+    def enter(self, ran: Features, cells: Tensor, prefix_tokens: Tensor | None = None) -> Tensor:
+        """Return logits ``(M, C)`` of a pass's cells ``(M, D)``; ``prefix_tokens`` ``(M, P, D)``, where given, stay."""
+        assert ran.memo is not None
+        last, value = len(self.replay.paths) - 1, self.target.of_cells(cells, prefix_tokens)
+        return self.replay.resume(ran.memo, last, value, into=self.from_input or self.behind)
 
     def close(self) -> None:
         """Take the switches out of the model."""

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from logitkd.reach.layout import CellLayout
+from logitkd.reach.inputs import Inputs
 from logitkd.reach.modes import eval_mode
-from logitkd.reach.regions.entry import Entry
-from logitkd.reach.regions.pooling import check_scales, pool_cells
+from logitkd.reach.regions.entry import Entry, Features
+from logitkd.reach.regions.pooling import check_grid_sides, pool_cells
 from logitkd.reach.regions.proof import full_precision
 from logitkd.reach.regions.search import find_entry
 from logitkd.reach.replay.trace import find_module
@@ -90,7 +90,7 @@ class RegionModel(nn.Module):
             raise TypeError(
                 "`model` must be a plain network, got a teacher: it yields regions itself, Teacher(model, scales=...)."
             )
-        self.scales = check_scales(scales)
+        self.scales = check_grid_sides(scales)
         for what, path in (("pool", pool), ("head", head)):
             if path is not None:
                 find_module(model, path, f"`{what}`")
@@ -105,19 +105,20 @@ class RegionModel(nn.Module):
         if self._entry is None:
             self.check(images)
         assert self._entry is not None
-        logits, features, layout = self._entry.run(images)
-        grid = layout.to_map(features)
+        ran = self._entry.run(images)
+        logits, layout = ran.logits, ran.layout
+        grid = layout.to_map(ran.values)
         if grid.shape[-2:] == (1, 1):
             raise ValueError(
                 "region logits need a last map of several cells, got a single one on images of"
                 f" {images.shape[-2]} x {images.shape[-1]}: give images as large as the first."
             )
         if self.nested and not layout.prefix:
-            return Signals(logits, self._logits_of(pool_cells(grid, self.scales, nested=True), layout, images))
+            return Signals(logits, self._logits_of(ran, pool_cells(grid, self.scales, nested=True)))
         regions = logits.unsqueeze(1)
         if len(self.scales) > 1:
             cells = pool_cells(grid, self.scales[1:], self.nested)
-            regions = torch.cat([regions, self._logits_of(cells, layout, images)], dim=1)
+            regions = torch.cat([regions, self._logits_of(ran, cells)], dim=1)
         return Signals(logits, regions)
 
     def close(self) -> None:
@@ -128,7 +129,7 @@ class RegionModel(nn.Module):
 
     @torch.compiler.disable
     @torch.no_grad()
-    def check(self, images: Tensor) -> None:
+    def check(self, images: Inputs) -> None:
         """Find out on the first two images where cells enter the model, and check that their logits mean what they say.
 
         The logits of a map must not change when it is replaced by its mean (the patch tokens by theirs): then the logits of a
@@ -136,7 +137,7 @@ class RegionModel(nn.Module):
         features. All of that in float32, whatever autocast and the weights are.
 
         Raises:
-            TypeError: The model returns no tensor, or wants more than images.
+            TypeError: The model returns no tensor, or wants more than images; or these are inputs by name.
             ValueError: The last map is a single cell, its layout or the grid of its tokens is not known, or the head does
                 something else than average.
 
@@ -144,13 +145,15 @@ class RegionModel(nn.Module):
             UserWarning: The map has fewer cells than the finest grid.
         """
         self.close()
+        if not isinstance(images, Tensor):
+            raise TypeError(f"region logits need images, one tensor (N, 3, H, W), got inputs by name ({', '.join(images)}).")
         images = images[:2] if len(images) > 1 else torch.cat([images, images.flip(-1)])
         with full_precision(self.model, images) as images, eval_mode(self.model):
             entry = find_entry(self.model, images, self.pool, self.head)
-            _, features, layout = entry.run(images)
-            grid = layout.to_map(features)
+            ran = entry.run(images)
+            grid = ran.layout.to_map(ran.values)
             with self._find_head_norms():
-                entry.enter(pool_cells(grid, (1,))[:, 0], layout, images)
+                entry.enter(ran, pool_cells(grid, (1,))[:, 0])
         self._entry = entry
         self._warn_of_repeats(images, grid)
 
@@ -167,11 +170,11 @@ class RegionModel(nn.Module):
                 stacklevel=1,  # one place for all: a run's check and its first step say it once
             )
 
-    def _logits_of(self, cells: Tensor, layout: CellLayout, images: Tensor) -> Tensor:
-        """Return logits ``(N, S, C)`` of cells ``(N, S, D)``."""
+    def _logits_of(self, ran: Features, cells: Tensor) -> Tensor:
+        """Return logits ``(N, S, C)`` of cells ``(N, S, D)`` of a pass."""
         assert self._entry is not None
         with _frozen_statistics(self._head_norms):
-            logits = self._entry.enter(cells.flatten(0, 1), layout, images)
+            logits = self._entry.enter(ran, cells.flatten(0, 1))
         return logits.unflatten(0, cells.shape[:2])
 
     @contextlib.contextmanager

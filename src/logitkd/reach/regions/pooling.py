@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["average_to", "check_scales", "pool_cells"]
+__all__ = ["average_to", "check_grid_sides", "pool_cells"]
 
 
 def pool_cells(features: Tensor, scales: Sequence[int] = (1, 2, 4), nested: bool = False) -> Tensor:
@@ -53,7 +53,7 @@ def average_to(features: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(features, grid)
 
 
-def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
+def check_grid_sides(scales: Sequence[int]) -> tuple[int, ...]:
     """Return ``scales`` as a tuple; raise ``ValueError`` unless they are increasing whole numbers from 1."""
     scales = tuple(scales)
     whole = all(isinstance(side, int) and not isinstance(side, bool) for side in scales)

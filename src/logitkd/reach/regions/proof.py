@@ -75,16 +75,17 @@ def objection(entry: Entry, images: Tensor, last: Call | None) -> str:
             initialised, prove nothing; what that module takes does.
     """
     with eval_mode(entry.model), _inputs_of(last) as taken:
-        _, features, layout = entry.run(images)
-        features = _scaled(features, layout)
+        ran = entry.run(images)
+        layout = ran.layout
+        features = _scaled(ran.values, layout)
         grid = layout.to_map(features)
         taken.clear()
         with _Results() as among:
-            whole = [entry.again(features, images), *taken[-1:]]
+            whole = [entry.again(ran, features), *taken[-1:]]
 
         def enter(cells: Tensor, prefix_tokens: Tensor | None = None) -> list[Tensor]:
             taken.clear()
-            return [entry.enter(cells, layout, images, prefix_tokens), *taken[-1:]]
+            return [entry.enter(ran, cells, prefix_tokens), *taken[-1:]]
 
         # Twice over: there will be more cells than images.
         own = features[:, : layout.prefix].repeat(2, 1, 1) if layout.prefix else None
@@ -99,7 +100,7 @@ def objection(entry: Entry, images: Tensor, last: Call | None) -> str:
                 return f"{what} by {gap(value, target)} when it is replaced by its mean"
         if not entry.behind:
             with _Results() as alone:
-                entry.enter(grid.permute(0, 2, 3, 1).flatten(0, 2), layout, images)
+                entry.enter(ran, grid.permute(0, 2, 3, 1).flatten(0, 2))
             if not _alike(among, alone, len(images)):
                 return (
                     "a cell alone comes to other numbers than among the others: something reads the whole of it, as a gate does"

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from logitkd.reach.inputs import Inputs, is_images, tensors
 from logitkd.reach.replay.trace import Call, first_tensor, plain, trace
 
 __all__ = ["Flow", "Passage", "Recorder", "WorkCounter", "follow"]
@@ -76,8 +77,9 @@ class Passage(NamedTuple):
     Args:
         begun: share of the model's multiply-adds done when it began, from 0 to 1.
         ended: and when it had returned.
-        read: how many of the tensors that it returned are read behind it, as far as they depend on the images.
-        alone: whether what runs behind it reads the first tensor that it returned and nothing else of the images.
+        read: how many of the tensors that it returned are read behind it, as far as they depend on the inputs.
+        alone: whether what runs behind it reads the first tensor that it returned and nothing else of the inputs. What is made
+            of a mask or of token ids without a weight is not counted, as it can be made again.
         in_head: whether it is a part of the head: behind the pooling that leaves one cell or the last layer, or together with
             them in a part that begins behind half of the work.
     """
@@ -91,17 +93,17 @@ class Passage(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """One forward pass in eval mode, followed from the images to the logits.
+    """One forward pass in eval mode, followed from the inputs to the logits.
 
     Args:
         model: what ran, without ``torch.compile``'s wrapper.
-        images: what it was given, ``(N, ...)``.
+        inputs: what it was given.
         calls: of its submodules, in the order in which they began.
         passages: what is known of each, in the same order.
     """
 
     model: nn.Module
-    images: Tensor
+    inputs: Inputs
     calls: list[Call]
     passages: list[Passage]
 
@@ -145,17 +147,28 @@ class _Operation(NamedTuple):
 
 
 class Recorder(WorkCounter):
-    """Notes what each operation reads and writes. A value is a storage, so that views and writes in place are seen."""
+    """Notes what each operation reads and writes. A value is a storage, so that views and writes in place are seen.
 
-    def __init__(self, images: Tensor) -> None:
+    Args:
+        inputs: what the model is given.
+        model: whose weights tell features from what is made of masks and token ids alone.
+    """
+
+    def __init__(self, inputs: Inputs, model: nn.Module) -> None:
         super().__init__()
         self.values: dict[int, int] = {}  # address -> value
         self.held: list[Any] = []  # what keeps addresses, but not the memory behind them, from being used again
         self.operations: list[_Operation] = []
-        self.since: dict[int, int] = {}  # value that depends on the images -> number of operations before it did
+        self.since: dict[int, int] = {}  # feature: value that depends on the inputs -> number of operations before it did
+        self.beside: set[int] = set()  # values made without a weight of inputs that are no images, such as a mask
+        self.weights = {self.value(parameter) for parameter in model.parameters()}
         self.begun: list[int] = []  # by call: multiply-adds
         self.ended: dict[Call, tuple[int, int, list[int]]] = {}  # number of operations, multiply-adds, values put out
-        self.since[self.value(images)] = 0
+        for tensor in tensors(inputs):
+            if is_images(inputs):
+                self.since[self.value(tensor)] = 0
+            else:
+                self.beside.add(self.value(tensor))
 
     def value(self, tensor: Tensor) -> int:
         """Return the number of what a tensor holds."""
@@ -179,16 +192,20 @@ class Recorder(WorkCounter):
         first = len(self.values)
         written = {self.value(tensor) for tensor in [*after, *_changed(func, args, kwargs)]}
         new = {value for value in written if value >= first}
-        if any(value in self.since for value in read):
+        beside = not read.isdisjoint(self.beside)
+        if not read.isdisjoint(self.since) or (beside and not read.isdisjoint(self.weights)):
             for value in written:
                 self.since.setdefault(value, len(self.operations) + 1)
+        elif beside:
+            self.beside |= written
         pools = name in POOLING and bool(after) and sum(side > 1 for side in after[0].shape[1:]) <= 1
         self.operations.append(_Operation(read, written, new, pools, self.flops > flops))
         return output
 
     def depends(self, tensor: Tensor) -> bool:
-        """Whether what a tensor holds was computed from the images."""
-        return self.value(tensor) in self.since
+        """Whether what a tensor holds was computed from the inputs."""
+        value = self.value(tensor)
+        return value in self.since or value in self.beside
 
     def note(self, call: Call) -> None:
         """Note that a call begins, or has ended."""
@@ -200,7 +217,7 @@ class Recorder(WorkCounter):
         self.ended[call] = len(self.operations), done, [self.value(leaf) for leaf in leaves]
 
     def needed(self, output: Tensor | None) -> list[set[int]]:
-        """Return, for each number of operations done, the values that the rest reads and that depend on the images."""
+        """Return, for each number of operations done, the features that the rest reads."""
         live = set() if output is None else {self.value(output)}
         needed = [live]
         for operation in reversed(self.operations):
@@ -222,19 +239,19 @@ def _changed(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
 
 @torch.compiler.disable
 @torch.no_grad()
-def follow(model: nn.Module, images: Tensor) -> Flow:
-    """Run ``model`` once on ``images`` and return what flowed.
+def follow(model: nn.Module, inputs: Inputs) -> Flow:
+    """Run ``model`` once on ``inputs`` and return what flowed.
 
     Multiply-adds are torch's count, as in :func:`logitkd.cost.multiply_adds`. What a call's output is read by is
     found on the tensors themselves, not on module names: going back from the logits, an operation that wrote a value
     that is needed needs what it read.
 
     Raises:
-        TypeError: ``model`` cannot be called with images alone.
+        TypeError: ``model`` cannot be called with the inputs alone.
     """
     model = plain(model)
-    with Recorder(images) as recorder:
-        calls, output = trace(model, images, recorder.note)
+    with Recorder(inputs, model) as recorder:
+        calls, output = trace(model, inputs, recorder.note)
     needed = recorder.needed(first_tensor(output))
     total = max(1, recorder.multiply_adds)
     pooled = last = len(recorder.operations) + 1  # operations done when the head has begun
@@ -259,4 +276,4 @@ def follow(model: nn.Module, images: Tensor) -> Flow:
                 in_head=time >= head or not heads.isdisjoint(call.within()),
             )
         )
-    return Flow(model, images, calls, passages)
+    return Flow(model, inputs, calls, passages)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from logitkd.reach.inputs import Inputs
 from logitkd.reach.replay.trace import Call, find_module, first_tensor, plain, trace
 
 __all__ = ["CutError", "Frontier", "find_frontier"]
@@ -40,24 +41,24 @@ class Frontier:
 
 
 def find_frontier(
-    model: nn.Module, paths: Sequence[str], images: Tensor, what: str = "cut", runs: Sequence[int] | None = None
+    model: nn.Module, paths: Sequence[str], inputs: Inputs, what: str = "cut", runs: Sequence[int] | None = None
 ) -> Frontier:
     """Return the cuts of ``model`` and what runs beside them outside the modules that contain a cut.
 
     Args:
-        model: any module that is called with one batch, ``model(images)``.
+        model: any module that is called with one batch: one tensor, ``model(images)``, or several by name.
         paths: the cuts, in the order in which they run.
-        images: an example batch ``(N, ...)``.
+        inputs: an example batch.
         what: what a path is called in messages.
         runs: which call of each cut is meant, from 0, of a module that runs several times; ``None``: each must run once.
 
     Raises:
         ValueError: no such path, a module that runs never or more than once (tied or shared blocks), cuts in the wrong
             order or one inside another, or one that puts out no features. The message names the path.
-        TypeError: ``model`` cannot be called with images alone.
+        TypeError: ``model`` cannot be called with the inputs alone.
     """
     modules = [find_module(model, path, what) for path in paths]
-    calls, _ = trace(plain(model), images)
+    calls, _ = trace(plain(model), inputs)
     name = type(plain(model)).__name__
     said = [f"{what} `{path}` of {name}" for path in paths]
     if runs is None:

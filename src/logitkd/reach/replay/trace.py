@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from logitkd.checks import suggest
+from logitkd.reach.inputs import Inputs, call
 from logitkd.reach.modes import eval_mode
 
 __all__ = ["Call", "call_model", "find_module", "first_tensor", "plain", "trace"]
@@ -52,16 +53,16 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 @torch.no_grad()
-def trace(model: nn.Module, images: Tensor, note: Callable[[Call], None] | None = None) -> tuple[list[Call], Any]:
+def trace(model: nn.Module, inputs: Inputs, note: Callable[[Call], None] | None = None) -> tuple[list[Call], Any]:
     """Return every call of a submodule in one forward pass, in eval mode, in the order they began, and the model's output.
 
     Args:
-        model: any module that is called with one batch, ``model(images)``.
-        images: an example batch ``(N, ...)``.
+        model: any module that is called with one batch: one tensor, ``model(images)``, or several by name.
+        inputs: an example batch.
         note: is given each call when it begins, and again when it has returned.
 
     Raises:
-        TypeError: ``model`` cannot be called with images alone.
+        TypeError: ``model`` cannot be called with the inputs alone.
     """
     calls: list[Call] = []
     open_calls: list[Call] = []
@@ -89,27 +90,30 @@ def trace(model: nn.Module, images: Tensor, note: Callable[[Call], None] | None 
             handles += [module.register_forward_pre_hook(before(path)), module.register_forward_hook(after)]
     try:
         with eval_mode(model):
-            output = call_model(model, images)
+            output = call_model(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
     return calls, output
 
 
-def call_model(model: nn.Module, images: Tensor) -> Any:
-    """Return ``model(images)``; say what to do where the model wants other arguments.
+def call_model(model: nn.Module, inputs: Inputs) -> Any:
+    """Return what ``model`` makes of the inputs; say what to do where it wants other arguments.
 
     Raises:
         TypeError: it does.
     """
     try:
-        return model(images)
+        return call(model, inputs)
     except TypeError as error:
         if "argument" not in str(error):
             raise
+        alone, given = "a batch of images alone", "images"
+        if isinstance(inputs, Mapping):
+            alone, given = "its inputs by name", ", ".join(inputs)
         raise TypeError(
-            f"{type(model).__name__} must be callable with a batch of images alone, `model(images)`, but: {error}. Wrap it in a"
-            " module whose `forward(images)` passes the other arguments."
+            f"{type(model).__name__} must be callable with {alone}, `model({given})`, but: {error}. Wrap it in a"
+            f" module whose `forward({given})` passes the other arguments."
         ) from error
 
 

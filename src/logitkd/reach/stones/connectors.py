@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from logitkd.reach.inputs import Inputs, sides
+from logitkd.reach.layout import grid_of
 from logitkd.reach.regions.pooling import average_to
 from logitkd.reach.replay.trace import plain
 
@@ -37,37 +39,41 @@ class BlockLayout:
     length: int = 0
 
 
-def read_layout(model: nn.Module, shape: tuple[int, ...], images: Tensor, path: str) -> BlockLayout:
+def read_layout(
+    model: nn.Module, shape: tuple[int, ...], inputs: Inputs, path: str, grids: Sequence[tuple[int, int]] = ()
+) -> BlockLayout:
     """Return the layout of a block's output from its shape, the model's attributes and the shape of the images.
 
     Args:
         model: timm's ``output_fmt``, ``num_prefix_tokens`` and ``patch_embed.grid_size`` are read where it, or a network inside
             it that contains the block, has them.
         shape: of one example's output, without N.
-        images: what the model was given, ``(N, 3, H, W)`` (or any other input: then tokens have no grid).
+        inputs: what the model was given; where there are no images among it, tokens have no grid.
         path: the block, for messages.
+        grids: heights and widths of maps that ran in the model, see ``grid_of``.
 
     Raises:
         ValueError: an output with more than three dimensions an example.
     """
     if len(shape) == 1:
         return BlockLayout("vector", shape[0])
-    sides = tuple(images.shape[-2:]) if images.ndim == 4 else (1, 1)
+    images = sides(inputs)
     if len(shape) == 2:
         length, channels = shape
         said = int(_said(model, path, "num_prefix_tokens") or 0)
-        if images.ndim == 4:
+        if images is not None:
+            known = [*_embedded_grids(_said(model, path, "patch_embed"), images), *grids]
             # Some blocks lie before the class token is added (xcit, cait); transformers' models do not say that they have one.
-            for find in (_embedded_grid, _guessed_grid):
-                for prefix in [number for number in dict.fromkeys((said, 0, 1)) if number < length]:
-                    grid = find(_said(model, path, "patch_embed"), length - prefix, sides)
-                    if grid is not None:
-                        return BlockLayout("tokens", channels, grid, prefix, length=length - prefix)
+            counts = {prefix: length - prefix for prefix in (said, 0, 1) if prefix < length}
+            found = {prefix: (1, 1) if many == 1 else grid_of(many, images, known) for prefix, many in counts.items()}
+            for prefix, grid in sorted(found.items(), key=lambda guess: guess[1] not in known):
+                if grid is not None:
+                    return BlockLayout("tokens", channels, grid, prefix, length=length - prefix)
         return BlockLayout("tokens", channels, None, said, length=length - said)
     if len(shape) == 3:
         said_format = str(_said(model, path, "output_fmt") or "").rpartition(".")[2]
         last = said_format == "NHWC" or (
-            said_format != "NCHW" and not _similar(shape[1:], sides) and _similar(shape[:2], sides)
+            said_format != "NCHW" and images is not None and not _similar(shape[1:], images) and _similar(shape[:2], images)
         )
         channels, height, width = (shape[2], *shape[:2]) if last else shape
         return BlockLayout("map", channels, (height, width), channels_last=last, length=height * width)
@@ -93,18 +99,12 @@ def _said(model: nn.Module, path: str, name: str) -> Any:
     return None
 
 
-def _embedded_grid(embed: Any, count: int, sides: tuple[int, ...]) -> tuple[int, int] | None:
-    """Return the grid of the patch embedding, if it has as many cells."""
+def _embedded_grids(embed: Any, images: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the grids that the patch embedding says it has."""
     said = [getattr(embed, "grid_size", None)]
     if hasattr(embed, "dynamic_feat_size"):
-        said.insert(0, embed.dynamic_feat_size(sides))
-    return next(((int(grid[0]), int(grid[1])) for grid in said if grid is not None and grid[0] * grid[1] == count), None)
-
-
-def _guessed_grid(_: Any, count: int, sides: tuple[int, ...]) -> tuple[int, int] | None:
-    """Return the grid of the images' aspect that has as many cells."""
-    height = round(math.sqrt(count * sides[0] / sides[1]))
-    return (height, count // height) if height and count % height == 0 and _similar((height, count // height), sides) else None
+        said.insert(0, embed.dynamic_feat_size(images))
+    return [(int(grid[0]), int(grid[1])) for grid in said if grid is not None]
 
 
 class Connector(nn.Module):

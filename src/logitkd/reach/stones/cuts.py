@@ -7,85 +7,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from logitkd.reach.inputs import Inputs, count
+from logitkd.reach.regions.sources import map_sizes
 from logitkd.reach.replay.flow import Flow, follow
 from logitkd.reach.replay.frontier import CutError
 from logitkd.reach.replay.trace import Call, first_tensor
+from logitkd.reach.stones.blocks import Blocks, fits
 from logitkd.reach.stones.connectors import read_layout
 
-__all__ = ["Blocks", "check_cut", "find_blocks", "pair_cuts"]
+__all__ = ["check_cut", "find_blocks", "pair_cuts"]
 
 EVEN = 4  # blocks that two models are divided into which say of no number of blocks that it is theirs
 SMALL = 1 / (2 * EVEN)  # share of the work: a part that does no more than this is not looked into
 STEM = 1 / 2  # likewise where the part takes the images themselves
-NEAR = 0.5  # blocks by which a cut may lie off its share of the work
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The ends of a model's blocks.
-
-    Args:
-        paths: module paths in the order in which they run.
-        equal: whether any number of these parts may make a block (a transformer's layers); otherwise they are its stages.
-        shares: of each end, the share of the model's multiply-adds done by then; evenly spaced where they are not known.
-    """
-
-    paths: tuple[str, ...]
-    equal: bool
-    shares: tuple[float, ...] = field(default=(), compare=False)
-
-    def take(self, count: int) -> tuple[str, ...]:
-        """Return the ``count`` cuts at which the work done is nearest to 1 / count, 2 / count, ..., the last end among them.
-
-        >>> Blocks(("a", "b", "c", "d", "e", "f"), equal=True).take(3)
-        ('b', 'd', 'f')
-        >>> Blocks(("low", "middle", "high"), equal=False, shares=(0.1, 0.6, 1.0)).take(2)
-        ('middle', 'high')
-        """
-        return tuple(self.paths[index] for index in _nearest(self._shares(), count))
-
-    def best(self, most: int) -> int:
-        """Return the largest number of cuts up to ``most`` of which each lies near its share of the work."""
-        numbers = range(min(most, len(self.paths)), 1, -1)
-        shares = self._shares()
-        return next((n for n in numbers if _fits([shares[index] for index in _nearest(shares, n)])), 1)
-
-    def _shares(self) -> Sequence[float]:
-        return self.shares or [(index + 1) / len(self.paths) for index in range(len(self.paths))]
-
-
-def _nearest(shares: Sequence[float], count: int) -> tuple[int, ...]:
-    """Return ``count`` rising indices, the last always, whose shares add up to the least distance from i / count."""
-    # Costs to choose the first i, the last of them at each index; the later of equals.
-    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
-    for number in range(1, count + 1):
-        target, longer = number / count * shares[-1], []
-        for index in range(number - 1, len(shares) - (count - number)):
-            before = [chosen for chosen in best if not chosen[1] or chosen[1][-1] < index]
-            cost, indices = min(before, key=lambda chosen: (round(chosen[0], 6), [-i for i in chosen[1]]))
-            longer.append((cost + abs(shares[index] - target), (*indices, index)))
-        best = longer
-    return best[-1][1]
-
-
-def _fits(shares: Sequence[float]) -> bool:
-    """Whether each share is near to where even blocks would end, up to the last."""
-    return shares[-1] > 0 and all(
-        abs(share / shares[-1] * len(shares) - number) <= NEAR for number, share in enumerate(shares, 1)
-    )
 
 
 def pair_cuts(
     student: nn.Module,
     teacher: nn.Module,
-    student_images: Tensor,
-    teacher_images: Tensor,
+    student_inputs: Inputs,
+    teacher_inputs: Inputs,
     student_cuts: Sequence[str] | None = None,
     teacher_cuts: Sequence[str] | None = None,
     refused: Collection[str] = (),
@@ -98,8 +45,8 @@ def pair_cuts(
     Args:
         student: any model that is called with one batch.
         teacher: likewise.
-        student_images: an example batch ``(N, ...)``.
-        teacher_images: likewise.
+        student_inputs: an example batch.
+        teacher_inputs: likewise.
         student_cuts: module paths, first to last.
         teacher_cuts: likewise.
         refused: paths in the teacher that are not to be taken.
@@ -110,10 +57,10 @@ def pair_cuts(
     for role, cuts in (("student", student_cuts), ("teacher", teacher_cuts)):
         if cuts is not None and len(cuts) == 0:
             raise ValueError(f"{role} cuts must be at least one module path, got none. Leave them out to have them found.")
-    sides = ((student, student_images, student_cuts, ()), (teacher, teacher_images, teacher_cuts, refused))
+    sides = ((student, student_inputs, student_cuts, ()), (teacher, teacher_inputs, teacher_cuts, refused))
     found = [
-        find_blocks(model, images, out) if cuts is None else Blocks(tuple(cuts), equal=False)
-        for model, images, cuts, out in sides
+        find_blocks(model, inputs, out) if cuts is None else Blocks(tuple(cuts), equal=False)
+        for model, inputs, cuts, out in sides
     ]
     given = {len(cuts) for _, _, cuts, _ in sides if cuts is not None}  # as many are needed on the other side
     if given:
@@ -131,7 +78,7 @@ def pair_cuts(
     return found[0].take(count), found[1].take(count)
 
 
-def find_blocks(model: nn.Module, images: Tensor, refused: Collection[str] = ()) -> Blocks:
+def find_blocks(model: nn.Module, inputs: Inputs, refused: Collection[str] = ()) -> Blocks:
     """Return the ends of the blocks of ``model``.
 
     An end is a module that runs once and puts out maps or tokens on which all that follows depends alone; never one inside
@@ -142,13 +89,13 @@ def find_blocks(model: nn.Module, images: Tensor, refused: Collection[str] = ())
 
     Args:
         model: any module that is called with one batch.
-        images: an example batch ``(N, ...)``.
+        inputs: an example batch.
         refused: paths that are not to be taken.
 
     Raises:
         ValueError: no blocks were found.
     """
-    flow = follow(model, images)
+    flow = follow(model, inputs)
     ends = _Ends(flow, refused)
     blocks = ends.named() or ends.stages() or ends.all()
     if blocks is None:
@@ -176,10 +123,10 @@ def check_cut(flow: Flow, path: str, what: str) -> None:
             " behind what joins them.",
             path,
         )
-    if output is not None and len(output) != len(flow.images):
+    if output is not None and len(output) != count(flow.inputs):
         raise CutError(
-            f"{said} must put out a row an example, got {len(output)} rows for {len(flow.images)} examples: cut where they are"
-            " whole again, such as behind the module around it.",
+            f"{said} must put out a row an example, got {len(output)} rows for {count(flow.inputs)} examples: cut where they"
+            " are whole again, such as behind the module around it.",
             path,
         )
 
@@ -204,15 +151,16 @@ class _Ends:
         self.flow = flow
         self.once = flow.once()
         self.cells: dict[Call, int] = {}  # of each call that may end a block, the cells or tokens that it puts out
+        grids = map_sizes(flow.calls)
         for path, call in self.once.items():
             output = first_tensor(call.output)
             passage = flow.of(call)
             if path in refused or not passage.alone or passage.in_head or output is None or output.ndim < 3:
                 continue
-            if len(output) != len(flow.images):
+            if len(output) != count(flow.inputs):
                 continue
             try:
-                self.cells[call] = read_layout(flow.model, tuple(output.shape[1:]), flow.images, path).length
+                self.cells[call] = read_layout(flow.model, tuple(output.shape[1:]), flow.inputs, path, grids).length
             except ValueError:  # a layout that no connector knows
                 continue
 
@@ -253,7 +201,7 @@ class _Ends:
     def _spread(self, ends: list[Call]) -> list[Call]:
         """Return the ends, without as many of the first as leaves two or more over which the work is spread; or none."""
         shares = [self.flow.of(end).ended for end in ends]
-        return next((ends[first:] for first in range(len(ends) - 1) if _fits(shares[first:])), [])
+        return next((ends[first:] for first in range(len(ends) - 1) if fits(shares[first:])), [])
 
     def _blocks(self, ends: list[Call], equal: bool) -> Blocks:
         # Layers of one kind are numbered, whatever comes before them; so are parts of whose work torch knows nothing.

@@ -7,15 +7,19 @@ Yu et al., "Decoupling Dark Knowledge via Block-wise Logit Distillation for Feat
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from logitkd.reach.inputs import Inputs, count, take, tensors
+from logitkd.reach.regions.sources import map_sizes
 from logitkd.reach.replay.flow import follow
 from logitkd.reach.replay.frontier import CutError
 from logitkd.reach.replay.replay import Replay
+from logitkd.reach.replay.tape import Memo
 from logitkd.reach.replay.trace import first_tensor, plain
 from logitkd.reach.signals import Signals, checked_logits
 from logitkd.reach.stones.connectors import Connector, read_layout
@@ -30,7 +34,7 @@ MOST_REFUSED = 8  # cuts of the teacher that may fail the proof before the searc
 def find_stones(
     student: nn.Module,
     teacher: Teacher,
-    images: Tensor,
+    inputs: Inputs,
     student_cuts: Sequence[str] | None = None,
     teacher_cuts: Sequence[str] | None = None,
     use: Literal["all", "last"] | Sequence[int] = "all",
@@ -43,11 +47,11 @@ def find_stones(
     Raises:
         ValueError: as :class:`StoneModel`, as far as it shows before connectors are made.
     """
-    images = images[:2]
-    prepared = teacher.prepare(images)
+    inputs = take(inputs, 2)
+    prepared = teacher.prepare(inputs)
     refused: list[str] = []
     while True:
-        pairs = pair_cuts(student, teacher.model, images, prepared, student_cuts, teacher_cuts, refused)
+        pairs = pair_cuts(student, teacher.model, inputs, prepared, student_cuts, teacher_cuts, refused)
         chosen = choose_stones(use, len(pairs[0]))
         cuts = [(pairs[0][number - 1], pairs[1][number - 1]) for number in chosen]
         if teacher_cuts is not None:  # there is no other choice: StoneModel proves it
@@ -92,9 +96,9 @@ class StoneModel(nn.Module):
     one pass of both models on ``images``, and a few more prove that the teacher's blocks read nothing from before their cut.
 
     Args:
-        student: any classifier ``images -> (N, C)``.
-        teacher: the frozen teacher.
-        images: an example batch ``(N, 3, H, W)``, N at least 2, of different examples; all later ones must have its H and W.
+        student: any classifier ``images -> (N, C)``, or one that takes several inputs by name, ``student(**inputs)``.
+        teacher: the frozen teacher; it takes the same.
+        inputs: an example batch, N at least 2, of different examples; all later images must have its height and width.
         student_cuts: paths of the modules that end the student's blocks, first to last.
         teacher_cuts: likewise the teacher's; as many.
         use: which stones, from 1 (after the first block) to n: ``all``, ``last`` (the cheapest: only the teacher's
@@ -104,14 +108,15 @@ class StoneModel(nn.Module):
         ValueError: cuts that do not exist, run never or more than once, in the wrong order or one inside another; different
             numbers of cuts; a stone that does not exist; a block whose output is no map, tokens or vector, or is several that
             are read behind it; a tensor that both models hold.
-        TypeError: a model that cannot be called with images alone, a teacher that is no ``Teacher``, a path instead of a list.
+        TypeError: a model that cannot be called with the inputs alone, a teacher that is no ``Teacher``, a path
+            instead of a list.
     """
 
     def __init__(
         self,
         student: nn.Module,
         teacher: Teacher,
-        images: Tensor,
+        inputs: Inputs,
         *,
         student_cuts: Sequence[str] | None = None,
         teacher_cuts: Sequence[str] | None = None,
@@ -125,28 +130,29 @@ class StoneModel(nn.Module):
         for name, cuts in (("student_cuts", student_cuts), ("teacher_cuts", teacher_cuts)):
             if isinstance(cuts, str):
                 raise TypeError(f"`{name}` must be a list of module paths, got the text {cuts!r}: write [{cuts!r}].")
-        if len(images) < 2:
-            raise ValueError(f"`images` must be an example batch of at least 2, got {len(images)}.")
+        if count(inputs) < 2:
+            raise ValueError(f"`inputs` must be an example batch of at least 2, got {count(inputs)}.")
         check_not_shared(student, teacher)
-        images = images[:2]
-        prepared = teacher.prepare(images)
-        paths = list(zip(*find_stones(student, teacher, images, student_cuts, teacher_cuts, use), strict=True))
+        inputs = take(inputs, 2)
+        prepared = teacher.prepare(inputs)
+        paths = list(zip(*find_stones(student, teacher, inputs, student_cuts, teacher_cuts, use), strict=True))
         self.student = student
         with contextlib.ExitStack() as undo:  # what is refused leaves no switch behind
-            here = Replay(student, paths[0], images, what="student cut")
+            here = Replay(student, paths[0], inputs, what="student cut")
             undo.callback(here.close)
             there = Replay(teacher.model, paths[1], prepared, what="teacher cut")
             undo.callback(there.close)
-            flows = follow(student, images), follow(teacher.model, prepared)
+            flows = follow(student, inputs), follow(teacher.model, prepared)
             for flow, cuts, what in zip(flows, paths, ("student cut", "teacher cut"), strict=True):
                 for cut in cuts:
                     check_cut(flow, cut, what)
             there.check(prepared)
-            device = next((p.device for p in plain(student).parameters()), images.device)
+            device = next((p.device for p in plain(student).parameters()), tensors(inputs)[0].device)
+            grids = [map_sizes(flow.calls) for flow in flows]
             self.connectors = nn.ModuleList(
                 Connector(
-                    read_layout(student, here.shapes[i], images, paths[0][i]),
-                    read_layout(teacher.model, there.shapes[i], prepared, paths[1][i]),
+                    read_layout(student, here.shapes[i], inputs, paths[0][i], grids[0]),
+                    read_layout(teacher.model, there.shapes[i], prepared, paths[1][i], grids[1]),
                 ).to(device)
                 for i in range(len(paths[0]))
             )
@@ -156,6 +162,7 @@ class StoneModel(nn.Module):
         ]
         # Not registered: what holds a student must not hold its teacher.
         self._teacher, self._student_pass, self._teacher_pass = (teacher,), (here,), (there,)
+        self._taught: Memo | None = None  # of the last `teach`
 
     @property
     def cuts(self) -> list[tuple[str, str]]:
@@ -170,30 +177,40 @@ class StoneModel(nn.Module):
         ]
         return f"stepping stones (share of the multiply-adds done there): {', '.join(stones)}"
 
+    @property
+    def recording(self) -> Callable[[Inputs], AbstractContextManager[Memo]]:
+        """What notes in the teacher's own pass what the stones need, see ``Replay.recording``."""
+        return self._teacher_pass[0].recording
+
     @torch.no_grad()
-    def teach(self, images: Tensor) -> Signals:
-        """Return the teacher's logits of ``images`` ``(N, 3, H, W)``, a constant, and remember what the stones need."""
+    def teach(self, inputs: Inputs) -> Signals:
+        """Return the teacher's logits of a batch, a constant, and remember what the stones need."""
         teacher = self._teacher[0]
         teacher.check_mode()
-        output, _ = self._teacher_pass[0].run(teacher.prepare(images))
+        output, _, self._taught = self._teacher_pass[0].run(teacher.prepare(inputs))
         return Signals(teacher.finish(checked_logits(output, "teacher")))
 
-    def forward(self, images: Tensor) -> Signals:
-        """Return the student's logits ``(N, C)`` of ``images``, and those of each stone, the deepest last.
+    def forward(self, inputs: Inputs, memo: Memo | None = None) -> Signals:
+        """Return the student's logits ``(N, C)`` of a batch, and those of each stone, the deepest last.
+
+        Args:
+            inputs: the batch.
+            memo: what the teacher's pass on it left; ``None`` for that of the last ``teach``.
 
         Raises:
-            RuntimeError: ``teach`` has not been called with these images, or a reentrant activation checkpoint in one of the
-                models keeps a stone's gradient from the student.
+            RuntimeError: the teacher has not seen these inputs, or a reentrant activation checkpoint in one of the models keeps
+                a stone's gradient from the student.
         """
         teacher, resumed = self._teacher[0], self._teacher_pass[0]
-        if resumed.tape.batch != len(images):
+        memo = self._taught if memo is None else memo
+        if memo is None or count(memo.inputs) != count(inputs):
             raise RuntimeError("`teach(images)` must come before the student's pass on the same images, as stones enter it.")
-        output, features = self._student_pass[0].run(images)
+        output, features, _ = self._student_pass[0].run(inputs)
         logits = checked_logits(output, "student")
         stones = []
         for number, (connector, value) in enumerate(zip(self.connectors, features, strict=True)):
             entering = connector(value)
-            stone = checked_logits(first_tensor(resumed.resume(number, entering, images)), "teacher")
+            stone = checked_logits(first_tensor(resumed.resume(memo, number, entering)), "teacher")
             if torch.is_grad_enabled():
                 self._check_gradient(number, value, entering, stone)
             stones.append(teacher.finish(stone))

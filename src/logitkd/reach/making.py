@@ -1,0 +1,110 @@
+"""From what a loss reads to the pair that yields it: the only file that knows every kind of pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from logitkd.checks import unknown
+from logitkd.reach.inputs import Example, count
+from logitkd.reach.pair import Pair, PlainPair
+from logitkd.reach.regions.pair import RegionPair
+from logitkd.reach.signals import Wants
+from logitkd.reach.stones.pair import StonePair
+from logitkd.reach.teacher import check_not_shared
+from logitkd.reach.tutor import Tutor
+
+__all__ = ["PairOptions", "make_pair", "register_pair"]
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """What a person says of the networks where it is not to be found, and the seed of what is built.
+
+    Args:
+        student_pool: path of the module that averages the student's last map, for regions.
+        student_head: path of the module behind it, likewise.
+        student_cuts: paths of the modules that end the student's blocks, for stepping stones.
+        teacher_cuts: likewise the teacher's.
+        use: which stones: ``all``, ``last`` or their numbers.
+        seed: of the weights of what is trained beside the student.
+    """
+
+    student_pool: str | None = None
+    student_head: str | None = None
+    student_cuts: Sequence[str] | None = None
+    teacher_cuts: Sequence[str] | None = None
+    use: Literal["all", "last"] | Sequence[int] = "all"
+    seed: int = 0
+
+
+Build = Callable[[nn.Module, Tutor | None, Example, PairOptions], Pair]
+
+
+def make_pair(
+    wants: Wants, student: nn.Module, tutor: Tutor | None, example: Example, options: PairOptions = PairOptions()
+) -> Pair:
+    """Return student and teacher joined for what a loss reads, checked.
+
+    Args:
+        wants: what it reads; that of the tutor.
+        student: where the example is.
+        tutor: likewise; ``None`` to train on labels alone.
+        example: a batch of two different examples.
+        options: what a person says of the networks.
+
+    Raises:
+        PairError: a network is not what the loss needs.
+        ValueError: no pair yields what is read, there is no teacher where one is needed, or both networks hold a tensor.
+    """
+    if wants.reads not in _KINDS:
+        raise ValueError(unknown("way of reaching in", wants.reads, _KINDS))
+    if count(example.inputs) < 2:
+        raise ValueError(f"`example` must be a batch of two, got {count(example.inputs)}.")
+    if tutor is not None:
+        if tutor.wants != wants:
+            raise ValueError(f"`wants` must be what the tutor was made for, {tutor.wants}, got {wants}.")
+        check_not_shared(student, tutor.teacher)
+    pair = _KINDS[wants.reads](student, tutor, example, options)
+    pair.check(example)
+    return pair
+
+
+def register_pair(reads: str, build: Build) -> None:
+    """Add a way of reaching in, for losses that read it.
+
+    Args:
+        reads: its name, as in ``Wants.reads``.
+        build: returns the pair of ``(student, tutor, example, options)``.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if reads in _KINDS:
+        raise ValueError(f"`reads` must be a new name, got `{reads}`, which is taken. Taken are: {', '.join(_KINDS)}.")
+    _KINDS[reads] = build
+
+
+def _needed(tutor: Tutor | None, what: str) -> Tutor:
+    if tutor is None:
+        raise ValueError(f"`tutor` must be given where {what} are read, got None.")
+    return tutor
+
+
+def _plain(student: nn.Module, tutor: Tutor | None, example: Example, options: PairOptions) -> Pair:
+    return PlainPair(student, tutor)
+
+
+def _regions(student: nn.Module, tutor: Tutor | None, example: Example, options: PairOptions) -> Pair:
+    return RegionPair(student, _needed(tutor, "regions"), options.student_pool, options.student_head)
+
+
+def _stones(student: nn.Module, tutor: Tutor | None, example: Example, options: PairOptions) -> Pair:
+    cuts = options.student_cuts, options.teacher_cuts
+    return StonePair(student, _needed(tutor, "stepping stones"), example, *cuts, options.use, options.seed)
+
+
+_KINDS: dict[str, Build] = {"logits": _plain, "regions": _regions, "stones": _stones}
