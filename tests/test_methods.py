@@ -234,9 +234,9 @@ def test_a_row_with_an_unknown_option_is_refused_when_written(overrides: dict[st
 
 def test_a_row_with_a_bad_value_is_refused_when_built() -> None:
     with pytest.raises(ValueError, match=r"`temperature` must be above 0, got 0\.0\."):
-        Method("mine", "nobody", "a row", (losses.KDLoss,), overrides={"temperature": 0.0}).loss
+        Method("mine", "nobody", "a row", (losses.KDLoss,), overrides={"temperature": 0.0}).objective()
     with pytest.raises(ValueError, match=r"`loss` must be a per-example loss, got DISTLoss"):
-        Method("mine", "nobody", "a row", (losses.SDDLoss, losses.DISTLoss)).loss
+        Method("mine", "nobody", "a row", (losses.SDDLoss, losses.DISTLoss)).objective()
 
 
 LABELS_OPTIONAL = [

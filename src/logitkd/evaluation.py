@@ -20,8 +20,8 @@ from logitkd.runs.networks import ModelConfig
 from logitkd.tasks.task import Task, measure
 from logitkd.training.accelerator import resolve_device
 from logitkd.training.folder import read_run
+from logitkd.training.network_checks import check_student, check_teacher
 from logitkd.training.networks import build_teacher, load_network, recorded_student, run_data
-from logitkd.training.preflight import check_student, check_teacher
 
 __all__ = ["evaluate"]
 

@@ -37,11 +37,11 @@ def show_list(arguments: list[str]) -> None:
 def _list_methods() -> None:
     rows = []
     for method in map(methods.get, methods.names()):
-        needs = [] if method.signal == "none" else ["teacher"]
+        needs = [] if not method.has_teacher else ["teacher"]
         needs += ["labels optional" if method.labels_optional else "labels"] if method.needs_labels else []
-        needs += {"regions": ["regions"], "stones": ["blocks"]}.get(method.signal, [])
+        needs += {"regions": ["regions"], "stones": ["blocks"]}.get(method.wants.reads, [])
         weights = f"{method.ce_weight:g}, {method.kd_weight:g}, {method.warmup_epochs}"
-        if method.signal == "none":
+        if not method.has_teacher:
             weights = f"{method.ce_weight:g}"
         rows.append([method.name, method.summary, ", ".join(needs), weights, method.paper])
     tables.show(["method", "what it matches", "needs", "CE, KD, warm-up", "paper"], rows)

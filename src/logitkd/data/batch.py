@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,12 +17,12 @@ class Batch(NamedTuple):
     """What a training step receives, on its device.
 
     Args:
-        inputs: what the networks take: images ``(B, 3, H, W)`` float32, normalised.
+        inputs: what the networks take: images ``(B, 3, H, W)`` float32, normalised; or several tensors by name.
         labels: ``(B,)`` int64, -1 where one is missing; mixed ones are ``(B, C)`` float32 shares.
         index: ``(B,)`` int64, each example's row in the split.
     """
 
-    inputs: Tensor
+    inputs: Any
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no batch needs
 

@@ -51,6 +51,10 @@ class Renormalize(nn.Module):
         self.register_buffer("scale", _column(torch.tensor(std, dtype=torch.float64) / width), persistent=False)
         self.register_buffer("shift", _column((before - own) / width), persistent=False)
 
+    def record(self) -> dict[str, list[float]]:
+        """Return what a network's images are normalised by."""
+        return {"mean": list(self.own_mean), "std": list(self.own_std)}
+
     def forward(self, images: Tensor) -> Tensor:
         """Return images ``(N, D, H, W)`` normalised for the network."""
         return torch.addcmul(self.shift, images, self.scale)

@@ -16,13 +16,14 @@ class PairError(ValueError):
 
     Attributes:
         member: ``None`` for the student, else the number of the teacher, from 0.
-        reason: what is the matter, without whose it is.
+        what: what is wrong with it, such as "has no regions".
+        reason: why.
     """
 
     def __init__(self, reason: str, member: int | None, what: str) -> None:
         who = "student" if member is None else f"teacher (number {member}, counted from 0)" if member else "teacher"
         super().__init__(f"the {who} {what}: {reason}")
-        self.reason, self.member = reason, member
+        self.reason, self.member, self.what = reason, member, what
 
 
 class Pair(nn.Module):

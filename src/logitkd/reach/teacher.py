@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from logitkd.reach.inputs import Inputs, call
 from logitkd.reach.label_map import LabelMap
-from logitkd.reach.normalization import Renormalize
 from logitkd.reach.regions.model import RegionModel
 from logitkd.reach.signals import Signals, checked_logits
 
@@ -47,7 +46,7 @@ class Teacher(nn.Module):
         nested: bool = False,
         pool: str | None = None,
         head: str | None = None,
-        renormalize: Renormalize | None = None,
+        renormalize: nn.Module | None = None,
         label_map: LabelMap | None = None,
     ) -> None:
         super().__init__()

@@ -124,7 +124,7 @@ def check_networks(student: ModelConfig, teacher: TeacherConfig | None) -> list[
 
 def check_one_teacher(teacher: TeacherConfig, method: Method) -> None:
     """Raise ``ValueError`` if there are several teachers and the method reads the inside of one."""
-    if method.signal == "stones" and teacher.others:
+    if method.wants.reads == "stones" and teacher.others:
         raise ValueError(
             f"`teacher.others` must be empty for the method `{method.name}`, got {len(teacher.others)}: its stones run "
             "through the blocks of one teacher. Leave them out, or take a method that reads logits."

@@ -135,11 +135,11 @@ def _with_teacher(
     from logitkd.models import check_name, read_name
     from logitkd.training.networks import brings_weights  # with timm
 
-    if method.signal == "none" and teacher.checkpoint is None and not read_name(teacher.name).has_weights:
+    if not method.has_teacher and teacher.checkpoint is None and not read_name(teacher.name).has_weights:
         return replace(config, teacher=None)
     if not teacher.name:
         if not recipe.broken:
-            why = f"`{method.name}` learns from one" if method.signal != "none" else "its checkpoint is"
+            why = f"`{method.name}` learns from one" if method.has_teacher else "its checkpoint is"
             problems.append(f"`--teacher NAME` must be given, as {why}, or a recipe that names it.")
         return replace(config, teacher=None)
     problems += [

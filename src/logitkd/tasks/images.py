@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -130,6 +131,12 @@ class ImageTask(Task):
             "`forward(images)` returns the logits."
         )
 
+    def explain(self, error: str) -> str:
+        """Name the setting that gives larger images, where that would help."""
+        if self.settings.data.source == "digits":
+            return error
+        return re.sub(r"larger images \((\d+) x \1\)", r"larger images, `--data.image_size \1`", error)
+
     def teacher_inputs(self, source: Any, own: Mapping[str, Any]) -> Renormalize | None:
         """Return what normalises images as in the teacher's training: as its settings say, else its source, else the data."""
         data = self.data
@@ -162,9 +169,8 @@ class ImageTask(Task):
 
     def meter(self, device: torch.device, teacher: Meter | None = None) -> ClassMeter:
         """Return a meter of accuracy and calibration, and of agreement with ``teacher``, a :class:`ClassMeter`."""
-        return ClassMeter(
-            len(self.classes), self.eval_size, device, teacher.answers if isinstance(teacher, ClassMeter) else None
-        )
+        answers = teacher.answers if isinstance(teacher, ClassMeter) else None
+        return ClassMeter(len(self.classes), self.eval_size, device, answers)
 
     def rate_teacher(self, meter: Meter) -> float:
         """Return the teacher's own top-1 on the evaluation split, in percent; warn if it can hardly teach.

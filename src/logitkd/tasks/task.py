@@ -73,7 +73,7 @@ class Task(ABC):
         """Return what ``config.yaml`` says of the data: ``fingerprint``, ``classes`` and what else a result depends on."""
 
     def implied(self) -> dict[str, Any]:
-        """Return the entries of :meth:`record` that run folders of earlier versions may lack, as the fingerprint implies them."""
+        """Return the entries of :meth:`record` that the fingerprint implies and earlier versions did not write."""
         return {}
 
     def recorded_fingerprint(self) -> str | None:
@@ -123,6 +123,10 @@ class Task(ABC):
             failed: which of them, and how.
         """
         return f"take what the data give and nothing else, but {failed}. Wrap it in a module that does."
+
+    def explain(self, error: str) -> str:
+        """Return an error about a network with the task's settings named where they would help."""
+        return error
 
     def teacher_inputs(self, source: Any, own: Mapping[str, Any]) -> nn.Module | None:
         """Return what turns the student's inputs into a teacher's; None where both take the same.

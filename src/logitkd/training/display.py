@@ -19,7 +19,7 @@ class Display(Protocol):
         """A run of ``epochs`` times ``steps`` begins, ``done`` of these steps already taken; ``about`` says on what data."""
 
     def step(self, epoch: int, done: int, numbers: dict[str, float]) -> None:
-        """``done`` steps of the run are taken; ``numbers`` may hold loss, train_top1, images_per_second, lr, eta."""
+        """``done`` steps of the run are taken; ``numbers`` may hold loss, train_top1, examples_per_second, lr, eta."""
 
     def epoch(self, line: dict[str, Any]) -> None:
         """An epoch is finished and evaluated; ``line`` is what ``metrics.jsonl`` got."""
@@ -65,7 +65,7 @@ class Lines:
             f"epoch {line['epoch']}/{self.epochs}  lr {line['lr']:.4g}  loss {line['loss']:.4f}  "
             f"{train}{line['split']} {line['eval']['top1']:.2f}  "
             f"best {line['best']['top1']:.2f} (epoch {line['best']['epoch']})  "
-            f"{line['images_per_second']:.0f} images/s  {line['seconds']:.1f} s  ETA {clock(line['eta'])}"
+            f"{line['examples_per_second']:.0f} images/s  {line['seconds']:.1f} s  ETA {clock(line['eta'])}"
         )
 
     def note(self, message: str) -> None:
@@ -84,7 +84,7 @@ _FIELDS = (
     ("eval_top1", "eval", ".2f", 2),
     ("best", "best", ".2f", 3),
     ("lr", "lr", ".4g", 7),
-    ("images_per_second", "img/s", ".0f", 5),
+    ("examples_per_second", "img/s", ".0f", 5),
     ("eta", "ETA", "", 1),
 )
 

@@ -123,8 +123,7 @@ def teacher_record(teacher: Teacher | Ensemble, config: TeacherConfig) -> dict[s
 
 def _member_record(teacher: Teacher) -> dict[str, Any]:
     record = model_record(teacher.model, weights=True)
-    if teacher.renormalize is not None:
-        record |= {"mean": list(teacher.renormalize.own_mean), "std": list(teacher.renormalize.own_std)}
+    record |= getattr(teacher.renormalize, "record", dict)()  # how its inputs differ from the student's, if they do
     if teacher.label_map is not None:
         target = teacher.label_map.target
         digest = hashlib.sha256(repr(target).encode()).hexdigest()[:32]

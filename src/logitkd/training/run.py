@@ -60,7 +60,7 @@ class Run:
 
         ready = live(config, method, task, folder, self.device)
         student = ready.pair.student
-        now = {"versions": versions(), "source": source_record(config, student, ready.teacher)}
+        now: dict[str, dict[str, Any]] = {"versions": versions(), "source": source_record(config, student, ready.teacher)}
         if folder.begun():
             folder.warn_changes(now)
         else:  # new, or left by a start that failed
@@ -174,9 +174,8 @@ class Run:
         if not progress.best or score > progress.best[task.headline]:
             progress.best = {task.headline: score, "epoch": progress.epoch, "split": split}
         evaluation = {"split": split, "eval": metrics, "best": progress.best}
-        line = epoch_line(
-            progress.epoch, self.pupil.set_rate(len(self.loader)), log, evaluation, progress.epoch_seconds, eval_seconds
-        )
+        rate = self.pupil.set_rate(len(self.loader))
+        line = epoch_line(progress.epoch, rate, log, evaluation, progress.epoch_seconds, eval_seconds)
         progress.metrics_size, progress.metrics_sha256 = self.folder.append_metrics(line)
         progress.last = line
         progress.epoch, progress.step, progress.epoch_seconds, progress.sums = progress.epoch + 1, 0, 0.0, {}

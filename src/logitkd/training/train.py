@@ -66,9 +66,8 @@ class RunResult:
         try:
             return self.__dict__["metrics"][name]
         except KeyError:
-            raise AttributeError(
-                f"a run's result has no `{name}`; its metrics are {', '.join(self.__dict__.get('metrics', ()))}."
-            ) from None
+            there = ", ".join(self.__dict__.get("metrics", ()))
+            raise AttributeError(f"a run's result has no `{name}`; its metrics are {there}.") from None
 
 
 def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
