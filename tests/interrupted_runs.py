@@ -8,7 +8,7 @@ from logitkd.training.display import Lines
 def outcome(folder):
     """What must not depend on interruptions: the student's bytes, and the metrics but for times."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    timed = ("seconds", "eval_seconds", "images_per_second")
+    timed = ("seconds", "eval_seconds", "examples_per_second")
     numbers = [{key: value for key, value in line.items() if key not in timed} for line in lines]
     return (folder / "student.safetensors").read_bytes(), numbers
 

@@ -1,11 +1,13 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 from logitkd.data import Batch
-from logitkd.models import build_model
-from logitkd.reach import Signals
-from logitkd.tasks.images import Learner, Stopped, evaluate_classifier, predict
+from logitkd.tasks.images import ClassMeter
+from logitkd.tasks.task import Stopped, measure
+from run_parts import blank_task
 
 CPU = torch.device("cpu")
 
@@ -20,6 +22,11 @@ class Fixed(nn.Module):
     def forward(self, images):
         self.modes.append((self.training, torch.is_grad_enabled()))
         return images
+
+
+def evaluate_classifier(model, batches, classes, device, teacher_predictions=None, stop=lambda: False):
+    """The metrics of a model over batches of a thousand examples at most."""
+    return measure(model, batches, ClassMeter(classes, 1000, device, teacher_predictions), stop).compute()
 
 
 def batches(logits, labels, size):
@@ -98,28 +105,39 @@ def test_each_module_keeps_its_own_mode():
     assert [module.training for module in model.modules()] == [True, False, True]
 
 
-def test_predictions_follow_the_split_whatever_the_order():
+def test_answers_follow_the_split_whatever_the_order():
     logits = torch.randn(20, 4)
     order = torch.randperm(20)
-    shuffled = [Batch(logits[rows], rows, rows) for rows in order.split(6)]
-    assert torch.equal(predict(lambda images: images, shuffled, 20, CPU), logits.argmax(1))
+    shuffled = [Batch(logits[rows], rows % 4, rows) for rows in order.split(6)]
+    meter = measure(lambda images: images, shuffled, ClassMeter(4, 20, CPU))
+    assert torch.equal(meter.answers, logits.argmax(1))
 
 
-def test_learner():
-    model = build_model("cifar_resnet8", 10)
-    images = torch.randn(2, 3, 32, 32)
-    plain = Learner(model)(images)
-    assert isinstance(plain, Signals)
-    assert plain.logits.shape == (2, 10)
-    assert plain.regions is None
-    assert Learner(model, scales=(1, 2))(images).regions.shape == (2, 5, 10)
-    assert set(model.state_dict()) == set(build_model("cifar_resnet8", 10).state_dict())
+def rated(labels, answers, classes):
+    """What a task says of a teacher that gives these answers."""
+    task = blank_task(classes)
+    task.classes = tuple("abcdefghij")[:classes]
+    logits = torch.nn.functional.one_hot(answers, classes).float()
+    return task.rate_teacher(measure(lambda images: images, batches(logits, labels, 50), ClassMeter(classes, len(labels), CPU)))
 
 
-@pytest.mark.parametrize("paths", [{"pool": "none"}, {"head": "none"}])
-def test_the_learner_passes_on_where_regions_enter(paths):
-    model, images = build_model("cifar_resnet8", 10).eval(), torch.randn(2, 3, 32, 32)
-    told = Learner(model, scales=(1, 2), head="fc")(images)
-    torch.testing.assert_close(told.regions, Learner(model, scales=(1, 2))(images).regions)
-    with pytest.raises(ValueError, match="`none` is no module of CifarResNet"):
-        Learner(model, scales=(1, 2), **paths)
+@pytest.mark.parametrize(
+    ("classes", "right", "useless"),
+    [(10, 15, True), (10, 16, False), (2, 60, True), (2, 61, False), (4, 35, True), (4, 36, False)],
+)
+def test_a_teacher_near_chance_is_told_of(classes, right, useless):
+    """At most half as often again as by chance, and within ten points of it."""
+    labels = torch.arange(100) % classes
+    answers = torch.where(torch.arange(100) < right, labels, (labels + 1) % classes)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert rated(labels, answers, classes) == right
+    assert [f"own top-1 on the evaluation split, {right}.00, is near chance" in str(one.message) for one in said] == [
+        True
+    ] * useless
+
+
+def test_a_teacher_of_one_class_is_told_of():
+    labels = torch.tensor([3] * 9 + [1])
+    with pytest.warns(UserWarning, match=r"90\.00, comes of one class given to every image, `d`"):
+        rated(labels, torch.full((10,), 3), 10)

@@ -37,12 +37,12 @@ def test_going_on_is_exact(tmp_path, optim, memory_format):
     student, optimizer = make(optim, memory_format)
     steps(student, optimizer, 3)
     progress = Progress(epoch=2, step=3, seconds=1.5, sums={"ce": 0.1 + 0.2}, best={"top1": 1 / 3}, threads=1)
-    save_checkpoint(tmp_path / "checkpoint", student, optimizer, progress, CPU)
+    save_checkpoint(tmp_path / "checkpoint", {"student": student}, optimizer, progress, CPU)
     steps(student, optimizer, 2)
     expected = {name: tensor.clone() for name, tensor in student.state_dict().items()}
 
     student, optimizer = make(optim, memory_format)
-    assert load_checkpoint(tmp_path / "checkpoint", student, optimizer, CPU) == progress
+    assert load_checkpoint(tmp_path / "checkpoint", {"student": student}, optimizer, CPU) == progress
     for parameter in student.parameters():
         for value in optimizer.state[parameter].values():
             assert value.ndim == 0 or value.stride() == parameter.stride()
@@ -52,31 +52,31 @@ def test_going_on_is_exact(tmp_path, optim, memory_format):
 
 def test_before_the_first_step_there_is_no_momentum(tmp_path):
     student, optimizer = make("sgd")
-    save_checkpoint(tmp_path / "checkpoint", student, optimizer, Progress(), CPU)
-    assert load_checkpoint(tmp_path / "checkpoint", *make("sgd"), CPU) == Progress()
+    save_checkpoint(tmp_path / "checkpoint", {"student": student}, optimizer, Progress(), CPU)
+    assert load_checkpoint(tmp_path / "checkpoint", *named("sgd"), CPU) == Progress()
 
 
 def test_no_checkpoint(tmp_path):
-    assert load_checkpoint(tmp_path, *make("sgd"), CPU) is None
+    assert load_checkpoint(tmp_path, *named("sgd"), CPU) is None
 
 
 def test_damaged_file(tmp_path):
     (tmp_path / FILE).write_bytes(b"\x08\0\0\0\0\0\0\0notjson!")
     with pytest.raises(ValueError, match=r"is damaged .* Delete it"):
-        load_checkpoint(tmp_path, *make("sgd"), CPU)
+        load_checkpoint(tmp_path, *named("sgd"), CPU)
 
 
 def test_file_of_another_kind(tmp_path):
     (tmp_path / FILE).write_bytes(student_bytes(nn.Linear(2, 2)))
     with pytest.raises(ValueError, match="is not a checkpoint of this version"):
-        load_checkpoint(tmp_path, *make("sgd"), CPU)
+        load_checkpoint(tmp_path, *named("sgd"), CPU)
 
 
 def test_a_flipped_bit_is_refused_wherever_it_is(tmp_path):
     """In the header, the numbers, the hash itself, weights, momentum and random states."""
     student, optimizer = make("sgd")
     steps(student, optimizer, 1)
-    save_checkpoint(tmp_path, student, optimizer, Progress(epoch=2), CPU)
+    save_checkpoint(tmp_path, {"student": student}, optimizer, Progress(epoch=2), CPU)
     whole = (tmp_path / FILE).read_bytes()
     header = struct.unpack("<Q", whole[:8])[0]
     names = [b"sha256", b'"progress"', b"generators", b"epoch", b"student.0.weight", b"optimizer.0", b"offsets", b"F32"]
@@ -87,16 +87,22 @@ def test_a_flipped_bit_is_refused_wherever_it_is(tmp_path):
         flipped[place] ^= 1 << place % 8
         (tmp_path / FILE).write_bytes(flipped)
         with pytest.raises(ValueError, match="Delete it to start the run again"):
-            load_checkpoint(tmp_path, *make("sgd"), CPU)
+            load_checkpoint(tmp_path, *named("sgd"), CPU)
     (tmp_path / FILE).write_bytes(whole)
-    assert load_checkpoint(tmp_path, *make("sgd"), CPU).epoch == 2
+    assert load_checkpoint(tmp_path, *named("sgd"), CPU).epoch == 2
+
+
+def named(*args):
+    """The student under its name, and its optimizer, as a checkpoint takes them."""
+    student, optimizer = make(*args)
+    return {"student": student}, optimizer
 
 
 def old_state(path, tensors=None, progress=None, text=None):
     """Write the state as earlier versions did: without a hash, so that whatever is edited is read; ``text`` for the JSON."""
     student, optimizer = make("adamw")
     steps(student, optimizer, 1)
-    save_checkpoint(path, student, optimizer, Progress(), CPU)
+    save_checkpoint(path, {"student": student}, optimizer, Progress(), CPU)
     known = load_file(path / FILE) | (tensors or {})
     numbers = asdict(Progress()) | (progress or {})
     del numbers["metrics_sha256"]
@@ -126,13 +132,13 @@ def old_state(path, tensors=None, progress=None, text=None):
 def test_an_edited_state_is_refused_with_what_to_do(tmp_path, edit):
     old_state(tmp_path, **edit)
     with pytest.raises(ValueError, match=r"is damaged .* Delete it"), pytest.warns(UserWarning, match="earlier version"):
-        load_checkpoint(tmp_path, *make("adamw"), CPU)
+        load_checkpoint(tmp_path, *named("adamw"), CPU)
 
 
 def test_a_state_of_an_earlier_version_goes_on_and_says_what_it_lacks(tmp_path):
     old_state(tmp_path, progress={"epoch": 3, "metrics_size": 7})
     with pytest.warns(UserWarning, match="written by an earlier version of logitkd: it has no hash"):
-        progress = load_checkpoint(tmp_path, *make("adamw"), CPU)
+        progress = load_checkpoint(tmp_path, *named("adamw"), CPU)
     assert (progress.epoch, progress.metrics_size, progress.metrics_sha256) == (3, 7, "")
 
 
@@ -153,10 +159,11 @@ def test_buffers_outside_the_state_dict_come_back(tmp_path):
     for module in (student, connectors[0]):
         module.mean += 3
         module.cache, module.once = torch.arange(4), None
-    save_checkpoint(tmp_path, student, optimizer, Progress(), CPU, connectors)
+    save_checkpoint(tmp_path, {"student": student, "connectors": connectors}, optimizer, Progress(), CPU)
     student, connectors = Remembering(), nn.Sequential(Remembering())
     mean = student.mean
-    load_checkpoint(tmp_path, student, build_optimizer(OptimConfig(), student), CPU, connectors)
+    modules = {"student": student, "connectors": connectors}
+    load_checkpoint(tmp_path, modules, build_optimizer(OptimConfig(), student), CPU)
     assert student.mean is mean
     for module in (student, connectors[0]):
         assert module.mean.tolist() == [3, 3]
@@ -169,34 +176,34 @@ def test_every_generator_comes_back(tmp_path):
         return random.random(), random.gauss(0, 1), np.random.rand(), np.random.normal(), torch.rand(1).item()
 
     draw()  # a normal number is drawn in pairs: the second is kept
-    save_checkpoint(tmp_path, *make("sgd"), Progress(), CPU)
+    save_checkpoint(tmp_path, *named("sgd"), Progress(), CPU)
     expected = draw()
     random.seed(1)
     np.random.seed(1)
-    load_checkpoint(tmp_path, *make("sgd"), CPU)
+    load_checkpoint(tmp_path, *named("sgd"), CPU)
     assert draw() == expected
 
 
 def test_another_student(tmp_path):
-    save_checkpoint(tmp_path, *make("sgd"), Progress(), CPU)
+    save_checkpoint(tmp_path, *named("sgd"), Progress(), CPU)
     student = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="does not fit the student"):
-        load_checkpoint(tmp_path, student, build_optimizer(OptimConfig(), student), CPU)
+        load_checkpoint(tmp_path, {"student": student}, build_optimizer(OptimConfig(), student), CPU)
 
 
 def test_tied_weights(tmp_path):
     student = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     student[1].weight = student[0].weight
     optimizer = build_optimizer(OptimConfig(), student)
-    save_checkpoint(tmp_path, student, optimizer, Progress(), CPU)
+    save_checkpoint(tmp_path, {"student": student}, optimizer, Progress(), CPU)
     expected = student[0].weight.detach().clone()
     nn.init.zeros_(student[0].weight)
-    load_checkpoint(tmp_path, student, optimizer, CPU)
+    load_checkpoint(tmp_path, {"student": student}, optimizer, CPU)
     assert torch.equal(student[1].weight, expected)
 
 
 def test_size_is_not_underestimated(tmp_path):
     student, optimizer = make("adamw")
     steps(student, optimizer, 1)
-    save_checkpoint(tmp_path, student, optimizer, Progress(), CPU)
-    assert (tmp_path / FILE).stat().st_size <= checkpoint_bytes(student, slots=2)
+    save_checkpoint(tmp_path, {"student": student}, optimizer, Progress(), CPU)
+    assert (tmp_path / FILE).stat().st_size <= checkpoint_bytes({"student": student}, slots=2)

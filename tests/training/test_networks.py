@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import warnings
 from dataclasses import replace
 
 import pytest
@@ -12,16 +11,22 @@ import yaml
 from safetensors.torch import save_file
 
 from logitkd import ModelConfig, TeacherConfig, TeacherSource, evaluate, train
-from logitkd.data import DataConfig, load_images
 from logitkd.models import build_model
 from logitkd.reach import Ensemble, LabelMap
-from logitkd.training.networks import build_teacher, rate_teacher, teacher_record
+from logitkd.training.networks import build_teacher
+from logitkd.training.provenance import teacher_record
 from network_folders import OWN_MEAN, OWN_STD, timm_folder, transformers_folder
+from run_parts import image_task
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return load_images(DataConfig())
+def task():
+    return image_task()
+
+
+@pytest.fixture(scope="module")
+def digits(task):
+    return task.data
 
 
 @pytest.fixture
@@ -45,78 +50,78 @@ def twelve_to_ten(path):
 
 
 @pytest.mark.parametrize("write_folder", [timm_folder, transformers_folder])
-def test_the_student_input_is_normalised_again_as_the_source_says(tmp_path, digits, images, write_folder):
+def test_the_student_input_is_normalised_again_as_the_source_says(tmp_path, task, digits, images, write_folder):
     prefix = "local-dir" if write_folder is timm_folder else "transformers"
     network = write_folder(tmp_path / "net", 10).eval()
-    teacher = build_teacher(TeacherConfig(f"{prefix}:{tmp_path / 'net'}"), digits)
+    teacher = build_teacher(TeacherConfig(f"{prefix}:{tmp_path / 'net'}"), task)
     own = network(normalised(digits, OWN_MEAN, OWN_STD))
     torch.testing.assert_close(teacher(images).logits, getattr(own, "logits", own).detach())
-    assert teacher_record(teacher)["mean"] == pytest.approx(OWN_MEAN)
+    assert teacher_record(teacher, TeacherConfig(f"{prefix}:{tmp_path / 'net'}"))["mean"] == pytest.approx(OWN_MEAN)
 
 
-def test_torchvision_weights_are_shown_imagenets_pixels(tmp_path, digits, images):
+def test_torchvision_weights_are_shown_imagenets_pixels(tmp_path, task, digits, images):
     network = torchvision.models.resnet18(num_classes=10).eval()
     torch.save(network.state_dict(), tmp_path / "net.pth")
-    teacher = build_teacher(TeacherConfig("torchvision:resnet18", str(tmp_path / "net.pth")), digits)
+    teacher = build_teacher(TeacherConfig("torchvision:resnet18", str(tmp_path / "net.pth")), task)
     expected = network(normalised(digits, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     torch.testing.assert_close(teacher(images).logits, expected.detach(), rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_given_wins_and_equal_statistics_cost_nothing(tmp_path, digits, images):
+def test_what_is_given_wins_and_equal_statistics_cost_nothing(tmp_path, task, digits, images):
     timm_folder(tmp_path / "net", 10)
     name = f"local-dir:{tmp_path / 'net'}"
-    given = build_teacher(TeacherConfig(name, mean=(0.3, 0.4, 0.5), std=(0.2, 0.2, 0.2)), digits)
+    given = build_teacher(TeacherConfig(name, mean=(0.3, 0.4, 0.5), std=(0.2, 0.2, 0.2)), task)
     torch.testing.assert_close(given.prepare(images), normalised(digits, (0.3, 0.4, 0.5), (0.2, 0.2, 0.2)))
-    one = build_teacher(TeacherConfig(name, std=(0.2, 0.2, 0.2)), digits)
+    one = build_teacher(TeacherConfig(name, std=(0.2, 0.2, 0.2)), task)
     assert (one.renormalize.own_mean, one.renormalize.own_std) == (tuple(OWN_MEAN), (0.2, 0.2, 0.2))
-    same = build_teacher(TeacherConfig(name, mean=digits.mean, std=digits.std), digits)
+    same = build_teacher(TeacherConfig(name, mean=digits.mean, std=digits.std), task)
     assert same.prepare(images) is images
-    assert "mean" not in teacher_record(same)
+    assert "mean" not in teacher_record(same, TeacherConfig(name))
 
 
-def test_a_runs_student_is_shown_what_its_run_was(teacher_folder, tmp_path, digits, images):
+def test_a_runs_student_is_shown_what_its_run_was(teacher_folder, tmp_path, task, digits, images):
     record = yaml.safe_load((teacher_folder / "config.yaml").read_text())
     assert record["data"]["mean"] == list(digits.mean)
     config = TeacherConfig("cifar_resnet8", str(teacher_folder))
-    assert build_teacher(config, digits).renormalize is None
+    assert build_teacher(config, task).renormalize is None
     other = tmp_path / "other"
     shutil.copytree(teacher_folder, other)
     record["data"] |= {"mean": [0.2] * 3, "std": [0.3] * 3}
     (other / "config.yaml").write_text(yaml.safe_dump(record))
     for checkpoint in (other, other / "student.safetensors"):
-        teacher = build_teacher(replace(config, checkpoint=str(checkpoint)), digits)
+        teacher = build_teacher(replace(config, checkpoint=str(checkpoint)), task)
         torch.testing.assert_close(teacher.prepare(images), normalised(digits, [0.2] * 3, [0.3] * 3))
     del record["data"]["mean"], record["data"]["std"]  # as earlier versions wrote it
     (other / "config.yaml").write_text(yaml.safe_dump(record))
-    assert build_teacher(replace(config, checkpoint=str(other)), digits).renormalize is None
+    assert build_teacher(replace(config, checkpoint=str(other)), task).renormalize is None
 
 
-def test_classes_that_are_not_the_datas_need_a_map(tmp_path, digits, images):
+def test_classes_that_are_not_the_datas_need_a_map(tmp_path, task, digits, images):
     timm_folder(tmp_path / "net", 12)
     config = TeacherConfig(f"local-dir:{tmp_path / 'net'}")
     with pytest.raises(ValueError, match=r"`teacher` must have the data's classes, 10, or a label map: local-dir:.* has 12"):
-        build_teacher(config, digits)
-    mapped = build_teacher(replace(config, label_map=twelve_to_ten(tmp_path / "map.yaml")), digits)
+        build_teacher(config, task)
+    mapped = build_teacher(replace(config, label_map=twelve_to_ten(tmp_path / "map.yaml")), task)
     plain = mapped.model(mapped.prepare(images))
     expected = plain[:, :10].clone()
     expected[:, 3] = plain[:, [3, 10]].logsumexp(1)
     torch.testing.assert_close(mapped(images).logits, expected)
 
 
-def test_a_checkpoint_says_its_own_classes_where_there_is_a_map(tmp_path, digits):
+def test_a_checkpoint_says_its_own_classes_where_there_is_a_map(tmp_path, task, digits):
     torch.manual_seed(0)
     save_file(build_model("cifar_resnet8", 12).state_dict(), tmp_path / "net.safetensors")
     config = TeacherConfig("cifar_resnet8", str(tmp_path / "net.safetensors"))
     with pytest.raises(ValueError, match=r"has 12 classes .* the model has 10.* needs `teacher.label_map`"):
-        build_teacher(config, digits)
+        build_teacher(config, task)
     config = replace(config, label_map=twelve_to_ten(tmp_path / "map.yaml"))
     for known in (None, 12):
-        assert build_teacher(replace(config, num_classes=known), digits).label_map.teacher_classes == 12
+        assert build_teacher(replace(config, num_classes=known), task).label_map.teacher_classes == 12
     with pytest.raises(ValueError, match=r"has 12 classes .* the model has 11"):
-        build_teacher(replace(config, num_classes=11), digits)
+        build_teacher(replace(config, num_classes=11), task)
 
 
-def test_names_come_from_the_run_or_the_source(teacher_folder, tmp_path, digits):
+def test_names_come_from_the_run_or_the_source(teacher_folder, tmp_path, task, digits):
     record = yaml.safe_load((teacher_folder / "config.yaml").read_text())
     names = [f"digit {i}" for i in range(10)]
     other = tmp_path / "other"
@@ -125,30 +130,30 @@ def test_names_come_from_the_run_or_the_source(teacher_folder, tmp_path, digits)
     (other / "config.yaml").write_text(yaml.safe_dump(record))
     text = "".join(f"digit {i}: {(i + 1) % 10}\n" for i in range(10))
     label_map = write(tmp_path / "map.yaml", text)
-    teacher = build_teacher(TeacherConfig("cifar_resnet8", str(other), label_map), digits)
+    teacher = build_teacher(TeacherConfig("cifar_resnet8", str(other), label_map), task)
     assert teacher.label_map.target == (*range(1, 10), 0)
     transformers_folder(tmp_path / "net", names=names)
-    teacher = build_teacher(TeacherConfig(f"transformers:{tmp_path / 'net'}", label_map=label_map), digits)
+    teacher = build_teacher(TeacherConfig(f"transformers:{tmp_path / 'net'}", label_map=label_map), task)
     assert teacher.label_map.target == (*range(1, 10), 0)
 
 
-def test_the_datas_classes_in_another_order_are_refused(tmp_path, digits):
+def test_the_datas_classes_in_another_order_are_refused(tmp_path, task, digits):
     transformers_folder(tmp_path / "net", names=[str(9 - i) for i in range(10)])
     with pytest.raises(ValueError, match=r"has the data's classes in another order \(9, 8.*Give `teacher.label_map`"):
-        build_teacher(TeacherConfig(f"transformers:{tmp_path / 'net'}"), digits)
+        build_teacher(TeacherConfig(f"transformers:{tmp_path / 'net'}"), task)
 
 
-def test_several_teachers(teacher_folder, tmp_path, digits, images):
+def test_several_teachers(teacher_folder, tmp_path, task, digits, images):
     timm_folder(tmp_path / "net", 12)
     first = TeacherSource("cifar_resnet8", str(teacher_folder))
     second = TeacherSource(f"local-dir:{tmp_path / 'net'}", label_map=twelve_to_ten(tmp_path / "map.yaml"))
-    parts = [build_teacher(TeacherConfig(**vars(each)), digits)(images).logits for each in (first, second)]
-    both = build_teacher(TeacherConfig(**vars(first), others=(second,)), digits)
+    parts = [build_teacher(TeacherConfig(**vars(each)), task)(images).logits for each in (first, second)]
+    both = build_teacher(TeacherConfig(**vars(first), others=(second,)), task)
     assert isinstance(both, Ensemble)
     torch.testing.assert_close(both(images).logits, ((parts[0].softmax(1) + parts[1].softmax(1)) / 2).log())
-    both = build_teacher(TeacherConfig(**vars(first), others=(second,), combine="logits"), digits)
+    both = build_teacher(TeacherConfig(**vars(first), others=(second,), combine="logits"), task)
     torch.testing.assert_close(both(images).logits, (parts[0] + parts[1]) / 2)
-    record = teacher_record(both)
+    record = teacher_record(both, TeacherConfig(**vars(first), others=(second,)))
     assert "mean" not in record
     assert record["others"]["0"]["mean"] == OWN_MEAN
     assert record["others"]["0"]["label_map"]["used"] == 11
@@ -168,7 +173,7 @@ def test_training_on_two_teachers_one_with_a_label_map(tiny, teacher_folder, tmp
     assert train(config).resumed_finished
     saved = yaml.safe_load((result.folder / "config.yaml").read_text())
     assert saved["run"]["teacher"]["others"][0]["name"] == other.name
-    assert saved["teacher"].keys() == {"parameters", "weights", "others"}
+    assert saved["teacher"].keys() == {"parameters", "weights", "files", "others"}
 
     write(tmp_path / "map.yaml", "".join(f"{i}: {i}\n" for i in range(10)))
     with pytest.raises(ValueError, match=r"others\.0\.label_map\.fingerprint: \w+ in the folder"):
@@ -228,10 +233,10 @@ def test_a_plain_network_will_do_as_a_teacher(tiny, teacher_folder):
     assert tiny().teacher == TeacherConfig("cifar_resnet8", str(teacher_folder))
 
 
-def test_the_label_map_of_a_teacher_is_a_label_map(tmp_path, digits):
+def test_the_label_map_of_a_teacher_is_a_label_map(tmp_path, task, digits):
     timm_folder(tmp_path / "net", 10)
     permutation = write(tmp_path / "map.csv", "teacher,student\n" + "".join(f"{i},{9 - i}\n" for i in range(10)))
-    teacher = build_teacher(TeacherConfig(f"local-dir:{tmp_path / 'net'}", label_map=permutation), digits)
+    teacher = build_teacher(TeacherConfig(f"local-dir:{tmp_path / 'net'}", label_map=permutation), task)
     assert isinstance(teacher.label_map, LabelMap)
     assert teacher.label_map.target == tuple(range(9, -1, -1))
 
@@ -252,31 +257,6 @@ def test_a_teacher_that_cannot_take_the_images_is_refused_before_training(tiny, 
     with pytest.raises((ValueError, TypeError), match=words):
         train(tiny(teacher=TeacherConfig(name), epochs=1))
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
-
-
-CLASSES = tuple("abcdefghij")
-
-
-@pytest.mark.parametrize(
-    ("classes", "right", "useless"),
-    [(10, 15, True), (10, 16, False), (2, 60, True), (2, 61, False), (4, 35, True), (4, 36, False)],
-)
-def test_a_teacher_near_chance_is_told_of(classes, right, useless):
-    """At most half as often again as by chance, and within ten points of it."""
-    labels = torch.arange(100) % classes
-    predictions = torch.where(torch.arange(100) < right, labels, (labels + 1) % classes)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        assert rate_teacher(predictions, labels, CLASSES[:classes]) == right
-    assert [f"own top-1 on the evaluation split, {right}.00, is near chance" in str(one.message) for one in said] == [
-        True
-    ] * useless
-
-
-def test_a_teacher_of_one_class_is_told_of():
-    labels = torch.tensor([3] * 9 + [1])
-    with pytest.warns(UserWarning, match=r"90\.00, comes of one class given to every image, `d`"):
-        rate_teacher(torch.full((10,), 3), labels, CLASSES)
 
 
 def test_a_run_says_and_keeps_its_teachers_own_accuracy(tiny, teacher_folder, capsys):

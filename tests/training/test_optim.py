@@ -5,13 +5,44 @@ import torch
 from torch import nn
 
 from logitkd import OptimConfig, ScheduleConfig
-from logitkd.training.optim import build_optimizer, build_schedule, set_epoch
+from logitkd.training.optim import build_optimizer, build_schedule, set_rate
 
 
 def rates(schedule, epochs, lr=0.05):
     optimizer = build_optimizer(OptimConfig(lr=lr), nn.Linear(2, 2))
     built = build_schedule(schedule, optimizer, epochs)
-    return [set_epoch(built, epoch) for epoch in range(1, epochs + 1)]
+    return [set_rate(built, epoch) for epoch in range(1, epochs + 1)]
+
+
+def by_step(schedule, epochs, steps, lr=0.05):
+    """The rate of every step of a run."""
+    built = build_schedule(schedule, build_optimizer(OptimConfig(lr=lr), nn.Linear(2, 2)), epochs, steps)
+    return [set_rate(built, epoch, step, steps) for epoch in range(1, epochs + 1) for step in range(1, steps + 1)]
+
+
+def test_poly_and_linear_fall_at_every_step():
+    lr = by_step(ScheduleConfig(name="poly", power=0.9), 3, 4, lr=0.1)
+    assert lr == pytest.approx([0.1 * (1 - t / 12) ** 0.9 for t in range(12)])
+    assert by_step(ScheduleConfig(name="linear"), 3, 4, lr=0.1) == pytest.approx([0.1 * (1 - t / 12) for t in range(12)])
+
+
+def test_linear_rises_over_a_fraction_of_the_steps_and_falls_from_there():
+    lr = by_step(ScheduleConfig(name="linear", warmup=0.25), 4, 5, lr=1.0)
+    assert lr[:5] == pytest.approx([1 / 5, 2 / 5, 3 / 5, 4 / 5, 1])
+    assert lr[5:] == pytest.approx([(20 - t) / 16 for t in range(5, 20)])
+
+
+@pytest.mark.parametrize("name", ["poly", "linear", "cosine", "multistep"])
+def test_a_schedule_by_epoch_stays_within_an_epoch_and_one_by_step_is_the_same_of_single_steps(name):
+    lr = by_step(ScheduleConfig(name=name, per="epoch", warmup=0.25), 8, 3)
+    assert lr[::3] == lr[1::3] == lr[2::3] == rates(ScheduleConfig(name=name, per="epoch", warmup=0.25), 8)
+    assert by_step(ScheduleConfig(name=name, per="step", warmup=0.25), 1, 8) == pytest.approx(lr[::3])
+
+
+def test_the_rate_of_a_step_does_not_depend_on_those_before():
+    schedule = ScheduleConfig(name="linear", warmup=0.1)
+    built = build_schedule(schedule, build_optimizer(OptimConfig(lr=0.05), nn.Linear(2, 2)), 4, 5)
+    assert set_rate(built, 3, 2, 5) == by_step(schedule, 4, 5)[11]
 
 
 def test_the_papers_multistep_schedule():
@@ -61,9 +92,9 @@ def test_a_warmup_below_two_epochs_changes_nothing(warmup):
 def test_a_rate_depends_on_the_epoch_alone():
     optimizer = build_optimizer(OptimConfig(), nn.Linear(2, 2))
     schedule = build_schedule(ScheduleConfig(warmup=0.5), optimizer, 8)
-    assert set_epoch(schedule, 8) == pytest.approx(0.00005)
-    assert set_epoch(schedule, 2) == pytest.approx(0.025)
-    assert set_epoch(schedule, 4) == 0.05
+    assert set_rate(schedule, 8) == pytest.approx(0.00005)
+    assert set_rate(schedule, 2) == pytest.approx(0.025)
+    assert set_rate(schedule, 4) == 0.05
     assert optimizer.param_groups[0]["lr"] == 0.05
 
 

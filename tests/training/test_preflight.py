@@ -9,10 +9,14 @@ import yaml
 from torch import nn
 
 from logitkd import ModelConfig, TrainConfig, evaluate, train
-from logitkd.data import DataConfig
+from logitkd.data import Batch, DataConfig
 from logitkd.reach import Ensemble, Teacher
+from logitkd.reach.making import PairOptions, make_pair
+from logitkd.reach.signals import Wants
+from logitkd.reach.tutor import Tutor
 from logitkd.runs.networks import TeacherConfig, TeacherSource
-from logitkd.training.preflight import check_regions
+from logitkd.training.preflight import _told_of
+from run_parts import blank_task
 
 
 @pytest.fixture
@@ -64,18 +68,25 @@ def test_a_network_without_regions_is_told_by_its_flags():
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 3))
 
     def both(first, second):
-        return Ensemble([Teacher(each, num_classes=3, scales=(1, 2)) for each in (first, second)])
+        return Ensemble([Teacher(each, num_classes=3) for each in (first, second)])
+
+    def check_regions(student, teacher):
+        task = blank_task(3, (3, 32, 32))
+        task.settings = config
+        wants = Wants("regions", (1, 2))
+        with _told_of(config, task):
+            make_pair(wants, student, Tutor(teacher, wants), Batch(images, None, None), PairOptions())
 
     with pytest.raises(ValueError, match=r"^the student `torchvision:resnet18` has no regions for `sdd-kd`: ") as caught:
-        check_regions(config, (1, 2), small, both(average(), average()), images)
+        check_regions(small, both(average(), average()))
     assert "Give larger images, `--data.image_size 64`, take a network" in str(caught.value)
     assert len(str(caught.value)) < 350
     with pytest.raises(
         ValueError, match=r"^the teacher `mine:vgg` has .* Pass `--teacher.pool PATH`, .* `--teacher.head PATH`"
     ):
-        check_regions(config, (1, 2), average(), both(largest(), average()), images)
+        check_regions(average(), both(largest(), average()))
     with pytest.raises(ValueError, match=r"^the teacher.others\[0\] `mine:max` has .* Pass `teacher.others\[0\].pool`, "):
-        check_regions(config, (1, 2), average(), both(average(), largest()), images)
-    told = Teacher(average(), num_classes=3, scales=(1, 2), pool="0")
+        check_regions(average(), both(average(), largest()))
+    told = Teacher(average(), num_classes=3, pool="0")
     with pytest.raises(ValueError, match=r"`0` is none\. Pass `--teacher.pool PATH`.* What passes: `--teacher.pool 1`\.$"):
-        check_regions(config, (1, 2), average(), Ensemble([told, told]), images)
+        check_regions(average(), Ensemble([told, told]))

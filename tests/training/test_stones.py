@@ -115,7 +115,7 @@ def test_other_stones_are_another_run(stones):
 
 
 def test_a_last_batch_of_one_image_is_refused(stones):
-    with pytest.raises(ValueError, match=r"`batch_size` must not leave one image for an epoch's last batch.*got 57 with 400"):
+    with pytest.raises(ValueError, match=r"`batch_size` must not leave one example for an epoch's last batch.*got 57 with 400"):
         train(replace(stones, student=ModelConfig("tiny_net:flat_net"), batch_size=57))
 
 
@@ -129,7 +129,7 @@ def test_a_last_batch_of_one_image_is_refused(stones):
 )
 def test_bad_cuts_are_refused_and_a_corrected_run_may_take_the_folder(stones, cuts, message, monkeypatch):
     with monkeypatch.context() as patch:  # before the teacher is asked about every evaluation image
-        patch.setattr("logitkd.training.run.predict", lambda *_: pytest.fail("time was spent"))
+        patch.setattr("logitkd.training.run.measure", lambda *_: pytest.fail("time was spent"))
         with pytest.raises(ValueError, match=message):
             train(replace(stones, stones=cuts))
     assert train(replace(stones, epochs=1)).top1 > 10

@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from logitkd import ModelConfig, OptimConfig, methods, tensor_checks, train
 from logitkd.data import DataConfig
 from logitkd.models import build_model
+from logitkd.reach import PlainPair
 from logitkd.training import checkpoint
 from logitkd.training.checkpoint import FILE
 from logitkd.training.display import Lines
@@ -93,7 +94,7 @@ def test_methods_start_from_the_same_weights(tiny, tmp_path, monkeypatch):
     whole = run.Run.complete
 
     def complete(self):
-        weights = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
+        weights = {name: tensor.clone() for name, tensor in self.pupil.student.state_dict().items()}
         seen.append((weights, torch.get_rng_state()))
         return whole(self)
 
@@ -182,16 +183,14 @@ def test_a_tracker_shows_no_epoch_twice(tiny, monkeypatch):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from logitkd.training import run
-
-    def save(folder, student, optimizer, progress, device, connectors):
+    def save(folder, modules, optimizer, progress, device):
         if progress.epoch == 3:
             raise RuntimeError("crash")
-        checkpoint.save_checkpoint(folder, student, optimizer, progress, device, connectors)
+        checkpoint.save_checkpoint(folder, modules, optimizer, progress, device)
 
     config = tiny(trackers=("tensorboard",))
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save_checkpoint", save)
+        patch.setattr("logitkd.training.pupil.save_checkpoint", save)
         with pytest.raises(RuntimeError, match="crash"):
             train(config)
     folder = train(config).folder / "trackers"
@@ -317,7 +316,7 @@ def test_regions_of_ones_own_network(tiny, tmp_path):
     ],
 )
 def test_networks_without_the_regions_asked_for(tiny, change, words, monkeypatch):
-    monkeypatch.setattr("logitkd.training.run.predict", lambda *_: pytest.fail("time was spent"))
+    monkeypatch.setattr("logitkd.training.run.measure", lambda *_: pytest.fail("time was spent"))
     with pytest.raises(ValueError, match=words):
         train(tiny(**{"method": "sdd-kd", "epochs": 1, **change}))
 
@@ -394,7 +393,7 @@ def test_student_and_teacher_on_one_body(tiny, method):
 
 def test_a_last_batch_of_one_image(tiny):
     """400 images: a batch norm may have one value a channel there, and fails after a whole epoch."""
-    with pytest.raises(ValueError, match=r"got 21 with 400 training images\. Try 22"):
+    with pytest.raises(ValueError, match=r"got 21 with 400 training examples\. Try 22"):
         train(tiny(batch_size=21))
     train(tiny(batch_size=21, student=ModelConfig("tiny_net:flat_net"), epochs=1))
 
@@ -414,12 +413,12 @@ def test_a_batch_norm_that_is_never_trained_takes_one_image():
         def train(self, mode=True):
             return super().train(False)
 
-    check_last_batch(Frozen(3), images=10, batch_size=3)
-    check_last_batch(nn.Linear(3, 3), images=10, batch_size=3)
+    check_last_batch(PlainPair(Frozen(3), None), examples=10, batch_size=3)
+    check_last_batch(PlainPair(nn.Linear(3, 3), None), examples=10, batch_size=3)
     for norm in (nn.BatchNorm1d(3), nn.BatchNorm1d(3).eval()):  # training sets its mode
-        for images, batch_size, fix in ((10, 3, "Try 4."), (10, 9, "Try 10."), (1, 8, "Give more images.")):
+        for images, batch_size, fix in ((10, 3, "Try 4."), (10, 9, "Try 10."), (1, 8, "Give more examples.")):
             with pytest.raises(ValueError, match=re.escape(fix)):
-                check_last_batch(norm, images=images, batch_size=batch_size)
+                check_last_batch(PlainPair(norm, None), examples=images, batch_size=batch_size)
 
 
 def test_bfloat16_with_a_teacher_that_computes_its_head_in_float32(tiny):

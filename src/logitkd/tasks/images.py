@@ -34,7 +34,7 @@ class ImageTask(Task):
     ``channels_last`` and the seeds.
     """
 
-    headline = "top1"
+    headline, title, units = "top1", "top-1", "images"
 
     def load(self) -> None:
         """Read images, labels and class weights."""

@@ -40,6 +40,8 @@ class Task(ABC):
 
     Attributes:
         headline: the metric a person asks for, the higher the better, a key of what a meter computes.
+        title: what a person calls it.
+        units: what a person calls examples.
         settings: the run's: ``data``, ``seed``, ``labels`` and whatever else the task reads of them.
         classes: the name of each class, in label order; known after :meth:`load`.
         train_size: training examples; likewise.
@@ -51,6 +53,8 @@ class Task(ABC):
     """
 
     headline: ClassVar[str]
+    title: ClassVar[str]
+    units: ClassVar[str] = "examples"
     classes: tuple[str, ...]
     train_size: int
     eval_size: int

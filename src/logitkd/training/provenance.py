@@ -87,31 +87,35 @@ def files_record(source: ModelConfig) -> dict[str, str]:
 
     A hash is kept: files that have not changed since, by path, size and time, are not read again.
     """
-    named = [source.checkpoint, getattr(source, "label_map", None)]
-    paths = [Path(name) for name in named if name is not None]
-    if not paths:
+    named = (source.checkpoint, source.name.partition(":")[2], getattr(source, "label_map", None))
+    paths = [Path(name) for name in named if name and Path(name).exists()]
+    files = [path / STUDENT if (path / STUDENT).exists() else path for path in paths]  # of a run folder its student alone
+    if not files:
         return {}
-    files = [path / STUDENT if path.is_dir() else path for path in paths]
 
     def read() -> str:
         digest = hashlib.sha256()
-        for file in files:
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        for path in files:
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if file.is_file():
+                    with file.open("rb") as opened:
+                        digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.hexdigest()[:32]
 
     return {"files": remembered("network", files, read)}
 
 
 def same_files(config: TrainConfig, recorded: Mapping[str, Any]) -> bool:
-    """Whether the networks' files are those that ``config.yaml`` recorded; not so where it recorded none."""
+    """Whether the networks' files are known to be those that ``config.yaml`` recorded; then their weights are as well."""
     teacher = recorded.get("teacher") or {}
     members = {} if config.teacher is None else config.teacher.members()
-    before = [recorded.get("student") or {}, teacher, *(teacher.get("others") or {}).values()]
-    now = [config.student, *members.values()]
-    return len(before) >= len(now) and all(
-        was.get("files") == files_record(source).get("files") for source, was in zip(now, before, strict=False)
-    )
+    pairs = [(config.student, recorded.get("student") or {})]
+    pairs += zip(members.values(), [teacher, *(teacher.get("others") or {}).values()], strict=False)
+    for source, before in pairs:
+        now = files_record(source)
+        if now.get("files") != before.get("files") or ("weights" in before and not now):
+            return False
+    return True
 
 
 def teacher_record(teacher: Teacher | Ensemble, config: TeacherConfig) -> dict[str, Any]:

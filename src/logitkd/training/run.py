@@ -79,8 +79,8 @@ class Run:
             with closing(self.eval_loader.epoch(1)) as batches:
                 self.teacher_meter = measure(ready.teacher.logits, batches, task.meter(self.device))
             self.teacher_score = task.rate_teacher(self.teacher_meter)
-            where = f"{config.data.eval_name} ({task.eval_size:,} examples)"
-            display.note(f"the teacher's own {task.headline} on {where}: {self.teacher_score:.2f}")
+            where = f"{config.data.eval_name} ({task.eval_size:,} {task.units})"
+            display.note(f"the teacher's own {task.title} on {where}: {self.teacher_score:.2f}")
         seed_generators(config.seed)  # dropout: the same stream whether or not a teacher was built above
         self.pupil.restore()
         self.sitting = (time.perf_counter(), self._done())

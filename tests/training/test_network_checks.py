@@ -9,10 +9,11 @@ from torch import nn
 from logitkd import ModelConfig, evaluate, train
 from logitkd.data import DataConfig
 from logitkd.models import build_model
-from logitkd.training.showing import check_learns, check_student
+from logitkd.training.network_checks import check_learns, check_student
 from network_folders import transformers_folder
+from run_parts import blank_task
 
-SHAPE, CPU = (3, 8, 8), torch.device("cpu")
+CPU = torch.device("cpu")
 LEARN = "the student must have logits that depend on parameters to train, but `tiny_net:"
 RETURN = r"the student must return logits \(N, 10\), one row an image and one column a class, got "
 
@@ -47,7 +48,7 @@ def test_a_student_that_learns_is_shown_images_without_a_trace(name):
     student = build_model(f"tiny_net:{name}", 10)
     state = {key: value.clone() for key, value in student.state_dict().items()}
     before = torch.random.get_rng_state()
-    check_learns(student, "mine", SHAPE, CPU)
+    check_learns(student, "`mine`", blank_task(10), CPU)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert student.training
     assert all(torch.equal(value, state[key]) for key, value in student.state_dict().items())
@@ -61,7 +62,7 @@ def test_what_cannot_learn_can_be_evaluated(name):
 
 def test_images_that_no_memory_holds():
     with pytest.raises(ValueError, match=r"the student must take a batch of images \(3, 9000000, 9000000\) .*RuntimeError"):
-        check_student(build_model("tiny_net:TinyNet", 10), "mine", 10, (3, 9_000_000, 9_000_000), CPU)
+        check_student(build_model("tiny_net:TinyNet", 10), "`mine`", blank_task(10, (3, 9_000_000, 9_000_000)), CPU)
 
 
 def test_a_student_is_refused_before_evaluation():
@@ -82,7 +83,7 @@ def test_classes_predicted_are_no_logits():
             return torch.zeros(len(images), 10, dtype=torch.long)
 
     with pytest.raises(TypeError, match=r"the student \(`mine`\) must return floating-point logits, got torch.int64"):
-        check_student(Predicts(), "mine", 10, SHAPE, CPU)
+        check_student(Predicts(), "`mine`", blank_task(10), CPU)
 
 
 def test_a_transformers_network_says_its_size(tiny, tmp_path):
@@ -100,9 +101,9 @@ def test_other_networks_say_their_size(library):
         network = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=10)
     else:
         network = torchvision.models.VisionTransformer(32, 16, 1, 1, 8, 8, num_classes=10)
-    check_student(network, "mine", 10, (3, 32, 32), CPU)
+    check_student(network, "`mine`", blank_task(10, (3, 32, 32)), CPU)
     with pytest.raises(ValueError, match=r"built for images of 32x32, these are 48x48: give `--data.image_size 32`"):
-        check_student(network, "mine", 10, (3, 48, 48), CPU)
+        check_student(network, "`mine`", blank_task(10, (3, 48, 48)), CPU)
 
 
 def test_looking_leaves_no_trace():
@@ -110,7 +111,7 @@ def test_looking_leaves_no_trace():
     student[1].eval()
     before = [module.training for module in student.modules()], torch.random.get_rng_state()
     state = {name: value.clone() for name, value in student.state_dict().items()}
-    check_student(student, "mine", 10, SHAPE, CPU)
+    check_student(student, "`mine`", blank_task(10), CPU)
     assert [module.training for module in student.modules()] == before[0]
     assert torch.equal(torch.random.get_rng_state(), before[1])
     assert all(torch.equal(value, state[name]) for name, value in student.state_dict().items())
