@@ -16,7 +16,7 @@ from logitkd.runs.networks import ModelConfig, TeacherConfig, check_one_teacher
 from logitkd.training.accelerator import open_accelerator, resolve_device
 from logitkd.training.display import Display, make_display
 from logitkd.training.folder import RunFolder, check_student_file
-from logitkd.training.labels import labels_note, resolve_method
+from logitkd.training.labels import check_views, labels_note, resolve_method
 from logitkd.training.networks import brings_weights
 from logitkd.training.preflight import check_finished
 from logitkd.training.processes import check_one_process
@@ -98,6 +98,7 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
             result = None
         finished = result is not None
         if result is None:
+            check_views(config, folder)
             with open_accelerator(config, path) as accelerator, _debugging(config.debug):
                 result = Run(config, method, folder, accelerator, show, record).complete()
         else:
