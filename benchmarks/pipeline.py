@@ -2,8 +2,8 @@
 
     python benchmarks/pipeline.py [--batch-size 64] [--device cpu] [--threads 2] [--repeats 40]
 
-CIFAR-shaped random images, batches from ``DeviceLoader`` with crop and flip as in training, against forward, backward and
-SGD step of cifar_resnet20, taken in turn. Appends a line to benchmarks/results.jsonl.
+CIFAR-shaped random images, batches from ``make_loader`` with crop and flip as in training, and the same mixed by mixup and
+CutMix, against forward, backward and SGD step of cifar_resnet20, taken in turn. Appends a line to benchmarks/results.jsonl.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from _record import record, seconds_alternating, spread
 from logitkd.data import Batch, ImageSplit
 
 
-def batches_for_ever(loader: DeviceLoader) -> Iterator[Batch]:
+def batches_for_ever(loader: Loader) -> Iterator[Batch]:
     for epoch in count(1):
         yield from loader.epoch(epoch)
 
@@ -54,29 +54,33 @@ def main() -> None:
     device = torch.device(options.device)
     images = torch.randint(0, 256, (options.images, 3, 32, 32), dtype=torch.uint8)
     split = ImageSplit(images, torch.randint(0, 100, (options.images,)))
+    data = ImageData(split, split, tuple(map(str, range(100))), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
-    print(f"{'':28}{'batch':>10}{'step':>10}{'share':>9}   (median of {options.repeats}, milliseconds)")
+    print(f"{'':28}{'batch':>10}{'mixed':>10}{'step':>10}{'share':>9}   (median of {options.repeats}, milliseconds)")
     for dtype, channels_last in (("float32", False), ("bfloat16", True)):
-        loader = DeviceLoader(
-            split,
-            batch_size=options.batch_size,
-            device=device,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.25, 0.25, 0.25),
-            shuffle=True,
-            crop_padding=4,
-            flip=True,
-            channels_last=channels_last,
+        batches, mixed = (
+            batches_for_ever(
+                make_loader(
+                    data,
+                    DataConfig(),
+                    train=True,
+                    batch_size=options.batch_size,
+                    device=device,
+                    channels_last=channels_last,
+                    mixing=mixing,
+                )
+            )
+            for mixing in (None, Mixing(mixup=0.2, cutmix=1.0))
         )
-        batches = batches_for_ever(loader)
         step = training_step(next(batches), device, channels_last, dtype == "bfloat16")
-        seconds = seconds_alternating(
-            {"batch": lambda made=batches: next(made), "step": step}, repeats=options.repeats, device=device
-        )
-        batch, train = spread(seconds["batch"]), spread(seconds["step"])
+        actions = {"batch": lambda made=batches: next(made), "mixed": lambda made=mixed: next(made), "step": step}
+        seconds = seconds_alternating(actions, repeats=options.repeats, device=device)
+        batch, blend, train = (spread(seconds[name]) for name in actions)
         share = batch["median"] / train["median"]
         label = f"{dtype}, {'channels_last' if channels_last else 'contiguous'}"
-        print(f"{label:28}{batch['median'] * 1e3:>10.3f}{train['median'] * 1e3:>10.2f}{share:>9.2%}")
+        print(
+            f"{label:28}{batch['median'] * 1e3:>10.3f}{blend['median'] * 1e3:>10.3f}{train['median'] * 1e3:>10.2f}{share:>9.2%}"
+        )
         record(
             "pipeline",
             device=device,
@@ -85,6 +89,7 @@ def main() -> None:
             channels_last=channels_last,
             batch_size=options.batch_size,
             batch_seconds=batch,
+            mixed_batch_seconds=blend,
             step_seconds=train,
             share=share,
         )

@@ -31,9 +31,11 @@ def folder(tmp_path):
 
 
 def age(folder, seconds=60):
+    """Let all files be of one moment so many seconds ago."""
+    then = time.time_ns() - int(seconds * 1e9)
     for path in folder.rglob("*"):
         if path.is_file():
-            os.utime(path, ns=(0, time.time_ns() - int(seconds * 1e9)))
+            os.utime(path, ns=(0, then))
 
 
 class Reader:
@@ -125,14 +127,21 @@ def test_files_modified_just_now_are_not_trusted(folder, seconds):
     assert [ask(folder)[1] for _ in range(2)] == [1, 0]
 
 
-def test_a_change_while_it_is_computed_is_not_missed(folder):
-    def compute():
-        (folder / "two.txt").write_text("later")
-        age(folder, 30)
-        return "of what was there before"
+def test_what_was_computed_while_files_were_others_is_not_kept(folder):
+    """Even if they are as before afterwards."""
+    path = folder / "two.txt"
+    before = os.stat(path)
 
-    remembered("kind", [folder], compute)
-    assert ask(folder) == ("one|later", 1)
+    def compute():
+        path.write_text("ten")
+        age(folder, 30)
+        return "of others"
+
+    assert remembered("kind", [folder], compute) == "of others"
+    path.write_text("two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(folder / "a" / "one.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert ask(folder) == ("one|two", 1)
 
 
 def test_kinds_and_paths_do_not_meet(folder):

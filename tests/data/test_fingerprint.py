@@ -11,7 +11,7 @@ import pytest
 from image_files import SIX, write_image_folder, write_mixed_folder
 from logitkd.data import DataConfig, load_images
 from logitkd.data.fingerprint import SHAPING, data_fingerprint
-from logitkd.data.images import ImageSplit
+from logitkd.data.images import ImageSplit, channel_statistics
 
 
 def age(folder):
@@ -107,6 +107,23 @@ def test_data_that_changed_after_they_were_loaded_are_not_mistaken(parquet_folde
     pq.write_table(pq.read_table(path).slice(1), path)
     age(parquet_folder)
     before = data.fingerprint  # of what was loaded
+    assert data_fingerprint(config) is None
+    assert load_images(config).fingerprint != before
+
+
+def test_data_that_change_while_they_are_loaded_are_not_mistaken(parquet_folder, monkeypatch):
+    config = DataConfig(str(parquet_folder))
+    age(parquet_folder)
+
+    def change(images):
+        path = parquet_folder / "test.parquet"
+        pq.write_table(pq.read_table(path).slice(1), path)
+        age(parquet_folder)
+        return channel_statistics(images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("logitkd.data.source.channel_statistics", change)  # all files are read by then
+        before = load_images(config).fingerprint
     assert data_fingerprint(config) is None
     assert load_images(config).fingerprint != before
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 import yaml
 from datasets import ClassLabel
+from safetensors.torch import load_file
 
 from image_files import SHAPES, pixels, png, write_parquet
 from interrupted_runs import StopAfter
 from logitkd import ModelConfig, evaluate, methods, train
-from logitkd.data import DataConfig
+from logitkd.data import DataConfig, Loader
 from logitkd.exporting.parity import read_input
 from logitkd.training.folder import read_run
 from logitkd.training.labels import check_label_use, resolve_method
@@ -134,6 +135,46 @@ def test_regions_of_mixed_images_are_judged_by_the_teacher(tiny):
     options = {"judge": "teacher", "scales": (1, 2)}
     config = tiny(student=ModelConfig("cifar_resnet8"), method="sdd-kd", method_options=options, mixup=0.2, epochs=1)
     assert train(config).top1 > 10
+
+
+def test_mixing_of_an_earlier_version_is_not_gone_on_with(tiny):
+    """It had other partners, and no ``data_seed``."""
+    config = tiny(mixup=0.2, epochs=1)
+    folder = train(config).folder
+    (folder / "student.safetensors").unlink()  # as if it had not come to its end
+    record = yaml.safe_load((folder / "config.yaml").read_text())
+    assert record["run"].pop("data_seed") is None
+    (folder / "config.yaml").write_text(yaml.safe_dump(record))
+    with pytest.raises(ValueError, match="begun by an earlier version, which mixed each image with its neighbour"):
+        train(config)
+    record["run"]["mixup"] = 0.0
+    (folder / "config.yaml").write_text(yaml.safe_dump(record))
+    assert not train(replace(config, mixup=0.0)).resumed_finished  # plain views are what they were
+
+
+def test_the_data_seed_decides_what_is_seen_and_the_seed_the_initial_weights(tiny, monkeypatch):
+    seen, weights = [], []
+    whole = Loader._batches
+
+    def watched(self, epoch, start_step):
+        for batch in whole(self, epoch, start_step):
+            if self.shuffle:
+                seen.append(batch)
+            yield batch
+
+    monkeypatch.setattr(Loader, "_batches", watched)
+    data = replace(tiny().data, train_per_class=5)
+    still = replace(tiny().optim, lr=1e-30)  # what comes out is what it began with
+    for number, (seed, data_seed) in enumerate([(0, None), (1, 0), (0, 1)]):
+        config = tiny(seed=seed, data_seed=data_seed, mixup=0.2, cutmix=1.0, data=data, epochs=1, batch_size=50, optim=still)
+        result = train(replace(config, output=f"{config.output}{number}"))
+        parameters = load_file(result.folder / "student.safetensors")
+        weights.append(torch.cat([parameters[name].flatten() for name in sorted(parameters) if "running" not in name]))
+    first, other_weights, other_views = seen
+    assert all(torch.equal(a, b) for a, b in zip(first, other_weights, strict=True))
+    assert not torch.equal(first.inputs, other_views.inputs)
+    assert not torch.equal(weights[0], weights[1])
+    torch.testing.assert_close(weights[0], weights[2], rtol=0, atol=1e-20)
 
 
 @pytest.mark.parametrize("changes", [{"labels": "none"}, {"cutmix": 1.0}], ids=["none", "cutmix"])

@@ -39,8 +39,8 @@ class DataConfig:
         image_column: column that holds the images; by default the only image column.
         label_column: column that holds the class; by default the only class column. A column of plain integers
             (0, 1, ...) or of names has to be named here.
-        train_per_class: keep only this many training images of each class, chosen by the run's ``seed``; a larger number
-            keeps those that a smaller one keeps.
+        train_per_class: keep only this many training images of each class, chosen by the run's ``data_seed``; a larger
+            number keeps those that a smaller one keeps.
         crop_padding: pixels of zero padding on each side before a random crop of the original size; 0 turns it off.
         flip: mirror half of the training images left to right.
         image_size: height and width that images of any size are brought to, by ``workers``; by default images must all have

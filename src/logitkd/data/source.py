@@ -30,7 +30,7 @@ def load_images(config: DataConfig, seed: int = 0, *, labels: Literal["given", "
 
     Args:
         config: where the images are, and how many to keep.
-        seed: decides which images ``config.train_per_class`` keeps: a pure function of (seed, row).
+        seed: decides which images ``config.train_per_class`` keeps: a pure function of (seed, row). A run's ``data_seed``.
         labels: ``none`` hides the training split's labels, if it has any: each is -1. Classes are then those of both splits,
             and those of the evaluation split need no training images.
 

@@ -7,8 +7,9 @@ from torch import Tensor
 from logitkd import methods
 from logitkd.methods import Method
 from logitkd.runs.config import TrainConfig
+from logitkd.training.folder import RunFolder
 
-__all__ = ["check_label_use", "check_training_labels", "labels_note", "missing_note", "resolve_method"]
+__all__ = ["check_label_use", "check_training_labels", "check_views", "labels_note", "missing_note", "resolve_method"]
 
 
 def resolve_method(config: TrainConfig) -> Method:
@@ -69,6 +70,21 @@ def check_training_labels(config: TrainConfig, method: Method, labels: Tensor) -
         raise ValueError(
             f"`mixup` and `cutmix` must be 0 where labels are missing, as a label cannot be mixed with none: {share}. With "
             "`labels: none` images alone are mixed."
+        )
+
+
+def check_views(config: TrainConfig, folder: RunFolder) -> None:
+    """Refuse to go on with a run that saw other mixed images so far than it would from here on.
+
+    Raises:
+        ValueError: an earlier version, without ``data_seed``, began it, and images are mixed.
+    """
+    began = (folder.config() or {}).get("run", {})
+    if (config.mixup or config.cutmix) and folder.begun() and "data_seed" not in began:
+        raise ValueError(
+            f"the run in {folder.path} was begun by an earlier version, which mixed each image with its neighbour in the batch"
+            " and not with a partner out of the whole split: it cannot go on as it began. Finish it with that version, give"
+            " another `output`, or delete the folder to start again."
         )
 
 

@@ -16,7 +16,7 @@ from logitkd.runs.networks import ModelConfig, TeacherConfig, check_one_teacher
 from logitkd.training.accelerator import open_accelerator, resolve_device
 from logitkd.training.display import Display, make_display
 from logitkd.training.folder import RunFolder, check_student_file
-from logitkd.training.labels import labels_note, resolve_method
+from logitkd.training.labels import check_views, labels_note, resolve_method
 from logitkd.training.networks import brings_weights
 from logitkd.training.preflight import check_finished
 from logitkd.training.processes import check_one_process
@@ -108,7 +108,6 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
     with RunFolder(path) as folder:
         folder.check_same("run", record["run"], ignore=PRESENTATION, absent=DEFAULTS)
         folder.check_same("method", record["method"], absent=methods.get(config.method).options)
-        _check_views(folder, config)
         task = tasks.get(config.task)(config)
         result = folder.result()
         if result is not None and not folder.student.exists():
@@ -116,6 +115,7 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
             result = None
         finished = result is not None
         if result is None:
+            check_views(config, folder)
             task.load()
             with open_accelerator(config, path) as accelerator, _debugging(config.debug):
                 result = Run(config, method, task, folder, accelerator, show, record).complete()
@@ -134,21 +134,6 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
         teacher_score=result.get(f"teacher_{headline}"),
         resumed_finished=finished,
     )
-
-
-def _check_views(folder: RunFolder, config: TrainConfig) -> None:
-    """Refuse to go on with a run that earlier versions began and that mixes: each example's partner is another by now.
-
-    Raises:
-        ValueError: the folder holds such a run, unfinished.
-    """
-    before = folder.config() if folder.begun() and folder.result() is None else None
-    if before is not None and "data_seed" not in before["run"] and (config.mixup or config.cutmix):
-        raise ValueError(
-            f"the run in {folder.path} was begun by an earlier version, which mixed each example with its neighbour in the"
-            " batch; now the partner is drawn from the whole split, so what was begun cannot go on as it was. Give another"
-            " `output`, or delete the folder to start again."
-        )
 
 
 @contextmanager
