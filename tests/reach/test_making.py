@@ -162,17 +162,24 @@ def test_where_a_teacher_is_needed_none_is_refused(reads: str) -> None:
 
 
 def test_two_pairs_of_one_tutor_do_not_disturb_each_other() -> None:
-    tutor = Tutor(alone(), WANTS["stones"])
-    other = PairOptions(student_cuts=["first"], teacher_cuts=["third"])
-    pairs = [make_pair(WANTS["stones"], network(0), tutor, EXAMPLE, options) for options in (CUTS, other)]
-    taught = [tutor.teach(batch, 1) for batch in (BATCH, EXAMPLE)]
-    found = [pair(batch, one) for one, batch in zip(taught, (BATCH, EXAMPLE), strict=True) for pair in pairs]
+    def tutor() -> Tutor:
+        return Tutor(Teacher(nn.Sequential(network(1), nn.Identity()), num_classes=CLASSES), WANTS["stones"])
+
+    def pair(teacher: Tutor, cut: str) -> Pair:
+        return make_pair(WANTS["stones"], network(0), teacher, EXAMPLE, PairOptions(None, None, ["first"], [cut]))
+
+    def stone(joined: Pair, batch: Batch, taught: Taught) -> Tensor:
+        return (joined(batch, taught)[0].stones or [])[0]
+
+    shared, cuts = tutor(), ["0", "0.third"]  # one inside the other
+    pairs = [pair(shared, cut) for cut in cuts]
+    taught = [shared.teach(batch, 1) for batch in (BATCH, EXAMPLE)]
+    found = [stone(joined, BATCH, taught[0]) for joined in pairs]
     pairs[0].close()
-    single = make_pair(WANTS["stones"], network(0), Tutor(alone(), WANTS["stones"]), EXAMPLE, other)
-    assert single.tutor is not None
-    again = single(BATCH, single.tutor.teach(BATCH, 1)), pairs[1](BATCH, tutor.teach(BATCH, 1))
-    for signals, _ in again:
-        torch.testing.assert_close(tensors_of(signals), tensors_of(found[1][0]), rtol=0, atol=0)
+    found.append(stone(pairs[1], BATCH, shared.teach(BATCH, 1)))
+    for cut, value in zip([*cuts, cuts[1]], found, strict=True):
+        own = tutor()
+        torch.testing.assert_close(value, stone(pair(own, cut), BATCH, own.teach(BATCH, 1)), rtol=0, atol=0)
 
 
 class Flat(nn.Module):
