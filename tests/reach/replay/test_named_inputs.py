@@ -7,7 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+)
 
 from logitkd.data import Batch
 from logitkd.reach import PairOptions, RegionModel, StoneModel, Teacher, Tutor, Wants, make_pair
@@ -15,6 +22,7 @@ from logitkd.reach.inputs import Inputs, call
 from logitkd.reach.replay.flow import follow
 from logitkd.reach.replay.replay import Replay
 from logitkd.reach.replay.trace import trace
+from logitkd.reach.stones.cuts import find_blocks
 from plain_network import Plain
 
 CLASSES = 3
@@ -94,6 +102,13 @@ def distilbert() -> nn.Module:
     return Logits(DistilBertForSequenceClassification(config))
 
 
+def gpt2() -> nn.Module:
+    """Reads the ids again behind its last block, for where each text ends."""
+    sizes = {"vocab_size": 20, "n_embd": 8, "n_layer": 4, "n_head": 2, "n_positions": 16, "num_labels": CLASSES}
+    ends = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
+    return Logits(GPT2ForSequenceClassification(GPT2Config(**sizes, **ends)))
+
+
 def texts(lengths: list[int], longest: int = 6, seed: int = 0) -> dict[str, Tensor]:
     """Return token ids of texts of these lengths, padded, and their masks."""
     generator = torch.Generator().manual_seed(seed)
@@ -113,6 +128,7 @@ BATCHES = [texts([6, 2, 3], seed=1), texts([1, 5], seed=2), texts([4, 9], longes
         (bert, "model.bert.encoder.layer.0"),
         (bert, "model.bert.encoder.layer.1"),
         (distilbert, "model.distilbert.transformer.layer.0"),
+        (gpt2, "model.transformer.h.3"),
     ],
 )
 @torch.no_grad()
@@ -120,7 +136,9 @@ def test_a_resumed_pass_reads_the_masks_of_its_own_batch(build: Callable[[], nn.
     torch.manual_seed(0)
     model = build().eval()
     expected = [model(**batch) for batch in BATCHES]
-    assert not torch.allclose(expected[0], model(BATCHES[0]["input_ids"], torch.ones_like(BATCHES[0]["input_ids"])))
+    if build is not gpt2:  # whose tokens look back only
+        ids = BATCHES[0]["input_ids"]
+        assert not torch.allclose(expected[0], model(ids, torch.ones_like(ids)))
     replay = Replay(model, [cut], EXAMPLE)
     replay.check(EXAMPLE)
     passes = [replay.run(batch) for batch in BATCHES]
@@ -151,6 +169,11 @@ def test_a_mask_that_a_skipped_module_made_is_refused() -> None:
     torch.manual_seed(0)
     with pytest.raises(ValueError, match=r"cut `blocks.0` of Text must put out all that the parts behind it read"):
         Replay(Text(masks=Padding()), ["blocks.0"], EXAMPLE).check(EXAMPLE)
+
+
+def test_the_blocks_of_a_text_model_are_found() -> None:
+    """GPT-2 returns its last norm's output as a view."""
+    assert find_blocks(gpt2(), EXAMPLE).paths == tuple(f"model.transformer.h.{n}" for n in range(4))
 
 
 def test_what_is_made_of_a_mask_does_not_count_as_read_around_a_block() -> None:
