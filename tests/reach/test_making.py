@@ -29,6 +29,7 @@ from logitkd.reach import (
     register_pair,
 )
 from plain_network import Plain
+from text_network import Text, texts
 
 CLASSES = 5
 SCALES = (1, 2)
@@ -120,6 +121,32 @@ def test_a_pair_yields_what_is_composed_by_hand_or_is_refused(reads: str, teache
     assert not taught.signals.logits.requires_grad
     inputs = None if isinstance(tutor.teacher, Ensemble) else tutor.teacher.prepare(BATCH.inputs)
     torch.testing.assert_close(taught.inputs, inputs, rtol=0, atol=0)
+
+
+TEXTS = Batch(texts([6, 6]), torch.arange(2), torch.arange(2))  # type: ignore[arg-type]
+
+
+def test_plain_pairs_take_inputs_by_name_and_regions_do_not() -> None:
+    """Stones: ``replay/test_named_inputs.py``."""
+    student, model = Text(4), Text().eval()
+    padded = TEXTS._replace(inputs=texts([2, 5], seed=1))
+    tutor = Tutor(Ensemble([Teacher(model, num_classes=3), Teacher(Text().eval(), num_classes=3)]), Wants())
+    found, taught = make_pair(Wants(), student, tutor, TEXTS)(padded, tutor.teach(padded, 1))
+    torch.testing.assert_close(found.logits, student(**padded.inputs), rtol=0, atol=0)
+    assert taught is not None
+    torch.testing.assert_close(taught.logits, tutor.teacher.logits(padded.inputs), rtol=0, atol=0)
+    tutor = Tutor(Teacher(model, num_classes=3), WANTS["regions"])
+    with pytest.raises(PairError, match="the student has no regions: region logits need images, one tensor"):
+        make_pair(WANTS["regions"], student, tutor, TEXTS)
+
+
+def test_inputs_by_name_cannot_be_normalised_otherwise() -> None:
+    renormalize = Renormalize([0.5] * 3, [0.2] * 3, [0.1] * 3, [0.4] * 3)
+    tutor = Tutor(Teacher(Text().eval(), num_classes=3, renormalize=renormalize), Wants())
+    with pytest.raises(
+        TypeError, match=r"`renormalize` must be given images, .* by name \(input_ids, attention_mask"
+    ):
+        tutor.teach(TEXTS, 1)
 
 
 @pytest.mark.parametrize("reads", WANTS)
