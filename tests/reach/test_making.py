@@ -29,6 +29,7 @@ from logitkd.reach import (
     register_pair,
 )
 from plain_network import Plain
+from text_network import Text, texts
 
 CLASSES = 5
 SCALES = (1, 2)
@@ -122,6 +123,32 @@ def test_a_pair_yields_what_is_composed_by_hand_or_is_refused(reads: str, teache
     torch.testing.assert_close(taught.inputs, inputs, rtol=0, atol=0)
 
 
+TEXTS = Batch(texts([6, 6]), torch.arange(2), torch.arange(2))  # type: ignore[arg-type]
+
+
+def test_plain_pairs_take_inputs_by_name_and_regions_do_not() -> None:
+    """Stones: ``replay/test_named_inputs.py``."""
+    student, model = Text(4), Text().eval()
+    padded = TEXTS._replace(inputs=texts([2, 5], seed=1))
+    tutor = Tutor(Ensemble([Teacher(model, num_classes=3), Teacher(Text().eval(), num_classes=3)]), Wants())
+    found, taught = make_pair(Wants(), student, tutor, TEXTS)(padded, tutor.teach(padded, 1))
+    torch.testing.assert_close(found.logits, student(**padded.inputs), rtol=0, atol=0)
+    assert taught is not None
+    torch.testing.assert_close(taught.logits, tutor.teacher.logits(padded.inputs), rtol=0, atol=0)
+    tutor = Tutor(Teacher(model, num_classes=3), WANTS["regions"])
+    with pytest.raises(PairError, match="the student has no regions: region logits need images, one tensor"):
+        make_pair(WANTS["regions"], student, tutor, TEXTS)
+
+
+def test_inputs_by_name_cannot_be_normalised_otherwise() -> None:
+    renormalize = Renormalize([0.5] * 3, [0.2] * 3, [0.1] * 3, [0.4] * 3)
+    tutor = Tutor(Teacher(Text().eval(), num_classes=3, renormalize=renormalize), Wants())
+    with pytest.raises(
+        TypeError, match=r"`renormalize` must be given images, .* by name \(input_ids, attention_mask"
+    ):
+        tutor.teach(TEXTS, 1)
+
+
 @pytest.mark.parametrize("reads", WANTS)
 def test_what_is_trained_is_the_student_then_the_connectors(reads: str) -> None:
     student = network(0)
@@ -162,17 +189,24 @@ def test_where_a_teacher_is_needed_none_is_refused(reads: str) -> None:
 
 
 def test_two_pairs_of_one_tutor_do_not_disturb_each_other() -> None:
-    tutor = Tutor(alone(), WANTS["stones"])
-    other = PairOptions(student_cuts=["first"], teacher_cuts=["third"])
-    pairs = [make_pair(WANTS["stones"], network(0), tutor, EXAMPLE, options) for options in (CUTS, other)]
-    taught = [tutor.teach(batch, 1) for batch in (BATCH, EXAMPLE)]
-    found = [pair(batch, one) for one, batch in zip(taught, (BATCH, EXAMPLE), strict=True) for pair in pairs]
+    def tutor() -> Tutor:
+        return Tutor(Teacher(nn.Sequential(network(1), nn.Identity()), num_classes=CLASSES), WANTS["stones"])
+
+    def pair(teacher: Tutor, cut: str) -> Pair:
+        return make_pair(WANTS["stones"], network(0), teacher, EXAMPLE, PairOptions(None, None, ["first"], [cut]))
+
+    def stone(joined: Pair, batch: Batch, taught: Taught) -> Tensor:
+        return (joined(batch, taught)[0].stones or [])[0]
+
+    shared, cuts = tutor(), ["0", "0.third"]  # one inside the other
+    pairs = [pair(shared, cut) for cut in cuts]
+    taught = [shared.teach(batch, 1) for batch in (BATCH, EXAMPLE)]
+    found = [stone(joined, BATCH, taught[0]) for joined in pairs]
     pairs[0].close()
-    single = make_pair(WANTS["stones"], network(0), Tutor(alone(), WANTS["stones"]), EXAMPLE, other)
-    assert single.tutor is not None
-    again = single(BATCH, single.tutor.teach(BATCH, 1)), pairs[1](BATCH, tutor.teach(BATCH, 1))
-    for signals, _ in again:
-        torch.testing.assert_close(tensors_of(signals), tensors_of(found[1][0]), rtol=0, atol=0)
+    found.append(stone(pairs[1], BATCH, shared.teach(BATCH, 1)))
+    for cut, value in zip([*cuts, cuts[1]], found, strict=True):
+        own = tutor()
+        torch.testing.assert_close(value, stone(pair(own, cut), BATCH, own.teach(BATCH, 1)), rtol=0, atol=0)
 
 
 class Flat(nn.Module):

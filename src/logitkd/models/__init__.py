@@ -10,7 +10,7 @@ from logitkd.models import (
     cifar_wrn,
 )
 from logitkd.models.build import build_model, build_pretrained, find_own, parameter_count
-from logitkd.models.label_map import read_label_map
+from logitkd.models.label_map_file import read_label_map
 from logitkd.models.names import check_name, read_name
 from logitkd.models.own_code import import_recorded, opening
 from logitkd.models.pretrained import Pretrained

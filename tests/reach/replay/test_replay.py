@@ -114,6 +114,15 @@ def test_two_replays_of_one_model_do_not_disturb_each_other(plain: Plain) -> Non
     assert torch.allclose(one.resume(before, 0, first), expected)
 
 
+def test_two_passes_are_resumed_in_any_order_and_more_than_once(plain: Plain) -> None:
+    replay = Replay(plain, ["first", "third"], IMAGES)
+    passes = [replay.run(images) for images in (IMAGES, -IMAGES[:1], torch.cat([IMAGES] * 2))]
+    for _ in range(2):
+        for output, values, memo in reversed(passes):
+            for cut in (1, 0):
+                assert torch.allclose(replay.resume(memo, cut, values[cut]), output)
+
+
 def test_closed_in_any_order_nothing_is_left(plain: Plain) -> None:
     one, two, three = (Replay(plain, [path], IMAGES) for path in ("first", "second", "third"))
     expected, (value,), memo = three.run(IMAGES)
