@@ -35,14 +35,14 @@ class PredictFlags:
     trust_code: bool = False
 
 
-def show_predictions(run: str, files: Sequence[str], flags: PredictFlags) -> None:
-    """Predict, then print to standard output."""
-    from logitkd.prediction import predict  # with timm and torchmetrics: not for `--help`
+def show_predictions(found: Sequence[Prediction], form: str) -> None:
+    """Print to standard output.
 
-    found = predict(
-        run, files, top=flags.top, batch_size=flags.batch_size, device=flags.device, trust_code=flags.trust_code
-    )
-    {"csv": _as_csv, "json": _as_json}[flags.format](found)
+    Args:
+        found: a prediction an image.
+        form: ``csv`` or ``json``.
+    """
+    {"csv": _as_csv, "json": _as_json}[form](found)
 
 
 def _as_csv(found: Sequence[Prediction]) -> None:
