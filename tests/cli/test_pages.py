@@ -74,8 +74,8 @@ def test_pages_wrap_to_the_width_there_is(command, columns, monkeypatch):
     text = getattr(pages, command.upper())
     by_hand = {line for line in [*pages.MAIN.splitlines(), *text.splitlines()] if line.startswith(" ")}  # commands, tables
     for page in (commands.page(command, every=True), commands.page(command), pages.render(pages.MAIN, {})):
-        lines = page.splitlines()
-        assert [line for line in lines if len(line) > columns and line not in by_hand] == []
+        wide = [line for line in page.splitlines() if len(line) > columns and line not in by_hand]
+        assert [line for line in wide if " " in line.strip()] == []  # a word alone is not broken
         assert page.endswith("\n")
     assert max(map(len, by_hand)) <= 100
 

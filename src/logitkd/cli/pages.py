@@ -52,7 +52,7 @@ start here:
   logitkd demo
   logitkd list                                               the methods and what they need
   logitkd list recipes                                       the papers' CIFAR-100 pairs
-  logitkd train cifar100/resnet56-resnet20 --role teacher    its teacher; fetches the data, a GPU helps
+  logitkd train cifar100/resnet56-resnet20 --role teacher    its teacher; fetches data, wants a GPU
   logitkd train cifar100/resnet56-resnet20 --method dkd      its student, from that teacher
   logitkd eval runs/cifar100/resnet56-resnet20/dkd-seed0
   logitkd predict runs/cifar100/resnet56-resnet20/dkd-seed0 photo.png more/
@@ -173,7 +173,7 @@ def render(text: str, settings: Mapping[str, Setting], first: Sequence[str] = ()
         section = "" if first else setting.key.rpartition(".")[0]
         title = f"{section}: {setting.section.rstrip('.')}" if section else "flags"
         groups.setdefault(title, []).append(_described(setting, left, columns))
-    paragraphs += [":\n".join([title, "\n".join(lines)]) for title, lines in groups.items()]
+    paragraphs += ["\n".join([*_fill(f"{title}:", columns), *lines]) for title, lines in groups.items()]
     if first:
         paragraphs.append(_wrapped(f"`--help-all` shows all {len(settings)} flags.", columns))
     return "\n\n".join(paragraphs) + "\n"
