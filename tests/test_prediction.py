@@ -63,7 +63,13 @@ def test_images_of_any_size_are_shown_as_in_the_evaluation(tmp_path):
     folder = write_mixed_folder(tmp_path / "shapes", per_class=10)
     data = DataConfig(str(folder), image_size=12, crop_ratio=0.5, workers=0, mean=(0.2, 0.3, 0.4), std=(0.3, 0.2, 0.1))
     config = TrainConfig(
-        ModelConfig("tiny_net:TinyNet"), method="ce", data=data, epochs=4, batch_size=8, output=str(tmp_path / "run"), quiet=True
+        ModelConfig("tiny_net:TinyNet"),
+        method="ce",
+        data=data,
+        epochs=4,
+        batch_size=8,
+        output=str(tmp_path / "run"),
+        quiet=True,
     )
     result = train(config)
     found = predict(result.folder, folder / "test", top=2, batch_size=3)
@@ -115,7 +121,7 @@ def test_another_student_than_the_run_wrote_is_refused(tiny, scans):
     result = train(tiny(epochs=1))
     with open(result.folder / "student.safetensors", "ab") as file:
         file.write(b" ")
-    with pytest.raises(ValueError, match="student.safetensors is not what the run wrote"):
+    with pytest.raises(ValueError, match=r"student\.safetensors is not what the run wrote"):
         predict(result.folder, scans[0][:1])
     (result.folder / "student.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="student"):

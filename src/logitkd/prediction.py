@@ -145,9 +145,7 @@ def _problem(path: str, size: tuple[int, int] | None) -> str | None:
     )
 
 
-def _loader(
-    paths: Sequence[str], config: DataConfig, wrote: dict[str, Any], batch_size: int, device: torch.device
-) -> Loader:
+def _loader(paths: Sequence[str], config: DataConfig, wrote: dict[str, Any], batch_size: int, device: torch.device) -> Loader:
     """Return a loader of the images as the run's evaluation shows its own."""
     labels = torch.zeros(len(paths), dtype=torch.int64)  # nobody reads them
     column = [{"path": path} for path in paths]
@@ -161,9 +159,7 @@ def _loader(
 
 
 @torch.no_grad()
-def _predict(
-    student: nn.Module, loader: Loader, paths: Sequence[str], classes: Sequence[str], top: int
-) -> list[Prediction]:
+def _predict(student: nn.Module, loader: Loader, paths: Sequence[str], classes: Sequence[str], top: int) -> list[Prediction]:
     found: list[Prediction] = []
     with eval_mode(student), closing(loader.epoch(1)) as batches:
         for batch in batches:

@@ -38,7 +38,21 @@ def test_help_all_shows_every_flag_once(capsys):
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "list"])
 def test_no_programmers_types(command):
     page = commands.page(command, every=True)
-    wrong = ("Literal", "tuple", "None", "null", "NoneType", "Optional", "(type", " bool", " int)", " str", "float,", "True", "False")
+    wrong = (
+        "Literal",
+        "tuple",
+        "None",
+        "null",
+        "NoneType",
+        "Optional",
+        "(type",
+        " bool",
+        " int)",
+        " str",
+        "float,",
+        "True",
+        "False",
+    )
     assert [word for word in wrong if word in page] == []
 
 

@@ -69,7 +69,9 @@ def without_codes(text):
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
-@pytest.mark.parametrize("title", ["student kd", "cifar_resnet8x4 gdkd", "transformers:microsoft/resnet-18-of-a-long-name icd-gdkd"])
+@pytest.mark.parametrize(
+    "title", ["student kd", "cifar_resnet8x4 gdkd", "transformers:microsoft/resnet-18-of-a-long-name icd-gdkd"]
+)
 def test_the_bar_uses_the_width_there_is(width, title):
     line = last_line(width, title, epochs=240)
     assert len(line) == width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from typing import Any
 from logitkd.cli import pages, tables
 from logitkd.cli.flags import Setting, UsageError, convert_all, nest, settings_of, split
 from logitkd.cli.listing import show_list
-from logitkd.cli.outcome import show_evaluations, show_export, show_result
+from logitkd.cli.outcome import show_evaluations, show_export, show_result, whence
 from logitkd.cli.predicting import PredictFlags, show_predictions
 from logitkd.data.config import DataConfig
 from logitkd.runs.networks import ModelConfig, TeacherConfig
 from logitkd.runs.plan import TRAIN_FLAGS, resolve
-from logitkd.training.folder import read_result, read_run
+from logitkd.training.folder import read_run
 from logitkd.training.processes import check_one_process
 
 __all__ = ["page", "run"]
@@ -132,22 +132,11 @@ def _train(arguments: list[str]) -> None:
     config = resolve(arguments)  # with it one's own code is imported
     if config.teacher is not None:
         for teacher in config.teacher.members().values():
-            print(f"teacher: {teacher.name}{_whence(teacher)}", file=sys.stderr)
+            print(f"teacher: {teacher.name}{whence(teacher)}", file=sys.stderr)
     networks = [config.student, *({} if config.teacher is None else config.teacher.members()).values()]
     with opening([config.output or default_folder(config), *_folders(networks)]):
         result = train(config)
     show_result(config, result, arguments)
-
-
-def _whence(teacher: ModelConfig) -> str:
-    """Say where a teacher's weights come from and, if a run made them, how good it was and on what."""
-    if teacher.checkpoint is None:
-        return ""
-    folder = Path(teacher.checkpoint)
-    result = read_result(folder)
-    if result is None:
-        return f" from {folder}"
-    return f" from {folder}, top-1 {result['top1']:.2f} on {read_run(folder)['run']['data']['source']}"
 
 
 def _folders(networks: Iterable[ModelConfig]) -> list[Path]:

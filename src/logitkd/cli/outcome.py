@@ -19,13 +19,24 @@ if TYPE_CHECKING:
     from logitkd.exporting.export import ExportResult
     from logitkd.training.train import RunResult
 
-__all__ = ["show_evaluations", "show_export", "show_result", "student_alone"]
+__all__ = ["show_evaluations", "show_export", "show_result", "student_alone", "whence"]
 
 METRICS = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
 
 # What may differ between a student and the same student alone: what it learns from and how, and how a run is shown.
 FREE = {"teacher", "method", "method_options", "stones", "optim", "schedule"}
 FREE |= {"output", "device", "checkpoint_every", "trackers", "quiet", "debug"}
+
+
+def whence(teacher: ModelConfig) -> str:
+    """Say where a teacher's weights come from and, if a run made them, how good it was and on what."""
+    if teacher.checkpoint is None:
+        return ""
+    folder = Path(teacher.checkpoint)
+    result = read_result(folder)
+    if result is None:
+        return f" from {folder}"
+    return f" from {folder}, top-1 {result['top1']:.2f} on {read_run(folder)['run']['data']['source']}"
 
 
 def show_result(config: TrainConfig, result: RunResult, arguments: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ def wrapped(columns: Sequence[str], rows: Sequence[Sequence[str]], most: int) ->
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), *, prose: bool = False) -> None:
-    """Print the table to standard output; ``prose`` says that the last column holds sentences, which may be wrapped anywhere."""
+    """Print the table to standard output; ``prose`` says that the last column holds sentences, which may be wrapped."""
     console = Console(highlight=False)
     if not console.is_terminal:
         print(plain(columns, wrapped(columns, rows, IN_A_PIPE) if prose else rows, right))
