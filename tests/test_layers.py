@@ -28,6 +28,7 @@ LAYERS = {
     "runs": 5,
     "training": 6,
     "evaluation": 6,
+    "prediction": 6,
     "cost": 6,
     "exporting": 6,
     "cli": 7,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from logitkd.models import build_model, load_weights
     from logitkd.objective import Objective
+    from logitkd.prediction import Prediction, predict
     from logitkd.reach import RegionModel, Signals, StoneModel, Teacher
     from logitkd.runs.config import OptimConfig, ScheduleConfig, StonesConfig, TrainConfig
     from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
@@ -53,6 +54,7 @@ __all__ = [
     "NKDLoss",
     "Objective",
     "OptimConfig",
+    "Prediction",
     "RegionModel",
     "RunResult",
     "SDDLoss",
@@ -71,6 +73,7 @@ __all__ = [
     "load_weights",
     "losses",
     "methods",
+    "predict",
     "train",
 ]
 
@@ -85,6 +88,7 @@ _HOMES = {
     "data": "DataConfig",
     "evaluation": "evaluate",
     "exporting.export": "export",
+    "prediction": "Prediction predict",
     "runs.config": "OptimConfig ScheduleConfig StonesConfig TrainConfig",
     "runs.networks": "ModelConfig TeacherConfig TeacherSource",
     "training.train": "RunResult train",

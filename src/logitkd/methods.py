@@ -261,15 +261,15 @@ _BLOCK = "Yu et al. TAI 2024, 2411.01547"
 _BETA2 = {"beta": 2.0}  # the SDD and iCD configurations weigh DKD's non-target term by 2
 
 for _row in (
-    Method("ce", "", "labels alone: the student without a teacher, or a teacher", ()),
+    Method("ce", "", "labels alone: a student by itself, or a teacher", ()),
     Method("kd", _KD, "KL of the softened distributions", (KDLoss,), 0.1, 0.9),
     Method("dkd", _DKD, "target and non-target knowledge, weighed apart", (DKDLoss,), warmup_epochs=20),
     Method("nkd", _NKD, "normalised non-target cross-entropy", (NKDLoss,), warmup_epochs=20),
-    Method("gdkd", _GDKD, "the teacher's top classes, the rest, and which of the two", (GDKDLoss,), warmup_epochs=20),
+    Method("gdkd", _GDKD, "the teacher's top classes, the rest, their shares", (GDKDLoss,), warmup_epochs=20),
     Method("gdkd3", _GDKD, "GDKD with the teacher's first class apart", (GDKD3Loss,), warmup_epochs=20),
-    Method("ldrld", _LDRLD, "all pairs of the student's first classes, and the rest", (LDRLDLoss,)),
+    Method("ldrld", _LDRLD, "pairs of the student's top classes, and the rest", (LDRLDLoss,)),
     Method("dist", "Huang et al. NeurIPS 2022, 2205.10536", "correlation within examples and classes", (DISTLoss,)),
-    Method("mlkd", "Jin et al. CVPR 2023", "KD, example and class relations at five temperatures", (MLKDLoss,), 0.1, 0.9),
+    Method("mlkd", "Jin et al. CVPR 2023", "KD and relations, each at five temperatures", (MLKDLoss,), 0.1, 0.9),
     Method("ls-kd", _LS, "KD on standardized logits", (Standardized, KDLoss), 0.1, 9.0, 0, {"temperature": 2.0}),
     Method("ls-dkd", _LS, "DKD on standardized logits", (Standardized, DKDLoss), 1.0, 9.0, 20, {"temperature": 2.0}),
     Method("ls-gdkd", _LS, "GDKD on standardized logits", (Standardized, GDKDLoss), warmup_epochs=20),

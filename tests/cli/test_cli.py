@@ -25,11 +25,11 @@ def logitkd(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["help"]])
+@pytest.mark.parametrize("words", [[], ["--help"], ["--help-all"], ["help"]])
 def test_the_main_page_names_every_command(words, capsys):
     assert main(words) == 0
     page = capsys.readouterr().out
-    assert all(f"\n  {name} " in page for name in ("demo", "train", "eval", "export", "list"))
+    assert all(f"\n  {name} " in page for name in ("demo", "train", "eval", "predict", "export", "list"))
 
 
 def test_help_and_version_come_without_torch():
@@ -54,21 +54,11 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
-        (
-            "train",
-            [
-                "--method.OPTION VALUE",
-                "--optim.lr",
-                "--role {student,teacher}",
-                "--quiet [{true,false}]",
-                "--data.flip [{true,false}]",
-                "examples a step",
-                "default: 240",
-            ],
-        ),
+        ("train", ["--method.OPTION VALUE", "--optim.lr", "--quiet", "--help-all", "examples a step", "default 240"]),
         ("eval", ["--model", "--data.source", "--teacher.checkpoint"]),
-        ("export", ["--output", "--format", "logitkd[export]", "default: safetensors,onnx,torch_export"]),
-        ("demo", ["--seed", "--epochs", "--quiet [{true,false}]"]),
+        ("predict", ["--format", "--top", "RUN FILES..."]),
+        ("export", ["--output", "--format", "logitkd[export]", "default safetensors,onnx,torch_export"]),
+        ("demo", ["--seed", "--epochs", "--quiet"]),
         ("list", ["logitkd list METHOD", "logitkd list recipes"]),
     ],
 )
@@ -90,6 +80,9 @@ def test_pages_of_the_commands(command, parts, capsys):
         (["eval"], "a run folder or a checkpoint must be given"),
         (["eval", "gone"], "`gone` is neither a run folder nor a checkpoint"),
         (["eval", "gone", "--batch", "3"], "unknown option `--batch`. Did you mean `--batch_size`?"),
+        (["predict"], "a run folder and image files must be given: `logitkd predict RUN FILES...`, got none."),
+        (["predict", "run"], "`logitkd predict RUN FILES...`, got a run alone."),
+        (["predict", "run", "a.png", "--format", "xml"], "`--format` must be one of 'csv', 'json', got 'xml'."),
         (["train"], "`--student NAME` must be given"),
         (["train", "mine\udce9.yaml"], "`argument 1` must be UTF-8 text without null bytes, got 'mine\\udce9.yaml'."),
         (

@@ -1,10 +1,13 @@
 """The demo at a fraction of its length, twice: the second time everything is there already."""
 
 import re
+import warnings
+from pathlib import Path
 
 import pytest
 
-from logitkd.cli import main
+from logitkd import RunResult
+from logitkd.cli import demo, main
 from logitkd.cli.demo import METHODS, run_demo
 from logitkd.cli.flags import UsageError
 
@@ -53,9 +56,33 @@ def test_demo_trains_all_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys)
     assert "on 500 test scans" in first.out
     assert "runs/demo-seed0-epochs1/teacher" in first.out
     assert first.out.splitlines()[-1].startswith("Next, your own images: `logitkd train")
+    assert first.err.count("the teacher's own top-1 on test (500 images): ") == 1
 
     (folder / "notes.txt").touch()  # beside a demo's runs: a demo's folder all the same
     assert main(["demo", "--epochs", "1"]) == 0
     second = capsys.readouterr()
     assert second.out == first.out
     assert second.err.count("trained earlier") == 1 + len(METHODS)
+    assert second.err.count("finished: nothing to train") == 1
+
+
+def test_what_every_student_would_say_is_said_once(tmp_path, monkeypatch, capsys):
+    """Notes and warnings; what only one of them says is said."""
+
+    def trained(config, *, display):
+        Path(config.output).mkdir(parents=True)
+        warnings.warn("the rate is high", stacklevel=1)
+        warnings.warn(f"this is {config.method}", stacklevel=1)
+        display.note("what all say")
+        display.note(f"{config.output} is where this run is")
+        display.note(f"only {config.method}")
+        return RunResult(Path(config.output), 1.0, {}, {}, 0.0, 1)
+
+    monkeypatch.setattr(demo, "train", trained)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        run_demo(tmp_path / "demo", methods=["kd", "dkd"], quiet=True, epochs=1)
+    assert sorted(str(one.message) for one in seen) == ["the rate is high", "this is ce", "this is dkd", "this is kd"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("what all say") == said.count("is where this run is") == 1
+    assert all(f"only {method}" in said for method in ("ce", "kd", "dkd"))

@@ -12,7 +12,7 @@ from logitkd import __version__
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "train", "eval", "export", "list")
+COMMANDS = ("demo", "train", "eval", "predict", "export", "list")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     from logitkd.cli import pages
 
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(pages.MAIN, end="")
+    if not words or words[0] in ("-h", "--help", "--help-all", "help"):
+        print(pages.render(pages.MAIN, {}), end="")
         return 0
     if words[0] in ("-V", "--version"):
         print(f"logitkd {__version__}")
@@ -59,8 +59,8 @@ def _run(words: list[str]) -> int:
     if name not in COMMANDS:
         print(f"unknown command `{name}`.{suggest(name, COMMANDS)} `logitkd --help` explains them.", file=sys.stderr)
         return 2
-    if "-h" in rest or "--help" in rest:
-        print(commands.page(name), end="")
+    if {"-h", "--help", "--help-all"} & set(rest):
+        print(commands.page(name, every="--help-all" in rest), end="")
     else:
         commands.run(name, rest)
     return 0

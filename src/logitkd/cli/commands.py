@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 from logitkd.cli import pages, tables
 from logitkd.cli.flags import Setting, UsageError, convert_all, nest, settings_of, split
 from logitkd.cli.listing import show_list
+from logitkd.cli.outcome import show_evaluations, show_export, show_result, whence
+from logitkd.cli.predicting import PredictFlags, show_predictions
 from logitkd.data.config import DataConfig
 from logitkd.runs.networks import ModelConfig, TeacherConfig
 from logitkd.runs.plan import TRAIN_FLAGS, resolve
-from logitkd.training.folder import read_result, read_run
+from logitkd.training.folder import read_run
 from logitkd.training.processes import check_one_process
 
 __all__ = ["page", "run"]
@@ -85,19 +87,21 @@ EVAL_FLAGS = {
     if key not in UNREAD
 }
 EXPORT_FLAGS = settings_of(ExportFlags)
+PREDICT_FLAGS = settings_of(PredictFlags)
 DEMO_FLAGS = settings_of(DemoFlags)
 
 
-def page(name: str) -> str:
-    """Return the help page of a command."""
-    text, flags = {
-        "train": (pages.TRAIN, TRAIN_FLAGS),
-        "eval": (pages.EVAL, EVAL_FLAGS),
-        "export": (pages.EXPORT, EXPORT_FLAGS),
-        "demo": (pages.DEMO, DEMO_FLAGS),
-        "list": (pages.LIST, {}),
+def page(name: str, every: bool = False) -> str:
+    """Return the help page of a command; ``every`` flag of it, where there are more than people use."""
+    text, flags, first = {
+        "train": (pages.TRAIN, TRAIN_FLAGS, () if every else pages.FIRST),
+        "eval": (pages.EVAL, EVAL_FLAGS, ()),
+        "predict": (pages.PREDICT, PREDICT_FLAGS, ()),
+        "export": (pages.EXPORT, EXPORT_FLAGS, ()),
+        "demo": (pages.DEMO, DEMO_FLAGS, ()),
+        "list": (pages.LIST, {}, ()),
     }[name]
-    return text + ("\n" + pages.flags_page(flags) if flags else "")
+    return pages.render(text, flags, first)
 
 
 def run(name: str, arguments: list[str]) -> None:
@@ -106,7 +110,8 @@ def run(name: str, arguments: list[str]) -> None:
     Raises:
         UsageError: the arguments are wrong; nothing was done.
     """
-    {"train": _train, "eval": _evaluate, "export": _export, "demo": _demo, "list": show_list}[name](arguments)
+    commands = {"train": _train, "eval": _evaluate, "predict": _predict, "export": _export, "demo": _demo, "list": show_list}
+    commands[name](arguments)
 
 
 def _look_here() -> None:
@@ -127,28 +132,11 @@ def _train(arguments: list[str]) -> None:
     config = resolve(arguments)  # with it one's own code is imported
     if config.teacher is not None:
         for teacher in config.teacher.members().values():
-            print(f"teacher: {teacher.name}{_whence(teacher)}", file=sys.stderr)
+            print(f"teacher: {teacher.name}{whence(teacher)}", file=sys.stderr)
     networks = [config.student, *({} if config.teacher is None else config.teacher.members()).values()]
     with opening([config.output or default_folder(config), *_folders(networks)]):
         result = train(config)
-    rows = [["last epoch", *_numbers(result.metrics)]]
-    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
-    print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {epochs}")
-    tables.show(["", *(title for title, _, _ in METRICS)], rows, right=[title for title, _, _ in METRICS])
-    best = result.best
-    print(f"best epoch: {best['epoch']}, top-1 {best['top1']:.2f} (chosen on `{best['split']}`, so it flatters)")
-    print(f"the student, {result.parameters:,} parameters: {result.folder / 'student.safetensors'}")
-
-
-def _whence(teacher: ModelConfig) -> str:
-    """Say where a teacher's weights come from and, if a run made them, how good it was and on what."""
-    if teacher.checkpoint is None:
-        return ""
-    folder = Path(teacher.checkpoint)
-    result = read_result(folder)
-    if result is None:
-        return f" from {folder}"
-    return f" from {folder}, top-1 {result['top1']:.2f} on {read_run(folder)['run']['data']['source']}"
+    show_result(config, result, arguments)
 
 
 def _folders(networks: Iterable[ModelConfig]) -> list[Path]:
@@ -157,13 +145,6 @@ def _folders(networks: Iterable[ModelConfig]) -> list[Path]:
 
     found = (run_folder_of(network.checkpoint) for network in networks)
     return [folder for folder in found if folder is not None]
-
-
-METRICS = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
-
-
-def _numbers(metrics: dict[str, Any], columns: Sequence[tuple[str, str, int]] = METRICS) -> list[str]:
-    return [f"{scale * metrics[key]:.2f}" if key in metrics else "-" for _, key, scale in columns]
 
 
 def _read_flags(known: Mapping[str, Setting], arguments: list[str], problems: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -195,31 +176,10 @@ def _evaluate(arguments: list[str]) -> None:
             import_recorded(name, folder, trust_code=trust)
         options = {key: values[key] for key in ("batch_size", "device", "latency") if key in values}
         found = [evaluate(model, data, teacher=teacher, **options) for model, data, teacher in plans]
-    _show_evaluations(targets, plans, found)
+    show_evaluations(targets, plans, found)
 
 
 Plan = tuple[ModelConfig, DataConfig, TeacherConfig | None]
-
-
-def _show_evaluations(targets: Sequence[str], plans: Sequence[Plan], metrics: Sequence[dict[str, Any]]) -> None:
-    """Print a line for each target, then what the networks cost."""
-    columns = METRICS if all(teacher is None for *_, teacher in plans) else (*METRICS, ("teacher top-1", "teacher_top1", 1))
-    rows: list[list[str]] = []
-    costs: dict[tuple[str, ...], list[str]] = {}  # runs of one pair share their networks: a row each, not one a run
-    for target, (model, data, teacher), found in zip(targets, plans, metrics, strict=True):
-        on = f"{data.source} {found['split']} ({found['images']:,})"
-        rows.append([target, on, *_numbers(found, columns)])
-        for role, named in (("student", model), ("teacher", teacher)):
-            if named is not None:
-                cost = found["cost"][role]
-                counts = (named.name, role, f"{cost['parameters']:,}", f"{cost['macs']:,}")
-                costs.setdefault(counts, [*counts, *(f"{spent:.2f}" for spent in cost.get("latency_ms", {}).values())])
-    titles = [title for title, _, _ in columns]
-    tables.show(["student", "data", *titles], rows, right=titles)
-    titles = ["parameters", "multiply-adds", "ms, batch 1", "ms, batch 64"]
-    shown = list(costs.values())
-    print(f"\nOne image, float32, {found['device']}:")
-    tables.show(["network", "role", *titles][: len(shown[0])], shown, right=titles)
 
 
 def _plan(target: str, values: dict[str, Any], recorded: list[tuple[str, str]], problems: list[str]) -> Plan:
@@ -290,6 +250,22 @@ def _recorded_teacher(target: str, teacher: TeacherConfig) -> TeacherConfig | No
     return teacher
 
 
+def _predict(arguments: list[str]) -> None:
+    problems: list[str] = []
+    words, values = _read_flags(PREDICT_FLAGS, arguments, problems)
+    if len(words) < 2:
+        got = "a run alone" if words else "none"
+        problems.append(f"a run folder and image files must be given: `logitkd predict RUN FILES...`, got {got}.")
+    if problems:
+        raise UsageError(problems)
+    flags = dict(vars(PredictFlags(**values)))
+    form = flags.pop("format")
+    from logitkd.prediction import predict
+
+    _look_here()
+    show_predictions(predict(words[0], words[1:], **flags), form)
+
+
 def _export(arguments: list[str]) -> None:
     problems: list[str] = []
     runs, values = _read_flags(EXPORT_FLAGS, arguments, problems)
@@ -307,14 +283,7 @@ def _export(arguments: list[str]) -> None:
     if problems:
         raise UsageError(problems)
     _look_here()
-    result = export(runs[0], flags.output, formats=formats, trust_code=flags.trust_code)
-    print(f"{result.folder}: README.md, config.json and, compared on {result.checked_on}:")
-    rows = [
-        [line.file, f"{(result.folder / line.file).stat().st_size:,}", f"{line.gap:.1e}", f"{line.allowed:.1e}"]
-        for line in result.parity
-    ]
-    titles = ["bytes", "largest difference of a logit", "allowed"]
-    tables.show(["file", *titles], rows, right=titles)
+    show_export(export(runs[0], flags.output, formats=formats, trust_code=flags.trust_code))
 
 
 def _demo(arguments: list[str]) -> None:

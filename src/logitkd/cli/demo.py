@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -98,13 +99,13 @@ def run_demo(
     common = ["digits", "--seed", str(seed), "--device", "cpu"]
     teaching = _shorten(resolve([*common, "--role", "teacher", "--output", str(home)]), epochs)
     students: dict[str, RunResult] = {}
-    with _one_thread(), _Board(["teacher", *methods], quiet) as board:
-        teacher = train(teaching, display=board.row("teacher"))
+    with _one_thread(), _warning_once(), _Board(["teacher", *methods], quiet) as board:
+        teacher = train(teaching, display=board.row("teacher", home))
         board.finish("teacher", teacher)
         for method in methods:
             flags = ["--method", method, "--teacher.checkpoint", str(home), "--output", str(output / method)]
             learning = _shorten(resolve([*common, *flags]), epochs)
-            students[method] = train(learning, display=board.row(method))
+            students[method] = train(learning, display=board.row(method, output / method))
             board.finish(method, students[method])
     return Demo(output, teacher, students, learning.data.train_per_class, len(load_images(teaching.data).eval))
 
@@ -162,8 +163,24 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _warning_once() -> Iterator[None]:
+    """Show each warning once, not once a run: the students' settings are alike."""
+    seen: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def once(message: Warning | str, *rest: Any) -> None:
+            if str(message) not in seen:
+                seen.add(str(message))
+                show(message, *rest)
+
+        warnings.showwarning = once  # type: ignore[assignment]
+        yield
+
+
 class _Board:
-    """One progress bar a run on a terminal, one line a finished run elsewhere."""
+    """One progress bar a run on a terminal, one line a finished run elsewhere; what several runs say is printed once."""
 
     def __init__(self, names: Sequence[str], quiet: bool) -> None:
         console = Console(stderr=True)
@@ -176,6 +193,7 @@ class _Board:
             disable=quiet or not console.is_terminal,
         )
         self.tasks = {name: self.bars.add_task(name, total=None, start=False, said="") for name in names}
+        self.notes: set[str] = set()
 
     def __enter__(self) -> _Board:
         self.bars.start()
@@ -184,24 +202,30 @@ class _Board:
     def __exit__(self, *error: object) -> None:
         self.bars.stop()
 
-    def row(self, name: str) -> _Row:
-        return _Row(self.bars, self.tasks[name])
+    def row(self, name: str, folder: Path) -> _Row:
+        return _Row(self, self.tasks[name], folder)
+
+    def note(self, message: str, folder: Path) -> None:
+        """Print what the run in ``folder`` says, unless another has said the same of its own folder."""
+        alike = message.replace(str(folder), "")
+        if alike not in self.notes:
+            self.notes.add(alike)
+            self.bars.console.print(message, markup=False, highlight=False)
 
     def finish(self, name: str, result: RunResult) -> None:
-        said = f"accuracy {result.top1:.1f}"
+        said = f"accuracy {result.top1:.1f}" + (", trained earlier" if result.resumed_finished else "")
         task = self.bars.tasks[self.tasks[name]]
         total = task.total or 1
         self.bars.update(self.tasks[name], total=total, completed=total, said=said)
         if self.bars.disable:
-            earlier = ", trained earlier" if result.resumed_finished else ""
-            print(f"{name}: {said}, {result.seconds:.1f} s{earlier}", file=sys.stderr, flush=True)
+            print(f"{name}: {said}, {result.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 class _Row:
     """The engine's news about one run, shown in its bar."""
 
-    def __init__(self, bars: Progress, task: TaskID) -> None:
-        self.bars, self.task = bars, task
+    def __init__(self, board: _Board, task: TaskID, folder: Path) -> None:
+        self.board, self.bars, self.task, self.folder = board, board.bars, task, folder
 
     def start(self, title: str, epochs: int, steps: int, done: int, about: str = "") -> None:
         self.bars.start_task(self.task)
@@ -214,7 +238,7 @@ class _Row:
         self.bars.update(self.task, said=f"accuracy {line['eval']['top1']:.1f}")
 
     def note(self, message: str) -> None:
-        self.bars.console.print(message, markup=False, highlight=False)
+        self.board.note(message, self.folder)
 
     def stop(self) -> None:
         self.bars.stop_task(self.task)

@@ -37,18 +37,21 @@ def show_list(arguments: list[str]) -> None:
 def _list_methods() -> None:
     rows = []
     for method in map(methods.get, methods.names()):
-        needs = [] if not method.has_teacher else ["teacher"]
-        needs += ["labels optional" if method.labels_optional else "labels"] if method.needs_labels else []
-        needs += {"regions": ["regions"], "stones": ["blocks"]}.get(method.wants.reads, [])
-        weights = f"{method.ce_weight:g}, {method.kd_weight:g}, {method.warmup_epochs}"
-        if not method.has_teacher:
-            weights = f"{method.ce_weight:g}"
-        rows.append([method.name, method.summary, ", ".join(needs), weights, method.paper])
-    tables.show(["method", "what it matches", "needs", "CE, KD, warm-up", "paper"], rows)
+        taught = method.has_teacher
+        labels = "optional" if method.labels_optional else "needed" if method.needs_labels else "-"
+        reads = {"stones": "blocks"}.get(method.wants.reads, method.wants.reads) if taught else "-"
+        weights = [f"{method.kd_weight:g}", str(method.warmup_epochs)] if taught else ["-", "-"]
+        rows.append([method.name, method.summary, labels, reads, f"{method.ce_weight:g}", *weights])
+    weights = ["CE", "KD", "warm-up"]
+    tables.show(["method", "what it matches", "labels", "reads", *weights], rows, right=weights)
+    print(
+        "\nCE and KD weigh labels and teacher; over the warm-up epochs KD grows. All but `ce` need a teacher."
+        "\nLabels optional: `--labels none` trains on the teacher alone. `list METHOD`: paper and options."
+    )
 
 
 def _list_method(method: methods.Method) -> None:
-    print(f"{method.name}: {method.summary}. {method.paper}".rstrip() + "\n")
+    print("\n".join(filter(None, [f"{method.name}: {method.summary}.", method.paper])) + "\n")
     meanings = _meanings(methods.Method)
     for part, spelling in method.spellings():
         own = _meanings(part)
@@ -57,7 +60,7 @@ def _list_method(method: methods.Method) -> None:
     for name, value in method.options.items():
         meaning = " ".join(meanings.get(name, "").replace("``", "").split())
         rows.append([f"--method.{name}", str(value), meaning])
-    tables.show(["option", "default", "meaning"], rows)
+    tables.show(["option", "default", "meaning"], rows, prose=True)
 
 
 def _meanings(kind: type) -> dict[str, str]:

@@ -22,7 +22,7 @@ from logitkd.checks import listed
 from logitkd.data.frames import ArrowColumn, Frame
 from logitkd.data.splits import check_splits, image_folder_words, is_dangling, split_folders
 
-__all__ = ["image_folder_frames"]
+__all__ = ["image_folder_frames", "images_under"]
 
 IMAGE_SUFFIXES = frozenset(ImageFolder.EXTENSIONS)
 
@@ -37,6 +37,19 @@ def image_folder_frames(folder: Path, splits: Sequence[str], absent: str | None,
     found = {split: _listing(path.absolute()) for split, path in _split_folders(folder, splits, absent).items()}
     _check_readable(found.values())
     return _frames(folder, found, unlabelled)
+
+
+def images_under(folder: Path) -> list[str]:
+    """Return the paths of the images in a folder, at any depth, sorted.
+
+    Raises:
+        ValueError: there are none, or something in it is listed but cannot be read.
+    """
+    listing = _listing(folder)
+    _check_readable([listing])
+    if not listing.images:
+        raise ValueError(f"{folder} must hold images, got none in it or the folders in it. Is it the right folder?")
+    return listing.images
 
 
 def _split_folders(folder: Path, splits: Sequence[str], absent: str | None) -> dict[str, Path]:

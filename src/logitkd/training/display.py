@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 __all__ = ["Bar", "Display", "Lines", "clock", "make_display"]
@@ -89,14 +90,55 @@ _FIELDS = (
 )
 
 
+_NUMBERS_AT_LEAST, _BAR_AT_LEAST = 36, 6  # columns: room for the two most important numbers, and a bar one can see move
+
+
+class _Widths:
+    """How the columns of a terminal are shared, asked at each look, as its size may change.
+
+    The numbers get the room that all of them can need, or all there is beside the title and a short bar; the bar the rest. So
+    it keeps its length while they change.
+    """
+
+    def __init__(self, console: Console, title: str, epochs: int) -> None:
+        self.console, self.title = console, title
+        widest = (f"epoch {epochs}/{epochs}", "loss 1000.000", "train 100.0", "eval 100.00", "best 100.00", "lr 0.0001234",
+                  "img/s 100000", "ETA 10:00:00")  # fmt: skip
+        self.all_numbers = len("  ".join(widest))
+
+    @property
+    def free(self) -> int:
+        return max(self.console.width - len(self.title) - 2, 0)  # a space between two columns
+
+    @property
+    def numbers(self) -> int:
+        return max(min(self.all_numbers, self.free - _BAR_AT_LEAST), 0)
+
+    @property
+    def bar(self) -> int:
+        return max(self.free - self.numbers, 1)
+
+
+class _FittedBar(BarColumn):
+    """The bar, as long as there is room for."""
+
+    def __init__(self, widths: _Widths) -> None:
+        super().__init__()
+        self.widths = widths
+
+    def render(self, task: Task) -> ProgressBar:
+        self.bar_width = self.widths.bar
+        return super().render(task)
+
+
 class _Numbers(ProgressColumn):
-    """The run's numbers, as many as fit into ``width`` columns, the most important first."""
+    """The run's numbers, as many as there is room for, the most important first."""
 
     max_refresh = 0.2
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, widths: _Widths) -> None:
         super().__init__()
-        self.width = width
+        self.widths = widths
 
     def render(self, task: Task) -> Text:
         parts = {
@@ -104,17 +146,18 @@ class _Numbers(ProgressColumn):
             for key, label, form, _ in _FIELDS
             if task.fields.get(key) is not None
         }
-        room, chosen = self.width, set()
-        for key, _, _, _ in sorted(_FIELDS, key=lambda item: item[3]):
-            room -= len(parts.get(key, "")) + 2
+        width = self.widths.numbers
+        room, chosen = width + 2, set()  # no space before the first
+        for key, _, _, _ in sorted((field for field in _FIELDS if field[0] in parts), key=lambda item: item[3]):
+            room -= len(parts[key]) + 2
             if room < 0:
                 break
             chosen.add(key)
-        return Text("  ".join(text for key, text in parts.items() if key in chosen), no_wrap=True)
+        return Text("  ".join(text for key, text in parts.items() if key in chosen).ljust(width), no_wrap=True)
 
 
 class Bar:
-    """One progress bar for the whole run."""
+    """One progress bar for the whole run, over the whole width of the console."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -124,11 +167,13 @@ class Bar:
         self.epochs = epochs
         if about:
             self.note(about)
-        bar = 16 if self.console.width >= 120 else 6
+        most = max(self.console.width - _NUMBERS_AT_LEAST - _BAR_AT_LEAST - 2, 10)
+        title = title if len(title) <= most else title[: most - 1] + "…"
+        widths = _Widths(self.console, title, epochs)
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=bar),
-            _Numbers(self.console.width - len(title) - bar - 2),
+            _FittedBar(widths),
+            _Numbers(widths),
             console=self.console,
             refresh_per_second=4,
         )

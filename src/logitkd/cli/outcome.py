@@ -1,0 +1,145 @@
+"""What a command prints when it is done: the tables of `train`, `eval` and `export`, and the command to give next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitkd.cli import tables
+from logitkd.cli.flags import split
+from logitkd.data.config import DataConfig
+from logitkd.runs.config import TrainConfig
+from logitkd.runs.networks import ModelConfig, TeacherConfig
+from logitkd.runs.plan import TRAIN_FLAGS
+from logitkd.training.folder import CONFIG, read_result, read_run
+
+if TYPE_CHECKING:
+    from logitkd.exporting.export import ExportResult
+    from logitkd.training.train import RunResult
+
+__all__ = ["show_evaluations", "show_export", "show_result", "student_alone", "whence"]
+
+METRICS = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
+
+# What may differ between a student and the same student alone: what it learns from and how, and how a run is shown.
+FREE = {"teacher", "method", "method_options", "stones", "optim", "schedule"}
+FREE |= {"output", "device", "checkpoint_every", "trackers", "quiet", "debug"}
+
+
+def whence(teacher: ModelConfig) -> str:
+    """Say where a teacher's weights come from and, if a run made them, how good it was and on what."""
+    if teacher.checkpoint is None:
+        return ""
+    folder = Path(teacher.checkpoint)
+    result = read_result(folder)
+    if result is None:
+        return f" from {folder}"
+    return f" from {folder}, top-1 {result['top1']:.2f} on {read_run(folder)['run']['data']['source']}"
+
+
+def show_result(config: TrainConfig, result: RunResult, arguments: Sequence[str]) -> None:
+    """Print what a run came to.
+
+    Args:
+        config: the run's.
+        result: of it.
+        arguments: those of `logitkd train`.
+    """
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
+    print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {epochs}")
+    rows = [["last epoch", *_numbers(result.metrics)]]
+    teacher = (read_result(result.folder) or {}).get("teacher_top1")
+    if teacher is not None:
+        rows.append(["its teacher", *_numbers({"top1": teacher})])
+    tables.show(["", *(title for title, _, _ in METRICS)], rows, right=[title for title, _, _ in METRICS])
+    best = result.best
+    print(f"best epoch: {best['epoch']}, top-1 {best['top1']:.2f} (chosen on `{best['split']}`, so it flatters)")
+    alone = student_alone(result.folder)
+    if alone is not None:
+        folder, top1 = alone
+        print(f"gain over the student alone ({folder}, top-1 {top1:.2f}): {result.top1 - top1:+.2f}")
+    print(f"the student, {result.parameters:,} parameters: {result.folder / 'student.safetensors'}")
+    print("next: " + "\n      ".join(map(shlex.join, _next(result.folder, arguments))))
+
+
+def student_alone(folder: Path) -> tuple[Path, float] | None:
+    """Return the finished run, beside that in ``folder``, of the same student without a teacher (`ce`), and its top-1.
+
+    The same are the data, by their fingerprint, the seed, the epochs and all else but optimizer and schedule, which a recipe
+    may set for a method. ``None`` where there is no such run, or the run itself is one.
+    """
+    record = read_run(folder)
+    ours = _compared(record)
+    if record["method"].get("name") == "ce" or ours["fingerprint"] is None:
+        return None
+    for other in sorted(path.parent for path in folder.parent.glob(f"*/{CONFIG}")):
+        try:
+            result = read_result(other)  # small and quick to read, unlike the settings
+            if result is None or result.get("method") != "ce" or result.get("seed") != record["run"].get("seed"):
+                continue
+            if _compared(read_run(other)) == ours:
+                return other, result["top1"]
+        except (OSError, ValueError):  # damaged, or not a run's: then it says nothing of this one
+            continue
+    return None
+
+
+def _compared(record: dict[str, Any]) -> dict[str, Any]:
+    run = {key: value for key, value in record["run"].items() if key not in FREE}
+    run["data"] = {key: value for key, value in run["data"].items() if key != "workers"}
+    run["student"] = {key: run["student"].get(key) for key in ("name", "checkpoint")}
+    return {**run, "fingerprint": record.get("data", {}).get("fingerprint")}
+
+
+def _next(folder: Path, arguments: Sequence[str]) -> list[list[str]]:
+    """Return the commands that a person may want to give next."""
+    recipes, flags = split(arguments, TRAIN_FLAGS, [], free="method.")
+    if not recipes or flags.get("role") != "teacher":
+        return [["logitkd", "eval", str(folder)], ["logitkd", "export", str(folder)]]
+    words = ["logitkd", "train", recipes[0], "--method", "kd", "--teacher.checkpoint", str(folder)]
+    for key, text in flags.items():
+        if key.startswith("data.") or key in ("student.name", "teacher.name", "device"):
+            words += [f"--{key.removesuffix('.name')}", text]
+    return [words]
+
+
+def _numbers(metrics: dict[str, Any], columns: Sequence[tuple[str, str, int]] = METRICS) -> list[str]:
+    return [f"{scale * metrics[key]:.2f}" if key in metrics else "-" for _, key, scale in columns]
+
+
+def show_evaluations(
+    targets: Sequence[str],
+    plans: Sequence[tuple[ModelConfig, DataConfig, TeacherConfig | None]],
+    metrics: Sequence[dict[str, Any]],
+) -> None:
+    """Print a line for each target, then what the networks cost."""
+    columns = METRICS if all(teacher is None for *_, teacher in plans) else (*METRICS, ("teacher top-1", "teacher_top1", 1))
+    rows: list[list[str]] = []
+    costs: dict[tuple[str, ...], list[str]] = {}  # runs of one pair share their networks: a row each, not one a run
+    for target, (model, data, teacher), found in zip(targets, plans, metrics, strict=True):
+        on = f"{data.source} {found['split']} ({found['images']:,})"
+        rows.append([target, on, *_numbers(found, columns)])
+        for role, named in (("student", model), ("teacher", teacher)):
+            if named is not None:
+                cost = found["cost"][role]
+                counts = (named.name, role, f"{cost['parameters']:,}", f"{cost['macs']:,}")
+                costs.setdefault(counts, [*counts, *(f"{spent:.2f}" for spent in cost.get("latency_ms", {}).values())])
+    titles = [title for title, _, _ in columns]
+    tables.show(["student", "data", *titles], rows, right=titles)
+    titles = ["parameters", "multiply-adds", "ms, batch 1", "ms, batch 64"]
+    shown = list(costs.values())
+    print(f"\nOne image, float32, {found['device']}:")
+    tables.show(["network", "role", *titles][: len(shown[0])], shown, right=titles)
+
+
+def show_export(result: ExportResult) -> None:
+    """Print the files of an export and how well they agree with the student."""
+    print(f"{result.folder}: README.md, config.json and, compared on {result.checked_on}:")
+    rows = [
+        [line.file, f"{(result.folder / line.file).stat().st_size:,}", f"{line.gap:.1e}", f"{line.allowed:.1e}"]
+        for line in result.parity
+    ]
+    titles = ["bytes", "largest difference of a logit", "allowed"]
+    tables.show(["file", *titles], rows, right=titles)

@@ -1,0 +1,106 @@
+"""The help pages: which flags they show, in whose words, and how wide they are."""
+
+import re
+from typing import Literal, get_args, get_origin
+
+import pytest
+
+from logitkd.cli import COMMANDS, commands, main, pages
+from logitkd.cli.flags import Setting
+from logitkd.runs.plan import TRAIN_FLAGS
+
+
+def shown(page):
+    return [line.split()[0] for line in page.splitlines() if re.match(r"  --\w", line)]
+
+
+def test_training_leads_with_the_fifteen_flags_people_use():
+    page = commands.page("train")
+    assert shown(page) == ["--" + key.removesuffix(".name") for key in pages.FIRST]
+    assert len(pages.FIRST) == len(set(pages.FIRST)) == 15
+    assert f"`--help-all` shows all {len(TRAIN_FLAGS)} flags." in page
+    assert set(pages.FIRST) <= TRAIN_FLAGS.keys()
+
+
+def test_a_flag_to_lead_with_that_does_not_exist_is_an_error():
+    with pytest.raises(KeyError, match="epoch"):
+        pages.render("text", {"epochs": Setting("epochs", int, 1, "")}, ["epoch"])
+
+
+def test_help_all_shows_every_flag_once(capsys):
+    assert main(["train", "--help-all"]) == 0
+    page = capsys.readouterr().out
+    assert sorted(shown(page)) == sorted("--" + key.removesuffix(".name") for key in TRAIN_FLAGS)
+    assert "\noptim: the optimizer:\n" in page
+    assert "--help-all" not in page
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "list"])
+def test_no_programmers_types(command):
+    page = commands.page(command, every=True)
+    wrong = (
+        "Literal",
+        "tuple",
+        "None",
+        "null",
+        "NoneType",
+        "Optional",
+        "(type",
+        " bool",
+        " int)",
+        " str",
+        "float,",
+        "True",
+        "False",
+    )
+    assert [word for word in wrong if word in page] == []
+
+
+def test_types_defaults_and_choices_in_a_persons_words():
+    page = " ".join(commands.page("train", every=True).split())
+    for part in (
+        "--epochs passes over the training split (a whole number; default 240)",
+        "--optim.clip_grad largest gradient norm; none leaves gradients alone (a number) ",
+        "--optim sgd or adamw (default sgd)",
+        "--quiet plain log lines instead of a progress bar (true | false; default false)",
+        "(student | teacher; default student)",
+        "([a number, ...]; default [0.625, 0.75, 0.875])",
+        "their numbers, from 1: [2, 3] ([a whole number, ...]; default all)",
+    ):
+        assert part in page
+
+
+def test_choices_are_listed_once():
+    columns = 10_000  # a line a flag
+    page = pages.render("", TRAIN_FLAGS, columns=columns)
+    for key, setting in TRAIN_FLAGS.items():
+        if get_origin(setting.type) is Literal:
+            (line,) = (line for line in page.splitlines() if line.split()[:1] == ["--" + key.removesuffix(".name")])
+            listed = [line.count(joint.join(get_args(setting.type))) for joint in (" | ", " or ")]
+            assert sum(listed) <= 1, line
+            assert all(choice in line for choice in get_args(setting.type)), line
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 160])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_pages_wrap_to_the_width_there_is(command, columns, monkeypatch):
+    monkeypatch.setattr(pages, "width", lambda: columns)
+    text = getattr(pages, command.upper())
+    by_hand = {line for line in [*pages.MAIN.splitlines(), *text.splitlines()] if line.startswith(" ")}  # commands, tables
+    for page in (commands.page(command, every=True), commands.page(command), pages.render(pages.MAIN, {})):
+        wide = [line for line in page.splitlines() if len(line) > columns and line not in by_hand]
+        assert [line for line in wide if " " in line.strip()] == []  # a word alone is not broken
+        assert page.endswith("\n")
+    assert max(map(len, by_hand)) <= 100
+
+
+def test_a_pipe_has_100_columns_and_a_terminal_its_own(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "77")
+    assert pages.width() == 100
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert pages.width() == 77
+
+
+def test_short_code_is_not_broken_over_lines():
+    page = pages.render("Say `logitkd list METHOD` or `--quiet true` to see it.", {}, columns=24)
+    assert page == "Say\n`logitkd list METHOD` or\n`--quiet true` to see\nit.\n"

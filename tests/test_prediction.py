@@ -1,0 +1,128 @@
+"""predict() against the run's own evaluation, and what it refuses before anything is predicted."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from image_files import pixels, png, write_image_folder, write_mixed_folder
+from logitkd import ModelConfig, Prediction, TrainConfig, evaluate, predict, prediction, train
+from logitkd.data import DataConfig, load_images
+from logitkd.models import build_model
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """The evaluation images of the digits, a PNG file each, and their classes."""
+    folder = tmp_path_factory.mktemp("scans")
+    data = load_images(DataConfig())
+    files = []
+    for number, image in enumerate(data.eval.images):
+        files.append(folder / f"{number:03}.png")
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(files[-1])
+    return files, [data.classes[label] for label in data.eval.labels]
+
+
+def share_right(predictions, classes):
+    return 100 * sum(one.classes[0] == name for one, name in zip(predictions, classes, strict=True)) / len(classes)
+
+
+def test_the_runs_own_evaluation_images_give_its_own_top1(teacher_folder, scans):
+    files, classes = scans
+    found = predict(teacher_folder, files)
+    assert share_right(found, classes) == json.loads((teacher_folder / "result.json").read_text())["top1"]
+    assert [one.file for one in found] == list(map(str, files))
+    assert predict(str(teacher_folder), files[0].parent, batch_size=7) == [  # a folder, and other batches
+        replace(one, probabilities=pytest.approx(one.probabilities)) for one in found
+    ]
+
+
+def test_the_order_is_that_given_and_probabilities_are_the_networks(teacher_folder, scans):
+    files = [scans[0][3], scans[0][0], scans[0][3]]
+    found = predict(teacher_folder, files, top=10)
+    assert [one.file for one in found] == list(map(str, files))
+    assert found[0] == found[2]
+    data = load_images(DataConfig())
+    images = (data.eval.images[[3, 0]] / 255 - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
+    with torch.no_grad():
+        shares = build_model("cifar_resnet8", 10, checkpoint=teacher_folder).eval()(images).softmax(dim=1)
+    for one, row in zip(found, shares, strict=False):
+        assert list(one.probabilities) == sorted(one.probabilities, reverse=True)
+        assert dict(zip(one.classes, one.probabilities, strict=True)) == pytest.approx(
+            dict(zip(data.classes, row.tolist(), strict=True)), abs=1e-5
+        )
+    best = predict(teacher_folder, files[1])
+    assert best == [Prediction(str(files[1]), found[1].classes[:1], pytest.approx(found[1].probabilities[:1]))]
+
+
+def test_images_of_any_size_are_shown_as_in_the_evaluation(tmp_path):
+    """Of many sizes, modes and formats; normalised as in the run, not as is usual."""
+    folder = write_mixed_folder(tmp_path / "shapes", per_class=10)
+    data = DataConfig(str(folder), image_size=12, crop_ratio=0.5, workers=0, mean=(0.2, 0.3, 0.4), std=(0.3, 0.2, 0.1))
+    config = TrainConfig(
+        ModelConfig("tiny_net:TinyNet"),
+        method="ce",
+        data=data,
+        epochs=4,
+        batch_size=8,
+        output=str(tmp_path / "run"),
+        quiet=True,
+    )
+    result = train(config)
+    found = predict(result.folder, folder / "test", top=2, batch_size=3)
+    assert len(found) == 30
+    assert share_right(found, [Path(one.file).parent.name for one in found]) == result.top1
+    assert result.top1 == evaluate(result.folder, latency=False)["top1"]
+    assert all(len(one.classes) == 2 for one in found)
+
+
+def test_all_unreadable_files_are_named_before_anything_is_predicted(teacher_folder, scans, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction, "_predict", lambda *_: pytest.fail("predicted"))
+    whole = scans[0][0].read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "large.png").write_bytes(png(pixels(0, 9, 8)))
+    (tmp_path / "empty").mkdir()
+    write_image_folder(tmp_path / "lost", ["a.png"])
+    (tmp_path / "lost" / "b.png").symlink_to(tmp_path / "gone.png")
+    names = ["cut.png", "text.png", "large.png", "gone.png", "empty", "lost"]
+    with pytest.raises(ValueError, match="`files` must be images that can be read, got 6 that cannot:") as caught:
+        predict(teacher_folder, [scans[0][0], *(tmp_path / name for name in names)])
+    lines = str(caught.value).splitlines()[1:]
+    said = dict(zip(sorted(names, key=lambda name: "." in name), lines, strict=True))  # folders are looked into first
+    assert all(str(tmp_path / name) in line for name, line in said.items())
+    assert "must be 8x8 pixels (height x width), the size that the run was trained on, got 9x8." in said["large.png"]
+    assert "must hold images" in said["empty"]
+    assert "must be readable" in said["lost"]
+    assert "cannot read the image" in said["gone.png"]
+    assert "cannot decode the image" in said["cut.png"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"files": []}, "`files` must name at least one image, got none."),
+        ({"top": 11}, r"`top` must be in \[1, 10\] \(the run's classes\), got 11."),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0."),
+        ({"device": "cuda:99"}, "`device`"),
+        ({"run": "."}, r"a run folder holds a config.yaml, but there is no config.yaml"),
+    ],
+)
+def test_refused(teacher_folder, scans, changes, message):
+    arguments = {"run": teacher_folder, "files": scans[0][:1], **changes}
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        predict(**arguments)
+
+
+def test_another_student_than_the_run_wrote_is_refused(tiny, scans):
+    result = train(tiny(epochs=1))
+    with open(result.folder / "student.safetensors", "ab") as file:
+        file.write(b" ")
+    with pytest.raises(ValueError, match=r"student\.safetensors is not what the run wrote"):
+        predict(result.folder, scans[0][:1])
+    (result.folder / "student.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="student"):
+        predict(result.folder, scans[0][:1])
