@@ -12,13 +12,14 @@ import logitkd
 ROOT = Path(logitkd.__file__).parent
 LAYERS = {
     "checks": 0,
+    "fields": 1,
     "strict_yaml": 0,
     "tensor_checks": 0,
     "files": 1,
     "logits": 1,
     "reach": 1,
     "models": 1,
-    "data": 1,
+    "data": 2,
     "losses": 2,
     "objective": 3,
     "methods": 4,

@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from logitkd.checks import check_texts
 from logitkd.cost import network_cost
 from logitkd.data import ImageData, load_images, make_loader
-from logitkd.data.config import DataConfig, check_data
+from logitkd.data.config import DataConfig
 from logitkd.models import opening
 from logitkd.reach import Ensemble, Teacher
+from logitkd.runs.device import resolve_device
+from logitkd.runs.folder import read_run, run_data
 from logitkd.runs.networks import ModelConfig
+from logitkd.runs.settings import SettingsError
+from logitkd.runs.values import validate
 from logitkd.tasks.images import evaluate_classifier, predict
-from logitkd.training.accelerator import resolve_device
-from logitkd.training.folder import read_run
-from logitkd.training.networks import build_teacher, rate_teacher, recorded_student, run_data
+from logitkd.training.networks import build_teacher, rate_teacher, recorded_student
 from logitkd.training.preflight import load_network
 from logitkd.training.showing import check_input, check_student
 
@@ -61,12 +62,12 @@ def evaluate(
         ValueError: ``data`` is missing or wrong, a network does not fit its classes or holds NaN, ``config.yaml`` is no
             run's, a run's student is not what the run wrote, or it is built by code that lies nowhere but in its folder.
     """
-    check_texts("data", data)
+    data = None if data is None else validate(DataConfig, data, "data.")
     where = resolve_device(device)
     folders = [network for network in (model, teacher) if isinstance(network, (str, Path))]
     with opening(folders, trust_code=trust_code):
         if isinstance(model, (str, Path)):
-            data = data or DataConfig(**read_run(Path(model))["run"]["data"])
+            data = data or validate(DataConfig, read_run(Path(model))["run"]["data"], "data.")
             model = recorded_student(Path(model), trust_code=trust_code)
         if isinstance(teacher, (str, Path)):
             teacher = recorded_student(Path(teacher), trust_code=trust_code)
@@ -85,9 +86,8 @@ def _evaluate(
         raise ValueError("`data` must be given unless `model` is a run folder.")
     if not isinstance(model, nn.Module):
         data = _normalised_as_learnt(data, model)
-    problems = check_data(data, training=False)
-    if problems:
-        raise ValueError("\n".join(problems))
+    if problems := data.problems():
+        raise SettingsError(problems)
     # Training images are not looked at: neither which of them to keep nor whether they are labelled matters.
     images = load_images(replace(data, train_per_class=None), labels="none")
     classes = len(images.classes)

@@ -1,50 +1,16 @@
-"""What a run knows of its training labels - all, some, none, mixed ones - and which methods that leaves."""
+"""What a run knows of its training labels: all, some, none, mixed ones."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from logitkd import methods
 from logitkd.data.mixing import Mixer
 from logitkd.methods import Method
 from logitkd.runs.config import TrainConfig
+from logitkd.runs.rules import without_hard_labels
 
-__all__ = ["check_label_use", "check_training_labels", "labels_note", "make_mixer", "missing_note", "resolve_method"]
-
-
-def resolve_method(config: TrainConfig) -> Method:
-    """Return the method a run trains with: its options applied, and with ``labels: none`` nothing in it reads a label.
-
-    Raises:
-        ValueError: the method, one of its options, or what :func:`check_label_use` refuses.
-        TypeError: an option's value is of the wrong type.
-    """
-    method = methods.get(config.method).replace(**config.method_options)
-    if config.labels == "none":
-        method = method.without_labels(config.method_options)
-    check_label_use(config, method)
-    return method
-
-
-def check_label_use(config: TrainConfig, method: Method) -> None:
-    """Refuse what a method cannot do with labels that are mixed, or weigh where it has no cross-entropy.
-
-    Raises:
-        ValueError: the message lists the methods that can.
-    """
-    mixing = [name for name in ("mixup", "cutmix") if getattr(config, name)]
-    if mixing and method.needs_hard_labels:
-        raise ValueError(
-            f"`{mixing[0]}` must be 0 for `{method.name}`, whose loss needs the class of every image, "
-            f"got {getattr(config, mixing[0])}. {_others(method)}"
-        )
-    if config.class_weights is not None and method.ce_weight == 0:
-        fix = "" if config.labels == "none" else ", or give the labels a share of the loss: `--method.ce_weight 0.1`"
-        raise ValueError(
-            f"`class_weights` must be left out where there is no cross-entropy to weigh, got {config.class_weights} for "
-            f"`{method.name}` with `ce_weight` 0. Leave it out{fix}."
-        )
+__all__ = ["check_training_labels", "labels_note", "make_mixer", "missing_note"]
 
 
 def check_training_labels(config: TrainConfig, method: Method, labels: Tensor) -> None:
@@ -65,22 +31,13 @@ def check_training_labels(config: TrainConfig, method: Method, labels: Tensor) -
     if method.needs_hard_labels:
         raise ValueError(
             f"every training image must have a label for `{method.name}`, whose loss needs the class of every image, but "
-            f"{share}. {_others(method)}"
+            f"{share}. {without_hard_labels(method)}"
         )
     if config.mixup or config.cutmix:
         raise ValueError(
             f"`mixup` and `cutmix` must be 0 where labels are missing, as a label cannot be mixed with none: {share}. With "
             "`labels: none` images alone are mixed."
         )
-
-
-def _others(method: Method) -> str:
-    can = ", ".join(name for name in methods.names() if not methods.get(name).needs_hard_labels)
-    options = {name: value for name, value in method.label_free_options.items() if name != "ce_weight"}
-    hint = ""
-    if options and not method.replace(**options).needs_hard_labels:
-        hint = " So can this one with " + ", ".join(f"`{name}: {value}`" for name, value in options.items()) + "."
-    return f"These can do it: {can}.{hint}"
 
 
 def missing_note(labels: Tensor) -> str:
@@ -97,6 +54,7 @@ def missing_note(labels: Tensor) -> str:
 def labels_note(method: Method) -> str:
     """Say what ``labels: none`` makes of a method.
 
+    >>> from logitkd import methods
     >>> labels_note(methods.get("sdd-kd").without_labels())
     'labels: none, so `sdd-kd` learns from the teacher alone: ce_weight 0.0, judge teacher'
     """

@@ -15,20 +15,17 @@ from logitkd.data import ImageData
 from logitkd.models import ClassCountError, Pretrained, build_pretrained, import_recorded, read_label_map, read_name
 from logitkd.reach import Ensemble, LabelMap, Renormalize, Teacher
 from logitkd.reach.replay.trace import find_module
+from logitkd.runs.folder import check_student_file, read_run, run_data, run_folder_of
 from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
-from logitkd.training.folder import CONFIG, check_student_file, read_run
 from logitkd.training.provenance import model_record
 
 __all__ = [
-    "brings_weights",
     "build_teacher",
     "check_classes",
     "check_paths",
     "check_run_weights",
     "rate_teacher",
     "recorded_student",
-    "run_data",
-    "run_folder_of",
     "teacher_record",
 ]
 
@@ -52,12 +49,6 @@ def build_teacher(config: ModelConfig, data: ImageData, scales: Sequence[int] | 
     return members[0] if len(members) == 1 else Ensemble(members, config.combine)
 
 
-def brings_weights(config: ModelConfig) -> bool:
-    """Whether a network's weights come from somewhere: a checkpoint, a name that stands for them, one's own callable."""
-    source = read_name(config.name)
-    return config.checkpoint is not None or source.has_weights or source.kind == "own"
-
-
 def check_classes(learnt: Sequence[str], classes: Sequence[str], what: str) -> None:
     """Refuse a network trained on other classes than the data's, or on the same in another order.
 
@@ -73,17 +64,11 @@ def check_classes(learnt: Sequence[str], classes: Sequence[str], what: str) -> N
         )
 
 
-def run_data(checkpoint: str | None) -> dict[str, Any] | None:
-    """Return the block ``data`` of the run that wrote a checkpoint, a run folder or its student; ``None`` for any other."""
-    folder = run_folder_of(checkpoint)
-    return None if folder is None else read_run(folder).get("data", {})
-
-
 def check_run_weights(checkpoint: str | None) -> None:
     """Check that a run folder, or its student, holds the weights that the run wrote; any other checkpoint is no matter.
 
     Raises:
-        ValueError: see :func:`~logitkd.training.folder.check_student_file`.
+        ValueError: see :func:`~logitkd.runs.folder.check_student_file`.
     """
     folder = run_folder_of(checkpoint)
     if folder is not None:
@@ -100,13 +85,6 @@ def recorded_student(folder: Path, *, trust_code: bool = False) -> ModelConfig:
     name = read_run(folder)["run"]["student"]["name"]
     import_recorded(name, folder, trust_code=trust_code)
     return ModelConfig(name, checkpoint=str(folder))
-
-
-def run_folder_of(checkpoint: str | None) -> Path | None:
-    """Return the run folder that a checkpoint is, or is a file in; ``None`` for any other."""
-    path = Path(checkpoint or "")
-    folder = path if path.is_dir() else path.parent
-    return folder if checkpoint and (folder / CONFIG).is_file() else None
 
 
 def rate_teacher(predictions: Tensor, labels: Tensor, classes: Sequence[str]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,9 @@ from logitkd.data.class_weights import class_weights
 from logitkd.models import build_model, read_name
 from logitkd.reach import Ensemble, RegionModel, Teacher
 from logitkd.runs.config import TrainConfig
+from logitkd.runs.folder import run_data
 from logitkd.runs.networks import ModelConfig
+from logitkd.runs.rules import checked, hints
 from logitkd.training.folder import RunFolder
 from logitkd.training.generators import seed_generators
 from logitkd.training.networks import (
@@ -23,7 +26,6 @@ from logitkd.training.networks import (
     check_classes,
     check_paths,
     check_run_weights,
-    run_data,
     teacher_record,
 )
 from logitkd.training.provenance import model_record
@@ -36,7 +38,22 @@ __all__ = [
     "check_regions",
     "input_record",
     "load_network",
+    "static",
 ]
+
+
+def static(config: TrainConfig) -> TrainConfig:
+    """Return the settings of a run, each value in its type, after all that can be refused without data or a network.
+
+    Warns of what is allowed and unlikely to be meant.
+
+    Raises:
+        ValueError: with all the problems at once; see :mod:`logitkd.runs.rules`.
+    """
+    settings = checked(config)
+    for message in hints(settings):
+        warnings.warn(message, stacklevel=3)
+    return settings
 
 
 def load_network(config: ModelConfig, classes: Sequence[str]) -> nn.Module:
