@@ -114,7 +114,8 @@ def test_own_recipe_and_what_overrides_it(tmp_path):
     config = planned([path, "--optim.lr", "0.005"])
     assert (config.optim.name, config.optim.lr, config.data.flip) == ("adamw", 0.005, False)
     assert config.method_options == {"ce_weight": 2}
-    assert config.output == "runs/mine/ce-seed0"
+    assert config.output == "runs/mine/ce-lr0.005-seed0"
+    assert planned([path]).output == "runs/mine/ce-seed0"
     assert planned([path, "--method.ce_weight", "3"]).method_options == {"ce_weight": 3}
 
 
@@ -159,7 +160,7 @@ def test_all_problems_of_a_recipe_come_at_once(tmp_path):
         "unknown key `lr`. Did you mean `optim.lr`?",
         "`epochs` must be a whole number, got 'many'.",
         "unknown key `optim.lrr`. Did you mean `optim.lr`?",
-        "`optim` must be one of 'sgd', 'adamw', got 'sdg'. Did you mean",
+        "`optim.name` must be one of 'sgd', 'adamw', got 'sdg'. Did you mean",
         "`data` must be a section with some of source, train_split",
         "unknown method `gdk`. Did you mean `gdkd`?",
         "method `ls-gdkd`: unknown option `methods.*gdkd.topk`. Did you mean `methods.*gdkd.top_k`?",

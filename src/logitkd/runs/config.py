@@ -19,7 +19,8 @@ __all__ = ["OptimConfig", "ScheduleConfig", "StonesConfig", "TrainConfig", "warm
 
 def _stones(value: Any) -> Any:
     """Read which stepping stones to use."""
-    numbers = list(value) if isinstance(value, (list, tuple)) else []
+    value = list(value) if isinstance(value, tuple) else value
+    numbers = value if isinstance(value, list) else []
     if value in ("all", "last"):
         return value
     if not numbers or any(type(one) is not int for one in numbers) or numbers != sorted(set(numbers)) or numbers[0] < 1:

@@ -86,7 +86,7 @@ def run_name(config: TrainConfig, usual: TrainConfig, found: Iterable[Path] = ()
             parts.append(_part(key.rpartition(".")[0], value))
         else:
             parts.append(_part(key if last.count(end) > 1 else end, value))
-    return _bounded(file_name(config.method), parts, f"seed{config.seed}")
+    return _bounded(config.method, parts, f"seed{config.seed}")
 
 
 def _options(config: TrainConfig) -> Mapping[str, Any]:
@@ -117,11 +117,13 @@ def _part(key: str, value: Any) -> str:
 
 
 def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float)) or bool(re.fullmatch(r"\w{1,40}", str(value), re.ASCII))
+    if isinstance(value, str):
+        return value != "null" and re.fullmatch(r"\w{1,40}", value, re.ASCII) is not None
+    return value is None or isinstance(value, (bool, int, float))
 
 
 def _word(value: Any) -> str:
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _bounded(start: str, parts: list[str], end: str) -> str:

@@ -37,7 +37,7 @@ def sift(values: Mapping[str, Any], task: str, problems: list[str]) -> dict[str,
 
 def partial(given: Mapping[str, Any], task: str) -> tuple[TrainConfig, dict[str, list[str]]]:
     """Return the settings of a run of ``task`` from nested keys, and by key what is wrong; see ``read``."""
-    return read(TrainConfig, given, data=_kind(task))
+    return read(TrainConfig, {"task": task, **given}, data=_kind(task))
 
 
 def _kind(task: str) -> type:

@@ -7,6 +7,7 @@ of methods, or at what there is: files, devices, networks by name.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def problems(settings: TrainConfig, refused: Collection[str] = ()) -> list[str]:
         if not {role, f"{role}.name"} & set(refused):
             found += _network(role, network)
     if "method" not in refused:
-        found += _method(settings, refused)
+        found += _method(settings)
     return [message for message in dict.fromkeys(found) if not any(f"`{key}`" in message for key in refused)]
 
 
@@ -136,19 +137,17 @@ def without_hard_labels(method: Method) -> str:
     return f"These can do it: {can}.{hint}"
 
 
-def _method(settings: TrainConfig, refused: Collection[str]) -> list[str]:
-    """What a method cannot do with the settings; one whose options are wrong is not looked at further."""
+def _method(settings: TrainConfig) -> list[str]:
+    """What a method cannot do with the settings; a wrong option is left out."""
     found: list[str] = []
     if settings.method not in methods.names():
         return [unknown("method", settings.method, methods.names())]
-    check_options(settings.method, settings.method_options, "method.", found)
-    if found:
-        return found
+    good = check_options(settings.method, settings.method_options, "method.", found)
     try:
-        method = resolve_method(settings)
+        method = resolve_method(replace(settings, method_options=good))
     except (TypeError, ValueError) as error:  # each option is good alone: they do not go together, or ask for labels
-        return [str(error)]
-    return _labels(settings, method) + _teacher(settings, method)
+        return [*found, str(error)]
+    return found + _labels(settings, method) + _teacher(settings, method)
 
 
 def _labels(settings: TrainConfig, method: Method) -> list[str]:

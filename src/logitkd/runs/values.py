@@ -147,7 +147,8 @@ def _leave_out(record: type, values: dict[str, Any], path: tuple[str, ...], sect
 def _wrong_type(key: str, kind: Any, value: Any, why: str = "") -> str:
     if get_origin(kind) is Literal and isinstance(value, str):
         why = suggest(value, get_args(kind))
-    return f"`{key}` must be {_words(kind)}, got {shown(value)}.{why}"
+    got = list(value) if isinstance(value, tuple) else value  # as YAML has it, wherever it comes from
+    return f"`{key}` must be {_words(kind)}, got {shown(got)}.{why}"
 
 
 def _words(kind: Any) -> str:
