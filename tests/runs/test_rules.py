@@ -135,9 +135,10 @@ def words(overrides):
 def test_python_and_the_command_line_refuse_the_same_in_the_same_words(change, overrides, first, nothing_runs, capsys):
     with pytest.raises(SettingsError) as told:
         train(replace(GOOD, **change))
+    given = {"student": "cifar_resnet8", **overrides}
+    method = given.pop("method", "ce")
     with pytest.raises(SettingsError) as planned:
-        given = {"student": "cifar_resnet8", **overrides}
-        plan(None, given.pop("method", "ce"), "student", given)
+        plan(None, method, "student", given)
     assert planned.value.problems == told.value.problems
     assert told.value.problems[0].startswith(first)
     assert main(["train", *words({"student": "cifar_resnet8", "method": "ce", **overrides})]) == 2
@@ -243,7 +244,7 @@ def test_the_data_of_another_task_are_read_by_its_own_type(vectors, empty_folder
         page = capsys.readouterr().out
         assert "--data.size" in page
         assert "--data.crop_padding" not in page
-    with pytest.raises(SettingsError, match="unknown key `data.where`"):
+    with pytest.raises(SettingsError, match=r"unknown key `data\.where`"):
         checked(replace(GOOD, data=Vectors()))
 
 
