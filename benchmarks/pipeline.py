@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 import logitkd.models  # noqa: F401  # registers the CIFAR networks in timm
 from _record import record, seconds_alternating, spread
-from logitkd.data import Batch, ImageSplit
+from logitkd.data import Batch, DataConfig, ImageData, ImageSplit, Loader, Mixing, make_loader
 
 
 def batches_for_ever(loader: Loader) -> Iterator[Batch]:

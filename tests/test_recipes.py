@@ -5,8 +5,8 @@ import shlex
 import pytest
 
 from logitkd import methods, recipes
-from logitkd.cli.flags import UsageError
-from logitkd.runs.plan import resolve
+from logitkd.cli.commands import planned
+from logitkd.runs.settings import SettingsError
 
 # METHODS.md: learning rate, DKD beta, GDKD w_top and w_rest, LS-KD temperature and weight, LS-DKD the same and beta.
 PAIRS = {
@@ -32,7 +32,7 @@ def teacher(tmp_path):
 
 
 def options(name, method, teacher):
-    config = resolve([name, "--method", method, *teacher])
+    config = planned([name, "--method", method, *teacher])
     return config, methods.get(method).replace(**config.method_options).options
 
 
@@ -45,14 +45,14 @@ def test_every_method_resolves_with_every_recipe(name, teacher):
     for method in methods.names():
         config, _ = options(name, method, teacher)
         assert config.method == method
-    assert resolve([name, "--role", "teacher"]).method == "ce"
+    assert planned([name, "--role", "teacher"]).method == "ce"
 
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_first_line_is_the_command_that_runs_it(name, teacher):
     words = shlex.split(recipes.command(recipes.find(name)))
     assert words[:3] == ["logitkd", "train", name]
-    resolve([*words[2:], *teacher])
+    planned([*words[2:], *teacher])
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -76,7 +76,7 @@ def test_pairs_hold_the_papers_numbers(pair, teacher):
         assert (found["temperature"], found["kd_weight"], found["beta"]) == ls_dkd
     for method in ("sdd-kd", "icd-dkd"):
         assert options(name, method, teacher)[1]["scales"] == ((1, 2) if lr == 0.05 else (1, 2, 4))
-    assert resolve([name, "--role", "teacher"]).optim.lr == 0.05
+    assert planned([name, "--role", "teacher"]).optim.lr == 0.05
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -90,8 +90,8 @@ def test_pairs_hold_the_numbers_of_ldrld_s_authors(pair, teacher):
         assert [found[option] for option in (*weights, "depth", "temperature")] == [10.5, 7, 7, 4]
     assert options(name, "block-ldrld", teacher)[1]["beta"] == 1  # Block-KD's own, of the same name
     for arguments in (["--method", "gdkd", *teacher], ["--role", "teacher"]):
-        assert resolve([name, *arguments]).schedule.warmup == 0
-    assert resolve([name, "--method", "ldrld", "--schedule.warmup", "0.1", *teacher]).schedule.warmup == 0.1
+        assert planned([name, *arguments]).schedule.warmup == 0
+    assert planned([name, "--method", "ldrld", "--schedule.warmup", "0.1", *teacher]).schedule.warmup == 0.1
 
 
 def write(tmp_path, text):
@@ -101,8 +101,8 @@ def write(tmp_path, text):
 
 
 def problems(arguments):
-    with pytest.raises(UsageError) as caught:
-        resolve(arguments)
+    with pytest.raises(SettingsError) as caught:
+        planned(arguments)
     return caught.value.problems
 
 
@@ -111,11 +111,12 @@ def test_own_recipe_and_what_overrides_it(tmp_path):
         tmp_path,
         "student: {name: cifar_resnet8}\nmethod: {name: ce, ce_weight: 2}\noptim: {name: adamw, lr: 1e-3}\ndata: {flip: no}\n",
     )
-    config = resolve([path, "--optim.lr", "0.005"])
+    config = planned([path, "--optim.lr", "0.005"])
     assert (config.optim.name, config.optim.lr, config.data.flip) == ("adamw", 0.005, False)
     assert config.method_options == {"ce_weight": 2}
-    assert config.output == "runs/mine/ce-seed0"
-    assert resolve([path, "--method.ce_weight", "3"]).method_options == {"ce_weight": 3}
+    assert config.output == "runs/mine/ce-lr0.005-seed0"
+    assert planned([path]).output == "runs/mine/ce-seed0"
+    assert planned([path, "--method.ce_weight", "3"]).method_options == {"ce_weight": 3}
 
 
 def test_a_recipe_sets_optimiser_and_schedule_by_method(tmp_path, teacher):
@@ -125,25 +126,25 @@ def test_a_recipe_sets_optimiser_and_schedule_by_method(tmp_path, teacher):
         "teacher_training: {optim.lr: 0.3}\n"
         "methods: {'*kd': {optim: adamw}, dkd: {beta: 2, schedule: {warmup: 0.25}, optim.lr: 1e-3}, ce: {optim.lr: 0.2}}",
     )
-    config = resolve([path, "--method", "dkd", *teacher])
+    config = planned([path, "--method", "dkd", *teacher])
     assert (config.schedule.warmup, config.schedule.decay, config.optim.lr, config.optim.name) == (0.25, 0.2, 1e-3, "adamw")
     assert config.method_options == {"beta": 2}
-    assert resolve([path, "--method", "kd", *teacher]).schedule.warmup == 0.5
-    assert resolve([path, "--method", "dkd", "--optim.lr", "0.01", *teacher]).optim.lr == 0.01
-    assert resolve([path, "--method", "ce"]).optim.lr == 0.2
+    assert planned([path, "--method", "kd", *teacher]).schedule.warmup == 0.5
+    assert planned([path, "--method", "dkd", "--optim.lr", "0.01", *teacher]).optim.lr == 0.01
+    assert planned([path, "--method", "ce"]).optim.lr == 0.2
     own = write(tmp_path, "student: cifar_resnet8\nmethod: {name: ce, ce_weight: 2, schedule.warmup: 0.2, optim: {lr: 0.4}}\n")
-    config = resolve([own])
+    config = planned([own])
     assert (config.schedule.warmup, config.optim.lr, config.method_options) == (0.2, 0.4, {"ce_weight": 2})
     path = write(
         tmp_path, "student: cifar_resnet8\nmethods: {ce: {optim.lr: 0.2}}\nteacher_training: {optim.lr: 0.3}\nteacher: vgg11\n"
     )
-    assert resolve([path, "--role", "teacher"]).optim.lr == 0.3
+    assert planned([path, "--role", "teacher"]).optim.lr == 0.3
 
 
 def test_options_of_the_recipes_method_do_not_leak_into_another(tmp_path, teacher):
     path = write(tmp_path, "student: cifar_resnet8\nteacher: cifar_resnet20\nmethod: {name: gdkd, top_k: 3}\n")
-    assert resolve([path, *teacher]).method_options == {"top_k": 3}
-    assert resolve([path, "--method", "dkd", *teacher]).method_options == {}
+    assert planned([path, *teacher]).method_options == {"top_k": 3}
+    assert planned([path, "--method", "dkd", *teacher]).method_options == {}
 
 
 def test_all_problems_of_a_recipe_come_at_once(tmp_path):
@@ -159,7 +160,7 @@ def test_all_problems_of_a_recipe_come_at_once(tmp_path):
         "unknown key `lr`. Did you mean `optim.lr`?",
         "`epochs` must be a whole number, got 'many'.",
         "unknown key `optim.lrr`. Did you mean `optim.lr`?",
-        "`optim` must be one of 'sgd', 'adamw', got 'sdg'. Did you mean",
+        "`optim.name` must be one of 'sgd', 'adamw', got 'sdg'. Did you mean",
         "`data` must be a section with some of source, train_split",
         "unknown method `gdk`. Did you mean `gdkd`?",
         "method `ls-gdkd`: unknown option `methods.*gdkd.topk`. Did you mean `methods.*gdkd.top_k`?",

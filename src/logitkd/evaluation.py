@@ -10,25 +10,25 @@ import torch
 from torch import nn
 
 from logitkd import tasks
-from logitkd.checks import check_texts
 from logitkd.cost import network_cost
-from logitkd.data.config import DataConfig, check_data
 from logitkd.models import opening
 from logitkd.reach import Ensemble, Teacher
 from logitkd.runs.config import TrainConfig
+from logitkd.runs.device import resolve_device
+from logitkd.runs.folder import read_run, run_data
 from logitkd.runs.networks import ModelConfig
+from logitkd.runs.settings import SettingsError
+from logitkd.runs.values import validate
 from logitkd.tasks.task import Task, measure
-from logitkd.training.accelerator import resolve_device
-from logitkd.training.folder import read_run
 from logitkd.training.network_checks import check_student, check_teacher
-from logitkd.training.networks import build_teacher, load_network, recorded_student, run_data
+from logitkd.training.networks import build_teacher, load_network, recorded_student
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
     model: nn.Module | ModelConfig | str | Path,
-    data: DataConfig | None = None,
+    data: Any = None,
     *,
     teacher: nn.Module | ModelConfig | str | Path | None = None,
     batch_size: int = 256,
@@ -40,8 +40,8 @@ def evaluate(
 
     Args:
         model: a module, a configuration of one, or a run folder (its student).
-        data: what to evaluate on; by default the run folder's data. The student of a run sees images normalised as in its
-            training, whatever data these are, unless ``data`` has a ``mean`` or ``std`` of its own.
+        data: what to evaluate on, a ``DataConfig``; by default the run folder's data. The student of a run sees images
+            normalised as in its training, whatever data these are, unless ``data`` has a ``mean`` or ``std`` of its own.
         teacher: the network to measure the agreement with, or with a ``TeacherConfig`` the networks; a run folder there
             means that run's student.
         batch_size: images at a time; changes nothing but memory and speed.
@@ -61,21 +61,23 @@ def evaluate(
         ValueError: ``data`` is missing or wrong, a network does not fit its classes or holds NaN, ``config.yaml`` is no
             run's, a run's student is not what the run wrote, or it is built by code that lies nowhere but in its folder.
     """
-    check_texts("data", data)
     where = resolve_device(device)
     folders = [network for network in (model, teacher) if isinstance(network, (str, Path))]
     with opening(folders, trust_code=trust_code):
+        kind = TrainConfig.task
         if isinstance(model, (str, Path)):
-            data = data or DataConfig(**read_run(Path(model))["run"]["data"])
+            run = read_run(Path(model))["run"]
+            kind, data = run.get("task", kind), run["data"] if data is None else data
             model = recorded_student(Path(model), trust_code=trust_code)
         if isinstance(teacher, (str, Path)):
             teacher = recorded_student(Path(teacher), trust_code=trust_code)
-        return _evaluate(model, data, teacher, batch_size, where, latency)
+        return _evaluate(model, kind, data, teacher, batch_size, where, latency)
 
 
 def _evaluate(
     model: nn.Module | ModelConfig,
-    data: DataConfig | None,
+    kind: str,
+    data: Any,
     teacher: nn.Module | ModelConfig | None,
     batch_size: int,
     where: torch.device,
@@ -83,15 +85,14 @@ def _evaluate(
 ) -> dict[str, Any]:
     if data is None:
         raise ValueError("`data` must be given unless `model` is a run folder.")
+    data = validate(tasks.settings_of(kind), data, "data.")
     if not isinstance(model, nn.Module):
         data = _normalised_as_learnt(data, model)
-    problems = check_data(data, training=False)
+    problems: list[str] = getattr(data, "problems", list)()
     if problems:
-        raise ValueError("\n".join(problems))
-    # Training images are not looked at: neither which of them to keep nor whether they are labelled matters.
-    settings = TrainConfig(ModelConfig(""), data=replace(data, train_per_class=None), labels="none")
-    task = tasks.get(settings.task)(settings)
-    task.load()
+        raise SettingsError(problems)
+    task = tasks.get(kind)(TrainConfig(ModelConfig(""), task=kind, data=data))
+    task.load(train=False)
     loader = task.loader(train=False, device=where, batch_size=batch_size)
     network = (model if isinstance(model, nn.Module) else load_network(model, task.classes)).to(where)
     name = f"`{type(model).__name__ if isinstance(model, nn.Module) else model.name}`"
@@ -108,17 +109,17 @@ def _evaluate(
     return {
         **metrics,
         **rated,
-        "images": task.eval_size,
+        task.units: task.eval_size,
         "split": data.eval_name,
         "device": _named(where),
         "cost": costs,
     }
 
 
-def _normalised_as_learnt(data: DataConfig, model: ModelConfig) -> DataConfig:
+def _normalised_as_learnt(data: Any, model: ModelConfig) -> Any:
     learnt = run_data(model.checkpoint) or {}
     usual: dict[str, Any] = {
-        name: tuple(learnt[name]) for name in ("mean", "std") if getattr(data, name) is None and learnt.get(name)
+        name: tuple(learnt[name]) for name in ("mean", "std") if getattr(data, name, 0) is None and learnt.get(name)
     }
     return replace(data, **usual)
 

@@ -28,7 +28,7 @@ from logitkd.losses import (
 from logitkd.objective import Objective
 from logitkd.reach.signals import Wants
 
-__all__ = ["Method", "get", "names", "register", "without_hard_labels"]
+__all__ = ["Method", "get", "names", "register"]
 
 _WEIGHTS = ("ce_weight", "kd_weight", "warmup_epochs")
 
@@ -237,16 +237,6 @@ def get(name: str) -> Method:
 def names() -> list[str]:
     """Return the names of all methods, in the table's order."""
     return list(_TABLE)
-
-
-def without_hard_labels(method: Method) -> str:
-    """Say which methods can do with labels that are missing or mixed, and by which options this one could, if any."""
-    can = ", ".join(name for name in names() if not get(name).needs_hard_labels)
-    options = {name: value for name, value in method.label_free_options.items() if name != "ce_weight"}
-    hint = ""
-    if options and not method.replace(**options).needs_hard_labels:
-        hint = " So can this one with " + ", ".join(f"`{name}: {value}`" for name, value in options.items()) + "."
-    return f"These can do it: {can}.{hint}"
 
 
 _KD = "Hinton et al. 2015, 1503.02531"

@@ -22,8 +22,7 @@ from logitkd.models import opening
 from logitkd.reach import eval_mode
 from logitkd.training.accelerator import resolve_device
 from logitkd.training.folder import read_run
-from logitkd.training.networks import recorded_student
-from logitkd.training.preflight import load_network
+from logitkd.training.networks import load_network, recorded_student
 from logitkd.training.showing import check_student
 
 __all__ = ["Prediction", "predict"]

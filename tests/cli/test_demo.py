@@ -9,11 +9,11 @@ import pytest
 from logitkd import RunResult
 from logitkd.cli import demo, main
 from logitkd.cli.demo import METHODS, run_demo
-from logitkd.cli.flags import UsageError
+from logitkd.runs.settings import SettingsError
 
 
 def test_options_that_no_run_can_have_are_refused_before_the_first(tmp_path):
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(SettingsError) as caught:
         run_demo(tmp_path / "demo", seed=-1, epochs=0)
     assert [problem.split("`")[1] for problem in caught.value.problems] == ["epochs", "seed"]
     assert not (tmp_path / "demo").exists()

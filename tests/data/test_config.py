@@ -3,10 +3,22 @@ from dataclasses import replace
 import pytest
 
 from logitkd.data import DataConfig
-from logitkd.data.config import CROPS, TRANSFORMS, check_data
+from logitkd.data.config import CROPS, TRANSFORMS
+from logitkd.runs.config import TrainConfig
+from logitkd.runs.networks import ModelConfig
+from logitkd.runs.values import read
 
-SMALL = DataConfig(source="folder")
-LARGE = DataConfig(source="folder", image_size=32)
+SMALL = DataConfig(source="me/photos")
+LARGE = DataConfig(source="me/photos", image_size=32)
+RUN = TrainConfig(ModelConfig("cifar_resnet8"))
+
+
+def check_data(config, *, training=True):
+    """Return what the types of the settings say, and what the settings say of each other."""
+    config, wrong = read(DataConfig, config, "data.")
+    others = config.problems(RUN if training else None)
+    others = [line for line in others if not any(f"`{key}`" in line for key in wrong)]
+    return [line for lines in wrong.values() for line in lines] + others
 
 
 def test_good_ones_pass():
@@ -72,6 +84,13 @@ def test_what_only_shapes_training_is_not_asked_of_an_evaluation():
     assert check_data(replace(LARGE, mean=(0.5,)), training=False) != []
 
 
-def test_lists_from_yaml_become_tuples():
-    config = DataConfig(transforms=["random_crop"], mean=[0.5, 0.5, 0.5], std=[1, 1, 1])
-    assert (config.transforms, config.mean, config.std) == (("random_crop",), (0.5, 0.5, 0.5), (1, 1, 1))
+def test_counting_classes_needs_labels():
+    (problem,) = DataConfig(train_per_class=5).problems(replace(RUN, labels="none"))
+    assert problem.startswith("`data.train_per_class` must be left out with `labels: none`")
+
+
+def test_a_source_that_is_not_there_is_named_where_one_is_trained_on():
+    config = DataConfig(source="gone")
+    assert config.problems() == []
+    (problem,) = config.problems(RUN)
+    assert problem.startswith("`data.source` must be `digits`, an existing folder, or a hub id `owner/name`, got 'gone'")

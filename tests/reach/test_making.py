@@ -143,9 +143,7 @@ def test_plain_pairs_take_inputs_by_name_and_regions_do_not() -> None:
 def test_inputs_by_name_cannot_be_normalised_otherwise() -> None:
     renormalize = Renormalize([0.5] * 3, [0.2] * 3, [0.1] * 3, [0.4] * 3)
     tutor = Tutor(Teacher(Text().eval(), num_classes=3, renormalize=renormalize), Wants())
-    with pytest.raises(
-        TypeError, match=r"`renormalize` must be given images, .* by name \(input_ids, attention_mask"
-    ):
+    with pytest.raises(TypeError, match=r"`renormalize` must be given images, .* by name \(input_ids, attention_mask"):
         tutor.teach(TEXTS, 1)
 
 

@@ -5,18 +5,22 @@ import json
 import pytest
 
 from logitkd import ModelConfig, TeacherConfig, TeacherSource, TrainConfig
-from logitkd.runs.config import check_config, default_folder
+from logitkd.runs.rules import checked
+from logitkd.runs.values import validate
 
 
 def test_everything_wrong_with_a_teacher_comes_at_once():
-    other = TeacherSource("a", "nowhere", label_map="gone.yaml")
-    teacher = TeacherConfig("a", num_classes=1, mean=(0.5,), std=(1.0, 0.0, 1.0), others=(other,), combine="logit")
+    other = TeacherSource("cifar_resnet8", "nowhere", label_map="gone.yaml")
+    teacher = TeacherConfig(
+        "cifar_resnet8", "here", num_classes=1, mean=(0.5,), std=(1.0, 0.0, 1.0), others=(other,), combine="logit"
+    )
     with pytest.raises(ValueError, match=r"`teacher\.combine`") as caught:
-        check_config(TrainConfig(ModelConfig("cifar_resnet8"), teacher))
+        checked(TrainConfig(ModelConfig("cifar_resnet8"), teacher))
     for words in (
         "`teacher.num_classes` must be at least 2, got 1",
         "`teacher.mean` must have one value a channel, 3, got [0.5]",
         "`teacher.std` must be above 0, got 0.0",
+        "`teacher.checkpoint` must be a file or a run folder, but there is no here",
         "`teacher.others[0].checkpoint` must be a file or a run folder",
         "`teacher.others[0].label_map` must be a file, but there is no gone.yaml",
         "Did you mean `logits`?",
@@ -24,8 +28,13 @@ def test_everything_wrong_with_a_teacher_comes_at_once():
         assert words in str(caught.value)
 
 
-def test_a_teacher_from_yaml_and_the_folder_of_a_run_with_several():
+def test_a_teacher_from_yaml():
     record = {"name": "resnet50", "others": [{"name": "a.b:net", "mean": [0.1, 0.2, 0.3]}]}
-    teacher = TeacherConfig(**json.loads(json.dumps(record)))
+    teacher = validate(TeacherConfig, json.loads(json.dumps(record)))
     assert teacher.others == (TeacherSource("a.b:net", mean=(0.1, 0.2, 0.3)),)
-    assert str(default_folder(TrainConfig(ModelConfig("resnet18"), teacher))) == "runs/resnet50+a.b_net-resnet18/kd-seed0"
+    assert list(teacher.members()) == ["teacher", "teacher.others[0]"]
+
+
+def test_any_network_may_be_the_teacher():
+    run = validate(TrainConfig, TrainConfig(ModelConfig("a"), ModelConfig("b", "c", pool="d")))
+    assert run.teacher == TeacherConfig("b", "c", pool="d")

@@ -1,14 +1,15 @@
 """What the flags of `logitkd train` come to, and what wrong ones are told: no data, no run."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from logitkd import methods
-from logitkd.cli.flags import UsageError
+from logitkd.cli.commands import planned
 from logitkd.runs.config import StonesConfig
 from logitkd.runs.networks import TeacherConfig, TeacherSource
-from logitkd.runs.plan import resolve
+from logitkd.runs.settings import SettingsError
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +19,8 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 def problems(*arguments):
-    with pytest.raises(UsageError) as caught:
-        resolve(list(arguments))
+    with pytest.raises(SettingsError) as caught:
+        planned(list(arguments))
     return caught.value.problems
 
 
@@ -34,24 +35,27 @@ PAIR = "cifar100/resnet32x4-resnet8x4"
 def test_flags_override_the_recipe(empty_folder):
     (empty_folder / "t.safetensors").touch()
     flags = "--method gdkd --method.top_k 3 --seed 1 --epochs=30 --data.source me/x --optim.lr 0.1 --quiet --schedule cosine"
-    config = resolve([PAIR, *flags.split(), "--teacher.checkpoint", "t.safetensors", "--trackers", "[tensorboard]"])
+    config = planned([PAIR, *flags.split(), "--teacher.checkpoint", "t.safetensors", "--trackers", "[tensorboard]"])
     assert (config.method, config.seed, config.epochs, config.optim.lr) == ("gdkd", 1, 30, 0.1)
     assert config.method_options == {"top_k": 3, "w_top": 2}  # w_top: the pair's
     assert (config.data.source, config.data.label_column) == ("me/x", "fine_label")
     assert (config.quiet, config.schedule.name, config.trackers) == (True, "cosine", ("tensorboard",))
-    assert config.output == f"runs/{PAIR}/gdkd-seed1"
+    # The same network as the recipe's teacher under a checkpoint of its own, and where the data are, as hashes.
+    assert re.fullmatch(
+        f"runs/{PAIR}/gdkd-top_k3-teacher_t_safetensors_.{{6}}-source_x_.{{6}}-lr0.1-[^/]*-seed1", config.output
+    )
 
 
 def test_a_switch_takes_a_value_or_none():
     base = ["--student", "cifar_resnet8", "--method", "ce"]
-    assert resolve([*base, "--quiet", "--debug", "false"]).quiet
-    assert not resolve([*base, "--data.flip=false"]).data.flip
-    assert not resolve([*base, "--data.flip", "false", "--quiet", "false"]).data.flip
-    alone = resolve([*base, "--channels_last", "--data.flip", "--debug"])
+    assert planned([*base, "--quiet", "--debug", "false"]).quiet
+    assert not planned([*base, "--data.flip=false"]).data.flip
+    assert not planned([*base, "--data.flip", "false", "--quiet", "false"]).data.flip
+    alone = planned([*base, "--channels_last", "--data.flip", "--debug"])
     assert alone.channels_last
     assert alone.data.flip
     assert alone.debug
-    assert resolve(["--quiet", "digits", "--method", "ce"]).student.name == "cifar_resnet8"  # not the switch's value
+    assert planned(["--quiet", "digits", "--method", "ce"]).student.name == "cifar_resnet8"  # not the switch's value
 
 
 def test_every_problem_is_named_at_once():
@@ -64,8 +68,8 @@ def test_every_problem_is_named_at_once():
         "one recipe at a time: `extra` is one too many.",
         "unknown method `gdk`. Did you mean `gdkd`?",
         "unknown option `--lr`. Did you mean `--optim.lr`?",
-        "`--epochs` must be a whole number, got 'x'.",
-        "`--optim` must be one of 'sgd', 'adamw', got 'adam'. Did you mean `adamw`?",
+        "`epochs` must be a whole number, got 'x'.",
+        "`optim.name` must be one of 'sgd', 'adamw', got 'adam'. Did you mean `adamw`?",
         "`seed` must be in [0, 9223372036854775807], got -1.",
         "`schedule.decay` must be in [0, 1], got 3.0.",
         "unknown model `resnett18`. Nearest: ",
@@ -79,41 +83,41 @@ def test_every_problem_is_named_at_once():
 def test_data_seed_and_trackers_are_checked_before_any_data():
     line = f"--student cifar_resnet8 --method ce --data.crop_padding -1 --data.train_per_class 0 --seed {2**63}"
     found = problems(*line.split(), "--trackers", "[tensorbord]")
-    assert [problem.split("`")[1] for problem in found] == ["seed", "data.train_per_class", "data.crop_padding", "trackers"]
+    assert [problem.split("`")[1] for problem in found] == ["data.train_per_class", "data.crop_padding", "seed", "trackers"]
 
 
 def test_method_options_are_strict():
     found = problems("digits", "--method", "gdkd", "--method.topk", "3", "--method.w_rest", "abc", "--method.top_k", "0")
-    assert found[0].startswith("method `gdkd`: unknown option `--method.topk`. Did you mean `--method.top_k`? It has ")
-    assert found[1] == "method `gdkd`, `--method.w_rest`: `w_rest` must be a number, got 'abc' (str)."
-    assert found[2] == "method `gdkd`, `--method.top_k`: `top_k` must be at least 1, got 0."
+    assert found[0].startswith("method `gdkd`: unknown option `method.topk`. Did you mean `method.top_k`? It has ")
+    assert found[1] == "method `gdkd`, `method.w_rest`: `w_rest` must be a number, got 'abc' (str)."
+    assert found[2] == "method `gdkd`, `method.top_k`: `top_k` must be at least 1, got 0."
 
 
 def test_method_options_take_lists_and_exponents(empty_folder):
     finished_run(empty_folder / "runs/digits/cifar_resnet20/ce-seed0")
-    config = resolve(["digits", "--method", "sdd-kd", "--method.scales", "[1, 2, 4]", "--method.disagreement", "1e-1"])
+    config = planned(["digits", "--method", "sdd-kd", "--method.scales", "[1, 2, 4]", "--method.disagreement", "1e-1"])
     assert config.method_options["disagreement"] == 0.1
     assert config.method_options.get("scales", (1, 2, 4)) == (1, 2, 4)
 
 
 def test_nothing_given_says_what_is_needed():
-    assert [problem.split(" must")[0] for problem in problems()] == ["`--student NAME`", "`--teacher NAME`"]
+    assert [problem.split(" must")[0] for problem in problems()] == ["`student`", "`teacher`"]
 
 
 def test_stepping_stones_are_set_by_flags(empty_folder):
     finished_run(empty_folder / "runs/digits/cifar_resnet20/ce-seed0")
     flags = ["--stones.use", "[1, 2]", "--stones.student", "[layer1, layer2, layer3]", "--method.d_beta", "2"]
-    config = resolve(["digits", "--method", "block-dkd", *flags])
+    config = planned(["digits", "--method", "block-dkd", *flags])
     assert config.stones == StonesConfig(use=(1, 2), student=("layer1", "layer2", "layer3"))
     assert methods.get("block-dkd").replace(**config.method_options).build().d.term_weights["nckd"] == 2
-    assert resolve(["digits", "--method", "block-kd", "--stones.use", "last"]).stones.use == "last"
+    assert planned(["digits", "--method", "block-kd", "--stones.use", "last"]).stones.use == "last"
 
 
 def test_stepping_stones_that_cannot_be_are_refused_before_the_run():
     found = problems(
         "digits", "--method", "block-kd", "--stones.use", "[2, 1]", "--stones.student", "[a]", "--stones.teacher", "[b, c]"
     )
-    assert any("`stones.use` must be `all`, `last` or rising numbers from 1, got (2, 1)" in problem for problem in found)
+    assert any("`stones.use` must be `all`, `last` or rising numbers from 1, got [2, 1]" in problem for problem in found)
     assert any("must hold as many paths, got 1 and 2" in problem for problem in found)
 
 
@@ -149,15 +153,15 @@ class TestTeacher:
         ],
     )
     def test_the_one_trained_by_role_is_found(self, empty_folder, pair, teacher):
-        taught = resolve(teacher)
+        taught = planned(teacher)
         assert (taught.method, taught.teacher, taught.seed) == ("ce", None, 0)
         finished_run(empty_folder / taught.output)
-        config = resolve([*pair, "--method", "kd"])
+        config = planned([*pair, "--method", "kd"])
         assert (config.teacher.name, config.teacher.checkpoint) == (taught.student.name, taught.output)
 
     def test_the_one_trained_without_a_recipe_is_found(self, empty_folder):
         finished_run(empty_folder / "runs/cifar_resnet20/ce-seed0")
-        config = resolve(["--student", "cifar_resnet8", "--teacher", "cifar_resnet20"])
+        config = planned(["--student", "cifar_resnet8", "--teacher", "cifar_resnet20"])
         assert config.teacher.checkpoint == "runs/cifar_resnet20/ce-seed0"
 
     def test_an_unfinished_run_does_not_teach(self, empty_folder):
@@ -167,27 +171,27 @@ class TestTeacher:
     def test_where_regions_enter(self, empty_folder):
         finished_run(empty_folder / "runs/digits/cifar_resnet20/ce-seed0")
         paths = ["--student.pool", "avgpool", "--teacher.head", "fc"]
-        config = resolve(["digits", "--method", "sdd-kd", *paths])
+        config = planned(["digits", "--method", "sdd-kd", *paths])
         assert (config.student.pool, config.student.head, config.teacher.pool, config.teacher.head) == (
             "avgpool",
             None,
             None,
             "fc",
         )
-        taught = resolve(["digits", "--role", "teacher", "--teacher.head", "fc"])
+        taught = planned(["digits", "--role", "teacher", "--teacher.head", "fc"])
         assert (taught.student.pool, taught.student.head, taught.teacher) == (None, "fc", None)
 
     def test_role_teacher_refuses_what_does_not_fit(self):
         found = problems("digits", "--role", "teacher", "--student.pool", "x")
-        assert "`--student.pool` does not go with `--role teacher`" in found[0]
+        assert "`student.pool` does not go with `role: teacher`" in found[0]
         found = problems("digits", "--role", "teacher", "--method", "kd", "--student.checkpoint", "x")
-        assert ["got `--method kd`" in found[1], "`--student.checkpoint` does not go" in found[0]] == [True, True]
+        assert ["got `method` kd" in found[0], "`student.checkpoint` does not go" in found[1]] == [True, True]
         assert "needs a teacher to train" in problems("--student", "cifar_resnet8", "--role", "teacher")[0]
 
     def test_ce_does_without_unless_weights_are_given(self, empty_folder):
         finished_run(empty_folder / "runs/digits/cifar_resnet20/ce-seed0")
-        assert resolve(["digits", "--method", "ce"]).teacher is None  # whether or not one was trained: same run, same record
-        given = resolve(["digits", "--method", "ce", "--teacher.checkpoint", "runs/digits/cifar_resnet20/ce-seed0"])
+        assert planned(["digits", "--method", "ce"]).teacher is None  # whether or not one was trained: same run, same record
+        given = planned(["digits", "--method", "ce", "--teacher.checkpoint", "runs/digits/cifar_resnet20/ce-seed0"])
         assert given.teacher.name == "cifar_resnet20"
 
     def test_a_checkpoint_that_is_not_there_is_refused(self):
@@ -195,16 +199,16 @@ class TestTeacher:
 
 
 def test_another_student_gets_another_folder(empty_folder):
-    config = resolve([PAIR, "--method", "ce", "--student", "cifar_resnet20"])
+    config = planned([PAIR, "--method", "ce", "--student", "cifar_resnet20"])
     assert config.output == "runs/cifar100/cifar_resnet20/ce-seed0"
 
 
 def test_labels_none_takes_the_weights_of_the_labels_away(empty_folder):
     (empty_folder / "t.safetensors").touch()
     base = [PAIR, "--teacher.checkpoint", "t.safetensors", "--labels", "none"]
-    config = resolve([*base, "--method", "sdd-kd"])
+    config = planned([*base, "--method", "sdd-kd"])
     assert (config.labels, config.method_options["ce_weight"], config.method_options["judge"]) == ("none", 0.0, "teacher")
-    assert resolve([*base, "--method", "kd", "--method.ce_weight", "0"]).method_options["ce_weight"] == 0
+    assert planned([*base, "--method", "kd", "--method.ce_weight", "0"]).method_options["ce_weight"] == 0
     (problem,) = problems(*base, "--method", "kd", "--method.ce_weight", "0.1")
     assert problem == "`ce_weight` must be 0.0 without labels, got 0.1. Leave it out, or give labels."
     (problem,) = problems(*base, "--method", "dkd")
@@ -214,10 +218,10 @@ def test_labels_none_takes_the_weights_of_the_labels_away(empty_folder):
 def test_mixing_is_refused_where_classes_are_needed(empty_folder):
     (empty_folder / "t.safetensors").touch()
     base = [PAIR, "--teacher.checkpoint", "t.safetensors", "--mixup", "0.2"]
-    assert resolve([*base, "--method", "gdkd", "--cutmix", "1"]).cutmix == 1.0
+    assert planned([*base, "--method", "gdkd", "--cutmix", "1"]).cutmix == 1.0
     found = problems(*base[:3], "--method", "block-kd", "--class_weights", "balanced")
     assert "Leave it out, or give the labels a share of the loss: `--method.ce_weight 0.1`." in found[-1]
-    assert resolve([*base[:3], "--method", "block-kd", "--class_weights", "balanced", "--method.ce_weight", "0.1"])
+    assert planned([*base[:3], "--method", "block-kd", "--class_weights", "balanced", "--method.ce_weight", "0.1"])
     found = problems(*base, "--method", "nkd", "--class_weights", "nowhere.yaml")
     assert any(problem.startswith("`mixup` must be 0 for `nkd`") for problem in found)
     assert any("got nowhere.yaml: no such file" in problem for problem in found)
@@ -227,7 +231,7 @@ def test_data_of_any_size_and_a_share_to_evaluate_on():
     line = "--data.source me/photos --data.image_size 64 --data.eval_fraction 0.1 --data.workers 3 --data.mean [0.5,0.5,0.5]"
     flags = line.split()
     flags += ["--data.std", "[0.2, 0.2, 0.2]", "--data.transforms", "[resize, random_crop, trivialaugment]"]
-    data = resolve(["--student", "cifar_resnet8", "--method", "ce", *flags]).data
+    data = planned(["--student", "cifar_resnet8", "--method", "ce", *flags]).data
     assert (data.source, data.image_size, data.eval_fraction, data.workers) == ("me/photos", 64, 0.1, 3)
     assert (data.mean, data.std) == ((0.5,) * 3, (0.2,) * 3)
     assert data.transforms == ("resize", "random_crop", "trivialaugment")
@@ -239,15 +243,15 @@ DEEP = "[" * 3000 + "]" * 3000
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [
-        ("--epochs", DEEP, "`--epochs` must be a whole number, got '[[["),
+        ("--epochs", DEEP, "`epochs` must be a whole number, got '[[["),
         ("--trackers", DEEP, "Here lists and sections must be at most 20 deep, this goes deeper (line 1, column 21)."),
-        ("--data.mean", f"[{DEEP}]", "`--data.mean` must be a list such as [0.5, 0.75] or null, got '[[["),
-        ("--teacher.others", DEEP, "`--teacher.others` must be a list such as [{name: a, checkpoint: b}"),
+        ("--data.mean", f"[{DEEP}]", "`data.mean` must be a list such as [0.5, 0.75] or null, got '[[["),
+        ("--teacher.others", DEEP, "`teacher.others` must be a list such as [{name: a, checkpoint: b}"),
         ("--teacher.others", "[{name: a, name: b}]", "Here the key `name` is given twice (line 1, column 12)."),
         ("--stones.use", "[&a [&b [1], *b], " + "*a, " * 5000 + "]", "Here aliases (`*name`) must stand for at most 10,000"),
         ("--method.warmup_epochs", DEEP, "`warmup_epochs` must be an integer, got '[[["),
         ("--method.ce_weight", DEEP, "`ce_weight` must be a number, got '[[["),
-        ("--epochs", "!!bool maybe", "`--epochs` must be a whole number, got '!!bool maybe'."),
+        ("--epochs", "!!bool maybe", "`epochs` must be a whole number, got '!!bool maybe'."),
         ("--epochs", "1" + "0" * 400, "`epochs` must be at least 1, got 1000"),
     ],
 )
@@ -258,7 +262,7 @@ def test_values_nobody_could_mean_are_refused_in_short(flag, value, words):
 
 
 def test_text_that_is_no_yaml_is_text():
-    config = resolve(["--student", "cifar_resnet8", "--method", "ce", "--data.image_column", "[a", "--output", "2020-13-45"])
+    config = planned(["--student", "cifar_resnet8", "--method", "ce", "--data.image_column", "[a", "--output", "2020-13-45"])
     assert (config.data.image_column, config.output) == ("[a", "2020-13-45")
 
 
@@ -295,7 +299,7 @@ def test_names_that_lead_nowhere_are_among_the_others(empty_folder, monkeypatch)
     ):
         assert any(part in problem for problem in found), part
     assert len(found) == 7
-    assert resolve(["--student", "nets_here:small", "--method", "ce"]).student.name == "nets_here:small"  # not built
+    assert planned(["--student", "nets_here:small", "--method", "ce"]).student.name == "nets_here:small"  # not built
 
 
 def test_splits_that_are_not_there_are_named_before_anything_is_read(empty_folder):
@@ -329,16 +333,16 @@ def test_several_teachers_from_flags_and_from_a_recipe(empty_folder):
         (TeacherSource("cifar_resnet8", "b.pt"), TeacherSource("resnet18.a1_in1k", None, "map.yaml", mean=(0.1, 0.2, 0.3))),
         "logits",
     )  # fmt: skip
-    assert resolve(["--student", "cifar_resnet8", *first, "--teacher.others", others]).teacher == expected
+    assert planned(["--student", "cifar_resnet8", *first, "--teacher.others", others]).teacher == expected
     (empty_folder / "mine.yaml").write_text(
         "student: cifar_resnet8\nteacher:\n  name: resnet50\n  checkpoint: a.pt\n  label_map: map.yaml\n  num_classes: 1000\n"
         f"  std: [0.5, 0.5, 0.5]\n  combine: logits\n  others: {others}\n"
     )
-    config = resolve(["mine.yaml"])
+    config = planned(["mine.yaml"])
     assert config.teacher == expected
     assert config.output == "runs/mine/kd-seed0"
-    more = resolve(["mine.yaml", "--teacher.others", "[{name: cifar_resnet8, checkpoint: b.pt}]"])
-    assert more.output == "runs/mine/resnet50+cifar_resnet8-cifar_resnet8/kd-seed0"
+    more = planned(["mine.yaml", "--teacher.others", "[{name: cifar_resnet8, checkpoint: b.pt}]"])
+    assert re.fullmatch("runs/mine/resnet50\\+cifar_resnet8-cifar_resnet8/kd-others_.{6}-seed0", more.output)
 
 
 @pytest.mark.parametrize(
@@ -348,8 +352,8 @@ def test_several_teachers_from_flags_and_from_a_recipe(empty_folder):
             "[{checkpoint: a}]",
             "must be a list such as [{name: a, checkpoint: b}, {name: c}], with the keys name, checkpoint",
         ),
-        ("[{name: a, chekpoint: b}]", "`--teacher.others`: unknown key `chekpoint`. Did you mean `checkpoint`?"),
-        ("[{name: a, xyz: b}]", "`--teacher.others`: unknown key `xyz`. There are name, checkpoint, "),
+        ("[{name: a, chekpoint: b}]", "`teacher.others`: unknown key `chekpoint`. Did you mean `checkpoint`?"),
+        ("[{name: a, xyz: b}]", "`teacher.others`: unknown key `xyz`. There are name, checkpoint, "),
         ("cifar_resnet8", "must be a list such as"),
         ("[{name: cifar_resnet8}]", "`teacher.others[0].checkpoint` must be given: without it `cifar_resnet8` would teach"),
         ("[{name: resnet18.a1_in2k}]", "timm has no weights `a1_in2k` for `resnet18`. Did you mean `a1_in1k`?"),
@@ -364,6 +368,6 @@ def test_wrong_teachers_are_named_before_anything_runs(empty_folder, others, mes
 
 def test_a_name_that_brings_weights_needs_no_checkpoint():
     words = ["--student", "torchvision:resnet18", "--teacher", "resnet18.a1_in1k"]
-    assert resolve(words).teacher == TeacherConfig("resnet18.a1_in1k")
-    assert resolve([*words, "--method", "ce"]).teacher == TeacherConfig("resnet18.a1_in1k")
-    assert resolve([*words[:2], "--teacher", "resnet18", "--method", "ce"]).teacher is None
+    assert planned(words).teacher == TeacherConfig("resnet18.a1_in1k")
+    assert planned([*words, "--method", "ce"]).teacher == TeacherConfig("resnet18.a1_in1k")
+    assert planned([*words[:2], "--teacher", "resnet18", "--method", "ce"]).teacher is None

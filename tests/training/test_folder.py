@@ -3,6 +3,10 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from logitkd import ModelConfig, OptimConfig, ScheduleConfig, StonesConfig, TrainConfig, evaluate, export, train
 from logitkd.data import DataConfig
 from logitkd.models import build_model
-from logitkd.training.folder import RunFolder, read_result, read_run
+from logitkd.runs.folder import read_result, read_run
+from logitkd.training.folder import RunFolder
 
 RECORD = {
     "run": {"student": {"name": "tiny"}, "data": {"source": "digits"}, "seed": 0},
@@ -90,18 +95,33 @@ def test_one_process_at_a_time(tmp_path):
         pass
 
 
-def hold(path):
-    RunFolder(path).__enter__()
-    os._exit(0)  # no clean-up, as after a kill
+def hold(path, ready):
+    with RunFolder(path):
+        ready.set()
+        time.sleep(60)
 
 
-def test_a_dead_process_holds_no_lock(tmp_path):
-    process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path / "run",))
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_dead_process_holds_no_lock(tmp_path, end):
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path / "run", ready))
     process.start()
+    assert ready.wait(30)
+    with pytest.raises(BlockingIOError, match=f"in use by another process .id {process.pid}"):
+        RunFolder(tmp_path / "run").__enter__()
+    os.kill(process.pid, end)
     process.join()
-    assert (tmp_path / "run" / ".lock").exists()
+    assert process.exitcode == -end
+    assert (tmp_path / "run" / ".owner").exists()  # nobody was there to delete it
     with RunFolder(tmp_path / "run"):
-        pass
+        assert (tmp_path / "run" / ".owner").read_text() == f"{os.getpid()}\n"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_no_system_is_shut_out_by_the_lock():
+    code = "import sys; sys.modules['fcntl'] = None; from logitkd.training.folder import RunFolder"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
 
 
 def test_leftovers_are_deleted(tmp_path):
@@ -111,7 +131,7 @@ def test_leftovers_are_deleted(tmp_path):
         (tmp_path / f"{name}.new").write_text("half")
     (tmp_path / "notes.new").write_text("mine")
     with RunFolder(tmp_path):
-        assert sorted(p.name for p in tmp_path.rglob("*")) == [".lock", "checkpoint", "config.yaml", "notes.new"]
+        assert sorted(p.name for p in tmp_path.rglob("*")) == [".lock", ".owner", "checkpoint", "config.yaml", "notes.new"]
 
 
 def test_differing_keys_are_named_with_both_values(tmp_path):

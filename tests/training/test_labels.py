@@ -14,8 +14,8 @@ from interrupted_runs import StopAfter
 from logitkd import ModelConfig, evaluate, methods, train
 from logitkd.data import DataConfig, Loader
 from logitkd.exporting.parity import read_input
-from logitkd.training.folder import read_run
-from logitkd.training.labels import check_label_use, resolve_method
+from logitkd.runs.folder import read_run
+from logitkd.runs.rules import checked
 
 
 def lines(folder):
@@ -256,11 +256,11 @@ def test_what_is_said_to_work_with_mixed_labels_does(tiny):
         config = tiny(method=name, mixup=0.2)
         if methods.get(name).needs_hard_labels:
             with pytest.raises(ValueError, match=rf"`mixup` must be 0 for `{name}`"):
-                check_label_use(config, methods.get(name))
+                checked(config)
         else:
-            check_label_use(config, methods.get(name))
+            checked(config)
         if methods.get(name).labels_optional:  # without labels there is nothing that must not be mixed
-            resolve_method(replace(config, labels="none"))
+            checked(replace(config, labels="none", data=replace(config.data, train_per_class=None)))
 
 
 def test_without_labels_images_need_none_of_their_classes(tmp_path, tiny):

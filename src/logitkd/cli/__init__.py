@@ -53,23 +53,23 @@ def _run(words: list[str]) -> int:
         print(f"logitkd {__version__}")
         return 0
     from logitkd.checks import suggest
-    from logitkd.cli import commands  # torch comes with it
+    from logitkd.cli import commands
 
     name, *rest = words
     if name not in COMMANDS:
         print(f"unknown command `{name}`.{suggest(name, COMMANDS)} `logitkd --help` explains them.", file=sys.stderr)
         return 2
     if {"-h", "--help", "--help-all"} & set(rest):
-        print(commands.page(name, every="--help-all" in rest), end="")
+        print(commands.page(name, rest), end="")
     else:
         commands.run(name, rest)
     return 0
 
 
 def _report(command: str, error: Exception) -> int:
-    from logitkd.cli.flags import UsageError
+    from logitkd.runs.settings import SettingsError
 
-    if not isinstance(error, UsageError):
+    if not isinstance(error, SettingsError):
         print(f"logitkd {command}: {error}\n(LOGITKD_TRACEBACK=1 shows where.)", file=sys.stderr)
         return 1
     count = len(error.problems)

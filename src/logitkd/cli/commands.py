@@ -4,97 +4,50 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from logitkd import recipes
 from logitkd.cli import pages, tables
-from logitkd.cli.flags import Setting, UsageError, convert_all, nest, settings_of, split
-from logitkd.cli.listing import show_list
+from logitkd.cli.flags import read_flags
+from logitkd.cli.options import (
+    DEMO_FLAGS,
+    EVAL_FLAGS,
+    EXPORT_FLAGS,
+    PREDICT_FLAGS,
+    DemoFlags,
+    EvalFlags,
+    ExportFlags,
+    PredictFlags,
+    train_flags,
+)
 from logitkd.cli.outcome import show_evaluations, show_export, show_result, whence
-from logitkd.cli.predicting import PredictFlags, show_predictions
+from logitkd.cli.predicting import show_predictions
 from logitkd.data.config import DataConfig
+from logitkd.runs.config import TrainConfig
+from logitkd.runs.folder import read_run, run_folder_of
 from logitkd.runs.networks import ModelConfig, TeacherConfig
-from logitkd.runs.plan import TRAIN_FLAGS, resolve
-from logitkd.training.folder import read_run
-from logitkd.training.processes import check_one_process
+from logitkd.runs.settings import Setting, SettingsError, nest
+from logitkd.runs.values import plain, read, validate
 
-__all__ = ["page", "run"]
+__all__ = ["page", "planned", "run"]
 
-
-@dataclass(frozen=True)
-class EvalFlags:
-    """What ``logitkd eval`` can be told.
-
-    Args:
-        model: the network of a checkpoint file, a timm name or package.module:callable; a run folder knows its own.
-        batch_size: images at a time; changes memory and speed only.
-        device: auto, cpu, cuda or cuda:N.
-        latency: also time batches of 1 and 64: about five passes of each where one is slow, else at most half a second.
-        data: what to evaluate on; by default the run folder's.
-        teacher: the network, or networks, to measure agreement with; by default the run folder's.
-        trust_code: also import a package.module:callable that a run folder names from that folder; by default only from
-            elsewhere.
-    """
-
-    model: str | None = None
-    batch_size: int = 256
-    device: str = "auto"
-    latency: bool = True
-    data: DataConfig | None = None
-    teacher: TeacherConfig | None = None
-    trust_code: bool = False
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class ExportFlags:
-    """What ``logitkd export`` can be told.
+def page(name: str, arguments: Sequence[str] = ()) -> str:
+    """Return the help page of a command.
 
     Args:
-        output: the folder to write; by default the folder export in the run folder.
-        format: some of safetensors, onnx, torch_export, with commas between them.
-        trust_code: also import a package.module:callable that the run folder names from that folder; by default only from
-            elsewhere.
+        name: of the command.
+        arguments: of ``logitkd train``: they may name a task, which decides the flags of its data; with ``--help-all`` every
+            flag is shown, not only those that people use.
     """
-
-    output: str | None = None
-    format: str = "safetensors,onnx,torch_export"
-    trust_code: bool = False
-
-
-@dataclass(frozen=True)
-class DemoFlags:
-    """What ``logitkd demo`` can be told.
-
-    Args:
-        seed: of every run: initial weights, which five scans, their order and crops.
-        epochs: at most so many in every run, for a quick look; by default 20 for the teacher, 100 for a student.
-        output: the folder of the run folders; by default runs/demo-seed<seed>.
-        quiet: a line a run instead of progress bars.
-    """
-
-    seed: int = 0
-    epochs: int | None = None
-    output: str | None = None
-    quiet: bool = False
-
-
-UNREAD = ("data.train_per_class", "data.crop_padding", "data.flip", "data.transforms")  # they only shape training
-EVAL_FLAGS = {
-    key: replace(setting, default=None) if key.startswith("data.") else setting  # by default the run folder's
-    for key, setting in settings_of(EvalFlags).items()
-    if key not in UNREAD
-}
-EXPORT_FLAGS = settings_of(ExportFlags)
-PREDICT_FLAGS = settings_of(PredictFlags)
-DEMO_FLAGS = settings_of(DemoFlags)
-
-
-def page(name: str, every: bool = False) -> str:
-    """Return the help page of a command; ``every`` flag of it, where there are more than people use."""
+    first = () if "--help-all" in arguments else pages.FIRST
     text, flags, first = {
-        "train": (pages.TRAIN, TRAIN_FLAGS, () if every else pages.FIRST),
+        "train": (pages.TRAIN, train_flags(_task(arguments)), first),
         "eval": (pages.EVAL, EVAL_FLAGS, ()),
         "predict": (pages.PREDICT, PREDICT_FLAGS, ()),
         "export": (pages.EXPORT, EXPORT_FLAGS, ()),
@@ -108,10 +61,16 @@ def run(name: str, arguments: list[str]) -> None:
     """Run a command.
 
     Raises:
-        UsageError: the arguments are wrong; nothing was done.
+        SettingsError: the arguments are wrong; nothing was done.
     """
-    commands = {"train": _train, "eval": _evaluate, "predict": _predict, "export": _export, "demo": _demo, "list": show_list}
+    commands = {"train": _train, "eval": _evaluate, "predict": _predict, "export": _export, "demo": _demo, "list": _list}
     commands[name](arguments)
+
+
+def _list(arguments: list[str]) -> None:
+    from logitkd.cli.listing import show_list  # torch comes with the methods: not for `--help`
+
+    show_list(arguments)
 
 
 def _look_here() -> None:
@@ -122,14 +81,50 @@ def _look_here() -> None:
     sys.path.insert(0, os.getcwd())
 
 
+def _task(arguments: Sequence[str]) -> str:
+    """Return the task that the arguments of ``logitkd train`` name, or their recipe: it decides which flags there are."""
+    words = [*arguments, "--task"]
+    given = [word.partition("=")[2] for word in words if word.startswith("--task=")]
+    given += words[words.index("--task") + 1 :][:1]
+    recipe = words[0] if not given and not words[0].startswith("--") else None
+    if recipe is not None:
+        try:
+            given = [str(recipes.read(recipes.find(recipe)).get("task", TrainConfig.task))]
+        except (OSError, ValueError):  # which the plan says
+            given = []
+    return given[0] if given else TrainConfig.task
+
+
+def planned(arguments: Sequence[str]) -> TrainConfig:
+    """Return the run that the arguments of ``logitkd train`` ask for.
+
+    Raises:
+        SettingsError: with every problem there is.
+    """
+    from logitkd.runs.plan import plan  # with timm
+
+    problems: list[str] = []
+    positional, values = read_flags(arguments, train_flags(_task(arguments)), problems, free="method.")
+    problems += [f"one recipe at a time: `{extra}` is one too many." for extra in positional[1:]]
+    method, role = values.pop("method", None), values.pop("role", "student")
+    try:
+        config = plan(positional[0] if positional else None, method, role, values)
+    except SettingsError as error:
+        problems += error.problems
+    if problems:
+        raise SettingsError(problems)
+    return config
+
+
 def _train(arguments: list[str]) -> None:
-    check_one_process()
     from logitkd.models import opening
-    from logitkd.runs.config import default_folder
+    from logitkd.runs.naming import default_folder
+    from logitkd.training.processes import check_one_process
     from logitkd.training.train import train  # with timm, accelerate and torchmetrics: not for `--help`
 
+    check_one_process()
     _look_here()
-    config = resolve(arguments)  # with it one's own code is imported
+    config = planned(arguments)  # with it one's own code is imported
     if config.teacher is not None:
         for teacher in config.teacher.members().values():
             print(f"teacher: {teacher.name}{whence(teacher)}", file=sys.stderr)
@@ -141,32 +136,34 @@ def _train(arguments: list[str]) -> None:
 
 def _folders(networks: Iterable[ModelConfig]) -> list[Path]:
     """Return the run folders that checkpoints are, or lie in."""
-    from logitkd.training.networks import run_folder_of
-
     found = (run_folder_of(network.checkpoint) for network in networks)
     return [folder for folder in found if folder is not None]
 
 
-def _read_flags(known: Mapping[str, Setting], arguments: list[str], problems: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Return positional arguments and flags in their types; ``problems`` receives what is wrong."""
-    positional, flags = split(arguments, known, problems)
-    return positional, convert_all(known, flags, "--", problems)
+def _read_flags(
+    record: type[T], known: Mapping[str, Setting], arguments: list[str], problems: list[str], **given: Any
+) -> tuple[list[str], T, set[str]]:
+    """Return positional arguments, the flags as ``record``, and which were given; ``problems`` receives what is wrong."""
+    positional, values = read_flags(arguments, known, problems)
+    flags, wrong = read(record, nest(given | values))
+    problems += [line for lines in wrong.values() for line in lines]
+    return positional, flags, values.keys() - wrong.keys()
 
 
 def _evaluate(arguments: list[str]) -> None:
     problems: list[str] = []
-    targets, values = _read_flags(EVAL_FLAGS, arguments, problems)
+    targets, flags, given = _read_flags(EvalFlags, EVAL_FLAGS, arguments, problems, **{"teacher.name": ""})
     if not targets:
         problems.append("a run folder or a checkpoint must be given: `logitkd eval RUN`.")
     recorded: list[tuple[str, str]] = []
-    plans = [_plan(target, values, recorded, problems) for target in targets]
+    plans = [_plan(target, flags, given, recorded, problems) for target in targets]
     if problems:
-        raise UsageError(list(dict.fromkeys(problems)))
+        raise SettingsError(list(dict.fromkeys(problems)))
     from logitkd.evaluation import evaluate
     from logitkd.models import find_own, import_recorded, opening, read_name
 
     _look_here()
-    trust = values.get("trust_code", False)
+    trust = flags.trust_code
     teachers = [member for *_, teacher in plans if teacher is not None for member in teacher.members().values()]
     for name in {network.name for network in (*teachers, *(model for model, *_ in plans))} - {name for name, _ in recorded}:
         if read_name(name).kind == "own":
@@ -174,7 +171,7 @@ def _evaluate(arguments: list[str]) -> None:
     with opening(_folders([*(model for model, *_ in plans), *teachers]), trust_code=trust):
         for name, folder in recorded:
             import_recorded(name, folder, trust_code=trust)
-        options = {key: values[key] for key in ("batch_size", "device", "latency") if key in values}
+        options: dict[str, Any] = {key: getattr(flags, key) for key in ("batch_size", "device", "latency")}
         found = [evaluate(model, data, teacher=teacher, **options) for model, data, teacher in plans]
     show_evaluations(targets, plans, found)
 
@@ -182,24 +179,25 @@ def _evaluate(arguments: list[str]) -> None:
 Plan = tuple[ModelConfig, DataConfig, TeacherConfig | None]
 
 
-def _plan(target: str, values: dict[str, Any], recorded: list[tuple[str, str]], problems: list[str]) -> Plan:
-    """Return the network, data and teacher that a target and the flags mean.
+def _plan(target: str, flags: EvalFlags, given: set[str], recorded: list[tuple[str, str]], problems: list[str]) -> Plan:
+    """Return the network, data and teacher that a target and the flags, of which some were ``given``, mean.
 
     ``recorded`` receives each network's name that a run folder says and no flag, and the folder.
     """
     path = Path(target)
-    flags = nest(EvalFlags, {"teacher.name": "", **values})
-    teacher = flags.teacher if flags.teacher.name or flags.teacher.checkpoint else None
-    changed = {key.removeprefix("data."): value for key, value in values.items() if key.startswith("data.")}
-    taught = {key.removeprefix("teacher."): value for key, value in values.items() if key.startswith("teacher.")}
+    teacher = flags.teacher if flags.teacher and (flags.teacher.name or flags.teacher.checkpoint) else None
+    changed, taught = (
+        {name: value for name, value in (plain(getattr(flags, part)) or {}).items() if f"{part}.{name}" in given}
+        for part in ("data", "teacher")
+    )
     was = _run_of(path, problems)
     if was is not None:
-        data = replace(DataConfig(**was["data"]), **changed)
+        data = validate(DataConfig, {**was["data"], **changed}, "data.")
         model = ModelConfig(flags.model or was["student"]["name"], target)
         if flags.model is None:
             recorded.append((model.name, target))
         if teacher is None and was.get("teacher") is not None:
-            teacher = _recorded_teacher(target, replace(TeacherConfig(**was["teacher"]), **taught))
+            teacher = _recorded_teacher(target, validate(TeacherConfig, {**was["teacher"], **taught}, "teacher."))
             members = {} if teacher is None else teacher.members()
             recorded += [(m.name, target) for role, m in members.items() if role == "teacher" or "others" not in taught]
     else:
@@ -252,26 +250,25 @@ def _recorded_teacher(target: str, teacher: TeacherConfig) -> TeacherConfig | No
 
 def _predict(arguments: list[str]) -> None:
     problems: list[str] = []
-    words, values = _read_flags(PREDICT_FLAGS, arguments, problems)
+    words, flags, _ = _read_flags(PredictFlags, PREDICT_FLAGS, arguments, problems)
     if len(words) < 2:
         got = "a run alone" if words else "none"
         problems.append(f"a run folder and image files must be given: `logitkd predict RUN FILES...`, got {got}.")
     if problems:
-        raise UsageError(problems)
-    flags = dict(vars(PredictFlags(**values)))
-    form = flags.pop("format")
+        raise SettingsError(problems)
+    options = dict(vars(flags))
+    form = options.pop("format")
     from logitkd.prediction import predict
 
     _look_here()
-    show_predictions(predict(words[0], words[1:], **flags), form)
+    show_predictions(predict(words[0], words[1:], **options), form)
 
 
 def _export(arguments: list[str]) -> None:
     problems: list[str] = []
-    runs, values = _read_flags(EXPORT_FLAGS, arguments, problems)
+    runs, flags, _ = _read_flags(ExportFlags, EXPORT_FLAGS, arguments, problems)
     if len(runs) != 1:
         problems.append(f"one run folder must be given: `logitkd export RUN`, got {' '.join(runs) or 'none'}.")
-    flags = ExportFlags(**values)
     from logitkd.exporting.export import export
     from logitkd.exporting.formats import check_formats
 
@@ -281,21 +278,19 @@ def _export(arguments: list[str]) -> None:
     except ValueError as error:
         problems.append(str(error))
     if problems:
-        raise UsageError(problems)
+        raise SettingsError(problems)
     _look_here()
     show_export(export(runs[0], flags.output, formats=formats, trust_code=flags.trust_code))
 
 
 def _demo(arguments: list[str]) -> None:
     problems: list[str] = []
-    extras, values = _read_flags(DEMO_FLAGS, arguments, problems)
+    extras, flags, _ = _read_flags(DemoFlags, DEMO_FLAGS, arguments, problems)
     problems += [f"`{extra}` is not expected here." for extra in extras]
     if problems:
-        raise UsageError(problems)
-    flags = DemoFlags(**values)
-    from logitkd.cli.demo import check_options, refuse_foreign, run_demo
+        raise SettingsError(problems)
+    from logitkd.cli.demo import refuse_foreign, run_demo
 
-    check_options(flags.seed, flags.epochs)
     short = "" if flags.epochs is None else f"-epochs{flags.epochs}"
     folder = Path(flags.output or f"runs/demo-seed{flags.seed}{short}")
     refuse_foreign(folder)

@@ -21,16 +21,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from logitkd import methods as table
-from logitkd.cli.flags import UsageError
 from logitkd.data import load_images
 from logitkd.files import check_output
-from logitkd.runs.config import TrainConfig, check_config
-from logitkd.runs.networks import ModelConfig
-from logitkd.runs.plan import resolve
-from logitkd.training.folder import CONFIG, RunFolder
+from logitkd.runs.config import TrainConfig
+from logitkd.runs.folder import CONFIG
+from logitkd.runs.plan import plan
+from logitkd.training.folder import RunFolder
 from logitkd.training.train import RunResult, train
 
-__all__ = ["METHODS", "Demo", "check_options", "refuse_foreign", "run_demo"]
+__all__ = ["METHODS", "Demo", "refuse_foreign", "run_demo"]
 
 METHODS = ("ce", "kd", "dkd", "gdkd", "ldrld", "sdd-kd", "icd-kd")
 
@@ -90,37 +89,24 @@ def run_demo(
         quiet: a line a run instead of progress bars.
 
     Raises:
-        UsageError: a seed or a number of epochs that no run can have.
+        SettingsError: a seed or a number of epochs that no run can have.
         FileExistsError: ``output`` holds what no demo wrote.
     """
-    check_options(seed, epochs)
     refuse_foreign(output, methods)
     home = output / "teacher"
-    common = ["digits", "--seed", str(seed), "--device", "cpu"]
-    teaching = _shorten(resolve([*common, "--role", "teacher", "--output", str(home)]), epochs)
+    common: dict[str, Any] = {"seed": seed, "device": "cpu"}
+    plan("digits", "ce", overrides=common if epochs is None else {**common, "epochs": epochs})
+    teaching = _shorten(plan("digits", role="teacher", overrides={**common, "output": str(home)}), epochs)
     students: dict[str, RunResult] = {}
     with _one_thread(), _warning_once(), _Board(["teacher", *methods], quiet) as board:
         teacher = train(teaching, display=board.row("teacher", home))
         board.finish("teacher", teacher)
         for method in methods:
-            flags = ["--method", method, "--teacher.checkpoint", str(home), "--output", str(output / method)]
-            learning = _shorten(resolve([*common, *flags]), epochs)
-            students[method] = train(learning, display=board.row(method, output / method))
+            learning = {**common, "teacher.checkpoint": str(home), "output": str(output / method)}
+            config = _shorten(plan("digits", method, overrides=learning), epochs)
+            students[method] = train(config, display=board.row(method, output / method))
             board.finish(method, students[method])
-    return Demo(output, teacher, students, learning.data.train_per_class, len(load_images(teaching.data).eval))
-
-
-def check_options(seed: int, epochs: int | None) -> None:
-    """Refuse a seed or a number of epochs that no run can have, before anything is printed or trained.
-
-    Raises:
-        UsageError: with all the problems at once.
-    """
-    wanted = TrainConfig(ModelConfig("cifar_resnet8"), seed=seed)
-    try:
-        check_config(wanted if epochs is None else replace(wanted, epochs=epochs))
-    except ValueError as error:
-        raise UsageError(str(error).splitlines()) from error
+    return Demo(output, teacher, students, config.data.train_per_class, len(load_images(teaching.data).eval))
 
 
 def refuse_foreign(output: Path, methods: Sequence[str] = METHODS) -> None:

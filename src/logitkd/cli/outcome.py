@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from logitkd.cli import tables
 from logitkd.cli.flags import split
+from logitkd.cli.options import train_flags
 from logitkd.data.config import DataConfig
 from logitkd.runs.config import TrainConfig
+from logitkd.runs.folder import CONFIG, read_result, read_run
 from logitkd.runs.networks import ModelConfig, TeacherConfig
-from logitkd.runs.plan import TRAIN_FLAGS
-from logitkd.training.folder import CONFIG, read_result, read_run
 
 if TYPE_CHECKING:
     from logitkd.exporting.export import ExportResult
@@ -95,7 +95,7 @@ def _compared(record: dict[str, Any]) -> dict[str, Any]:
 
 def _next(folder: Path, arguments: Sequence[str]) -> list[list[str]]:
     """Return the commands that a person may want to give next."""
-    recipes, flags = split(arguments, TRAIN_FLAGS, [], free="method.")
+    recipes, flags = split(arguments, train_flags(), [], free="method.")
     if not recipes or flags.get("role") != "teacher":
         return [["logitkd", "eval", str(folder)], ["logitkd", "export", str(folder)]]
     words = ["logitkd", "train", recipes[0], "--method", "kd", "--teacher.checkpoint", str(folder)]

@@ -6,33 +6,12 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from logitkd.prediction import Prediction
 
-__all__ = ["PredictFlags", "show_predictions"]
-
-
-@dataclass(frozen=True)
-class PredictFlags:
-    """What ``logitkd predict`` can be told.
-
-    Args:
-        format: csv, a line a class with a header, or json, an object a line for each image.
-        top: so many classes of each image, the most probable first.
-        batch_size: images at a time; changes memory and speed only.
-        device: auto, cpu, cuda or cuda:N.
-        trust_code: also import a package.module:callable that the run folder names from that folder; by default only from
-            elsewhere.
-    """
-
-    format: Literal["csv", "json"] = "csv"
-    top: int = 1
-    batch_size: int = 256
-    device: str = "auto"
-    trust_code: bool = False
+__all__ = ["show_predictions"]
 
 
 def show_predictions(found: Sequence[Prediction], form: str) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-__all__ = ["CROPS", "TRANSFORMS", "DataConfig", "check_data"]
+from pydantic import ConfigDict
+
+from logitkd.checks import check_choice, check_positive, collector
+from logitkd.fields import RECORD, Number, Switch, Text, Whole, above, at_least, rule, within
+
+if TYPE_CHECKING:
+    from logitkd.runs.config import TrainConfig
+
+__all__ = ["CROPS", "TRANSFORMS", "DataConfig"]
 
 CROPS = ("center_crop", "random_crop", "random_resized_crop")  # each ends in image_size x image_size pixels
 TRANSFORMS = (
@@ -22,6 +29,25 @@ TRANSFORMS = (
 
 
 LARGEST = 8192  # pixels of the shorter side of what an image is resized to: one of 8192 x 8192 takes 0.8 GB as numbers
+
+
+def _check_name(name: str, value: str) -> None:
+    if not value:
+        raise ValueError(f"`{name}` must be a name, got {value!r}.")
+
+
+def _check_held_out(name: str, value: float) -> None:
+    if value == 1:
+        raise ValueError(f"`{name}` must be below 1, got {value}: nothing would be left to train on.")
+
+
+def _check_channels(name: str, values: tuple[float, ...]) -> None:
+    if len(values) != 3:
+        raise ValueError(f"`{name}` must have one value a channel (3), got {values!r}.")
+
+
+Name = Annotated[Text, rule(_check_name)]
+_SHADE = within(0, 1, "255 is 1")
 
 
 @dataclass(frozen=True)
@@ -58,29 +84,24 @@ class DataConfig:
         std: of each channel, the input is divided by; by default likewise.
     """
 
-    source: str = "digits"
-    train_split: str = "train"
-    eval_split: str = "test"
-    eval_fraction: float | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    train_per_class: int | None = None
-    crop_padding: int = 4
-    flip: bool = True
-    image_size: int | None = None
-    transforms: tuple[str, ...] = ("random_resized_crop", "flip")
-    crop_ratio: float = 0.875
+    source: Name = "digits"
+    train_split: Name = "train"
+    eval_split: Name = "test"
+    eval_fraction: Annotated[Number, above(0, 1), rule(_check_held_out)] | None = None
+    image_column: Text | None = None
+    label_column: Text | None = None
+    train_per_class: Annotated[Whole, at_least(1)] | None = None
+    crop_padding: Annotated[Whole, at_least(0)] = 4
+    flip: Switch = True
+    image_size: Annotated[Whole, within(1, LARGEST)] | None = None
+    transforms: tuple[Text, ...] = ("random_resized_crop", "flip")
+    crop_ratio: Annotated[Number, above(0, 1)] = 0.875
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    workers: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    workers: Annotated[Whole, at_least(0)] | None = None
+    mean: Annotated[tuple[Annotated[Number, _SHADE], ...], rule(_check_channels)] | None = None
+    std: Annotated[tuple[Annotated[Number, _SHADE, rule(check_positive)], ...], rule(_check_channels)] | None = None
 
-    def __post_init__(self) -> None:
-        # From YAML and the command line sequences may come as lists; one form keeps comparisons simple.
-        for name in ("transforms", "mean", "std"):
-            value = getattr(self, name)
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
     @property
     def eval_name(self) -> str:
@@ -91,91 +112,48 @@ class DataConfig:
         """
         return self.eval_split if self.eval_fraction is None else f"{self.eval_fraction:g} of {self.train_split}"
 
+    def problems(self, run: TrainConfig | None = None) -> list[str]:
+        """Return what is wrong with values that are each good alone, or name no source, a message each; no data is read.
+
+        Args:
+            run: the settings of the run that trains on the data; in an evaluation none, and then what only shapes the training
+                view does not matter.
+        """
+        problems: list[str] = []
+        if self.image_size is not None and self.image_size > self.crop_ratio * LARGEST:
+            problems.append(
+                f"`data.crop_ratio` must be at least {self.image_size / LARGEST:.4g}, as images are resized to"
+                f" `data.image_size` divided by it, at most {LARGEST} pixels, got {self.crop_ratio:g}. The usual is 0.875."
+            )
+        if (self.mean is None) != (self.std is None):
+            given, other = ("mean", "std") if self.std is None else ("std", "mean")
+            problems.append(f"`data.mean` and `data.std` must be given together, got `data.{given}` alone. Add `data.{other}`.")
+        if self.image_size is not None and self.source == "digits":
+            problems.append(f"`data.image_size` must be left out with `digits`, which are all 8x8, got {self.image_size}.")
+        if run is None:
+            return problems
+        if run.labels == "none" and self.train_per_class is not None:
+            rule = "`data.train_per_class` must be left out with `labels: none`"
+            problems.append(f"{rule}: without labels no class can be counted.")
+        problems += _check_transforms(self.transforms) + _check_belonging(self)
+        from logitkd.data.splits import check_source  # it reads these settings
+
+        try:
+            check_source(self)
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+        return problems
+
 
 # What only images of one, small size have, and what only images of any size.
 SMALL_ONLY: tuple[str, ...] = ("crop_padding", "flip")
 ANY_SIZE_ONLY: tuple[str, ...] = ("transforms", "crop_ratio", "interpolation", "workers")
 
 
-def check_data(config: DataConfig, *, training: bool = True) -> list[str]:
-    """Return all that is wrong with the values, a message each.
-
-    Args:
-        config: to be checked, without a look at the data.
-        training: whether values that only shape the training view matter.
-    """
-    from logitkd.checks import check_choice, check_int, check_positive, check_range, collector  # torch: not for `--help`
-
-    problems: list[str] = []
-    collect = collector(problems)
-
-    def check(function: Callable[..., None], name: str, *args: Any) -> None:
-        value = getattr(config, name)
-        if value is not None:
-            collect(function, f"data.{name}", value, *args)
-
-    def check_share(name: str, value: float) -> None:
-        check_range(name, value, None, None)
-        if not 0 < value <= 1:
-            raise ValueError(f"`{name}` must be above 0 and at most 1, got {value}.")
-
-    def check_channels(name: str, values: tuple[float, ...]) -> None:
-        if not isinstance(values, tuple) or len(values) != 3:
-            raise ValueError(f"`{name}` must have one value a channel (3), got {values!r}.")
-        for value in values:
-            check_range(name, value, 0, 1, "255 is 1")
-        if name == "data.std":
-            for value in values:
-                check_positive(name, value)
-
-    for name in ("source", "train_split", "eval_split"):
-        if not getattr(config, name):
-            problems.append(f"`data.{name}` must be a name, got {getattr(config, name)!r}.")
-    check(check_share, "eval_fraction")
-    if config.eval_fraction == 1:
-        problems.append(f"`data.eval_fraction` must be below 1, got {config.eval_fraction}: nothing would be left to train on.")
-    check(check_int, "train_per_class", 1)
-    check(check_int, "crop_padding", 0)
-    check(check_int, "image_size", 1, LARGEST)
-    check(check_share, "crop_ratio")
-    problems += _check_resized(config)
-    check(check_choice, "interpolation", ["bilinear", "bicubic"])
-    check(check_int, "workers", 0)
-    for name in ("mean", "std"):
-        check(check_channels, name)
-    if (config.mean is None) != (config.std is None):
-        given, other = ("mean", "std") if config.std is None else ("std", "mean")
-        problems.append(f"`data.mean` and `data.std` must be given together, got `data.{given}` alone. Add `data.{other}`.")
-    if training:
-        problems += _check_transforms(config.transforms)
-        problems += _check_belonging(config)
-    if config.image_size is not None and config.source == "digits":
-        problems.append(f"`data.image_size` must be left out with `digits`, which are all 8x8, got {config.image_size}.")
-    return problems
-
-
-def _check_resized(config: DataConfig) -> list[str]:
-    """Refuse a ``crop_ratio`` that has images resized to more than memory holds; of wrong values others speak."""
-    size, ratio = config.image_size, config.crop_ratio
-    if not isinstance(size, int) or not 1 <= size <= LARGEST or not isinstance(ratio, (int, float)) or not 0 < ratio <= 1:
-        return []
-    if size <= ratio * LARGEST:
-        return []
-    return [
-        f"`data.crop_ratio` must be at least {size / LARGEST:.4g}, as images are resized to `data.image_size` divided by it,"
-        f" at most {LARGEST} pixels, got {ratio:g}. The usual is 0.875."
-    ]
-
-
 def _check_transforms(names: tuple[str, ...]) -> list[str]:
-    from logitkd.checks import check_choice
-
-    problems = []
+    problems: list[str] = []
     for name in names:
-        try:
-            check_choice("data.transforms", name, TRANSFORMS)
-        except ValueError as error:
-            problems.append(str(error))
+        collector(problems)(check_choice, "data.transforms", name, TRANSFORMS)
     got = f"got [{', '.join(map(str, names))}]"
     crops = [place for place, name in enumerate(names) if name in CROPS]
     if len(crops) != 1:

@@ -12,6 +12,7 @@ from logitkd import methods
 from logitkd.data import DataConfig
 from logitkd.exporting.parity import BATCHES, Input, Parity
 from logitkd.models import parameter_count, read_name
+from logitkd.runs.values import validate
 
 __all__ = ["CARD", "CONFIG", "card", "describe", "is_timm"]
 
@@ -34,7 +35,7 @@ def describe(
     record = _architecture(student, name)
     record["num_classes"] = len(run["data"]["classes"])
     record["label_names"] = [str(label) for label in run["data"]["classes"]]
-    data = DataConfig(**config["data"])
+    data = validate(DataConfig, config["data"], "data.")
     resize = None
     if data.image_size is not None:
         resize = {"shorter_side": round(data.image_size / data.crop_ratio), "interpolation": data.interpolation}

@@ -17,8 +17,8 @@ from logitkd.exporting.formats import FORMATS, Network, check_formats
 from logitkd.exporting.parity import Parity, ParityError, compare, read_input
 from logitkd.files import check_output, sync_folder, writing
 from logitkd.models import opening
+from logitkd.runs.folder import read_result, read_run
 from logitkd.runs.networks import ModelConfig
-from logitkd.training.folder import read_result, read_run
 from logitkd.training.networks import load_network, recorded_student
 
 __all__ = ["ExportResult", "export"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from logitkd.data import DataConfig, load_images, make_loader
 from logitkd.exporting.formats import Network
+from logitkd.runs.values import validate
 
 __all__ = ["BATCHES", "TOLERANCE", "Input", "Parity", "ParityError", "compare", "read_input"]
 
@@ -93,7 +94,7 @@ def read_input(record: dict[str, Any]) -> Input:
     Raises:
         ValueError: neither is to be had.
     """
-    config, wrote = DataConfig(**record["run"]["data"]), record["data"]
+    config, wrote = validate(DataConfig, record["run"]["data"], "data."), record["data"]
     largest = max(BATCHES)
     try:
         seed = record["run"]["seed"] if record["run"].get("data_seed") is None else record["run"]["data_seed"]

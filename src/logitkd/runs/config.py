@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from logitkd.checks import check_choice, check_int, check_positive, check_range, check_texts, collector
-from logitkd.data.class_weights import BALANCED, read_class_weights
-from logitkd.data.config import DataConfig, check_data
-from logitkd.runs.networks import ModelConfig, TeacherConfig, check_networks, file_name
+from pydantic import ConfigDict, PlainValidator, ValidationInfo
 
-__all__ = [
-    "OptimConfig",
-    "ScheduleConfig",
-    "StonesConfig",
-    "TrainConfig",
-    "check_config",
-    "default_folder",
-    "pair_name",
-    "warmup_length",
-]
+from logitkd import tasks
+from logitkd.checks import shown
+from logitkd.data.config import DataConfig
+from logitkd.fields import HERE, RECORD, Number, Positive, Seed, Switch, Text, Whole, at_least, choice, within
+from logitkd.runs.networks import ModelConfig, TeacherConfig
+from logitkd.runs.values import adapter, plain
+
+__all__ = ["OptimConfig", "ScheduleConfig", "StonesConfig", "TrainConfig", "warmup_length"]
+
+
+def _stones(value: Any) -> Any:
+    """Read which stepping stones to use."""
+    value = list(value) if isinstance(value, tuple) else value
+    numbers = value if isinstance(value, list) else []
+    if value in ("all", "last"):
+        return value
+    if not numbers or any(type(one) is not int for one in numbers) or numbers != sorted(set(numbers)) or numbers[0] < 1:
+        raise ValueError(f"`{HERE}` must be `all`, `last` or rising numbers from 1, got {shown(value)}.")
+    return tuple(numbers)
+
+
+def _data(value: Any, info: ValidationInfo) -> Any:
+    """Read the data as the settings of its task."""
+    if "task" not in info.data:  # a wrong one, of which others speak
+        return value
+    kind = tasks.settings_of(info.data["task"])
+    nothing_given = kind is not DataConfig and value == plain(DataConfig())
+    return adapter(kind).validate_python({} if nothing_given else value)
 
 
 @dataclass(frozen=True)
@@ -34,14 +47,11 @@ class StonesConfig:
         teacher: likewise the teacher's, as many.
     """
 
-    use: Literal["all", "last"] | tuple[int, ...] = "all"
-    student: tuple[str, ...] | None = None
-    teacher: tuple[str, ...] | None = None
+    use: Annotated[Literal["all", "last"] | tuple[int, ...], PlainValidator(_stones)] = "all"
+    student: tuple[Text, ...] | None = None
+    teacher: tuple[Text, ...] | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("use", "student", "teacher"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
 
 @dataclass(frozen=True)
@@ -57,10 +67,12 @@ class OptimConfig:
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip_grad: float | None = None
+    lr: Positive = 0.05
+    momentum: Annotated[Number, within(0, 1)] = 0.9
+    weight_decay: Annotated[Number, within(0, None)] = 5e-4
+    clip_grad: Positive | None = None
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
 
 @dataclass(frozen=True)
@@ -80,11 +92,13 @@ class ScheduleConfig:
     """
 
     name: Literal["multistep", "cosine", "poly", "linear"] = "multistep"
-    milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
-    decay: float = 0.1
-    warmup: float = 0.0
-    power: float = 0.9
+    milestones: tuple[Annotated[Number, within(0, 1, "fractions of `epochs`")], ...] = (0.625, 0.75, 0.875)
+    decay: Annotated[Number, within(0, 1)] = 0.1
+    warmup: Annotated[Number, within(0, 1, "a fraction of `epochs`")] = 0.0
+    power: Annotated[Number, Positive] = 0.9
     per: Literal["epoch", "step"] | None = None
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
     @property
     def moves(self) -> str:
@@ -99,7 +113,6 @@ class TrainConfig:
     Args:
         student: the network to train.
         teacher: the frozen network, or networks, to learn from; none for methods that need no teacher (``ce``).
-        task: what the data are: ``images``, classified, or a task of one's own, see ``logitkd.tasks.register``.
         method: a name from ``logitkd list``.
         method_options: overrides of the method's hyper-parameters, e.g. ``{"top_k": 3, "warmup_epochs": 5}``.
         labels: ``given``, or ``none`` to train on the teacher alone: no training label is read, ``ce_weight`` becomes 0.
@@ -108,6 +121,7 @@ class TrainConfig:
             each image gets one of the two.
         class_weights: weight of each class in the cross-entropy: ``balanced``, or a YAML or JSON file of
             ``class name: weight`` lines; none weighs all images alike.
+        task: what the data are and what a score is; it decides the keys of ``data``.
         data: the data set and its augmentation.
         optim: the optimizer.
         schedule: the learning-rate schedule.
@@ -129,62 +143,36 @@ class TrainConfig:
 
     student: ModelConfig
     teacher: TeacherConfig | None = None
-    task: str = "images"
-    method: str = "kd"
+    method: Text = "kd"
     method_options: dict[str, Any] = field(default_factory=dict)
     labels: Literal["given", "none"] = "given"
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    class_weights: str | None = None
-    data: DataConfig = field(default_factory=DataConfig)
+    mixup: Annotated[Number, within(0, None)] = 0.0
+    cutmix: Annotated[Number, within(0, None)] = 0.0
+    class_weights: Text | None = None
+    task: Annotated[Text, choice(tasks.names)] = "images"
+    data: Annotated[DataConfig, PlainValidator(_data)] = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     stones: StonesConfig = field(default_factory=StonesConfig)
-    epochs: int = 240
-    batch_size: int = 64
+    epochs: Annotated[Whole, at_least(1)] = 240
+    batch_size: Annotated[Whole, at_least(1)] = 64
     precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = False
-    seed: int = 0
-    data_seed: int | None = None
-    output: str | None = None
-    device: str = "auto"
-    checkpoint_every: int | None = None
-    trackers: tuple[str, ...] = ()
-    quiet: bool = False
-    debug: bool = False
+    channels_last: Switch = False
+    seed: Seed = 0
+    data_seed: Seed | None = None
+    output: Text | None = None
+    device: Text = "auto"
+    checkpoint_every: Annotated[Whole, at_least(1)] | None = None
+    trackers: tuple[Text, ...] = ()
+    quiet: Switch = False
+    debug: Switch = False
 
-    def __post_init__(self) -> None:
-        # From YAML and the command line sequences may come as lists; one form keeps comparisons simple.
-        object.__setattr__(self, "trackers", tuple(self.trackers))
-        if isinstance(self.teacher, ModelConfig) and not isinstance(self.teacher, TeacherConfig):
-            object.__setattr__(self, "teacher", TeacherConfig(**vars(self.teacher)))
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
     @property
     def view_seed(self) -> int:
         """What decides order, views, mixing partners and which images are kept: ``data_seed`` where given, else ``seed``."""
         return self.seed if self.data_seed is None else self.data_seed
-
-
-def default_folder(config: TrainConfig) -> Path:
-    """Return the run folder of a configuration that names none.
-
-    >>> str(default_folder(TrainConfig(ModelConfig("resnet18"), method="ce")))
-    'runs/resnet18/ce-seed0'
-    >>> str(default_folder(TrainConfig(ModelConfig("resnet18"), teacher=ModelConfig("resnet50"), seed=1)))
-    'runs/resnet50-resnet18/kd-seed1'
-    """
-    return Path("runs") / pair_name(config) / f"{config.method}-seed{config.seed}"
-
-
-def pair_name(config: TrainConfig) -> str:
-    """Return a folder's name for student and teachers, from their networks' names.
-
-    >>> from logitkd.runs.networks import TeacherSource
-    >>> pair_name(TrainConfig(ModelConfig("resnet18"), TeacherConfig("resnet50", others=(TeacherSource("resnet34"),))))
-    'resnet50+resnet34-resnet18'
-    """
-    teachers = [] if config.teacher is None else [member.name for member in config.teacher.members().values()]
-    return "-".join(["+".join(map(file_name, teachers))] * bool(teachers) + [file_name(config.student.name)])
 
 
 def warmup_length(schedule: ScheduleConfig, length: int) -> int:
@@ -194,94 +182,3 @@ def warmup_length(schedule: ScheduleConfig, length: int) -> int:
     20
     """
     return round(schedule.warmup * length)
-
-
-def check_config(config: TrainConfig) -> None:
-    """Check every value that can be checked without data or models; warn about learning rates unlikely to be meant.
-
-    Raises:
-        ValueError: with all the problems at once, a line each.
-    """
-    problems: list[str] = []
-    check = collector(problems)
-    for name, value in vars(config).items():
-        check(check_texts, name, value)
-    if problems:  # what can name no file cannot be looked for
-        raise ValueError("\n".join(problems))
-    check(check_int, "epochs", config.epochs, 1)
-    check(check_int, "batch_size", config.batch_size, 1)
-    check(check_int, "seed", config.seed, 0, 2**63 - 1)
-    if config.data_seed is not None:
-        check(check_int, "data_seed", config.data_seed, 0, 2**63 - 1)
-    check(check_choice, "precision", config.precision, ["float32", "bfloat16"])
-    if config.checkpoint_every is not None:
-        check(check_int, "checkpoint_every", config.checkpoint_every, 1)
-    problems += check_data(config.data)
-    _check_stones(config.stones, problems)
-    check(check_choice, "labels", config.labels, ["given", "none"])
-    if config.labels == "none" and config.data.train_per_class is not None:
-        problems.append("`data.train_per_class` must be left out with `labels: none`: without labels no class can be counted.")
-    check(check_range, "mixup", config.mixup, 0, None)
-    check(check_range, "cutmix", config.cutmix, 0, None)
-    if config.class_weights not in (None, BALANCED):
-        check(read_class_weights, config.class_weights)
-    if config.trackers:
-        from accelerate.utils import LoggerType  # costs a second: only for those who log
-
-        known = [name for name in map(str, LoggerType) if name != "all"]  # "all" is no tracker: whatever is installed
-        for tracker in config.trackers:
-            check(check_choice, "trackers", tracker, known)
-    check(check_choice, "optim.name", config.optim.name, ["sgd", "adamw"])
-    check(check_positive, "optim.lr", config.optim.lr)
-    check(check_range, "optim.momentum", config.optim.momentum, 0, 1)
-    check(check_range, "optim.weight_decay", config.optim.weight_decay, 0, None)
-    if config.optim.clip_grad is not None:
-        check(check_positive, "optim.clip_grad", config.optim.clip_grad)
-    check(check_choice, "schedule.name", config.schedule.name, ["multistep", "cosine", "poly", "linear"])
-    check(check_positive, "schedule.power", config.schedule.power)
-    if config.schedule.per is not None:
-        check(check_choice, "schedule.per", config.schedule.per, ["epoch", "step"])
-    check(check_range, "schedule.decay", config.schedule.decay, 0, 1)
-    for fraction in config.schedule.milestones:
-        check(check_range, "schedule.milestones", fraction, 0, 1, "fractions of `epochs`")
-    check(_check_warmup, config.schedule)
-    problems += check_networks(config.student, config.teacher)
-    if problems:
-        raise ValueError("\n".join(problems))
-    if config.optim.name == "adamw" and config.optim.lr > 0.01:
-        warnings.warn(
-            f"`optim.lr` should be lower for `adamw`, got {config.optim.lr:g}: that is an SGD rate; 0.001 is usual for adamw.",
-            stacklevel=3,
-        )
-    if config.schedule.warmup and config.schedule.moves == "epoch" and warmup_length(config.schedule, config.epochs) < 2:
-        warnings.warn(
-            f"`schedule.warmup` {config.schedule.warmup:g} of {config.epochs} epochs is less than two: the learning rate is"
-            " full from the first epoch on.",
-            stacklevel=3,
-        )
-
-
-def _check_warmup(schedule: ScheduleConfig) -> None:
-    check_range("schedule.warmup", schedule.warmup, 0, 1, "a fraction of `epochs`")
-    first = min(schedule.milestones, default=1.0) if schedule.name == "multistep" else 1.0
-    if schedule.warmup > first:
-        raise ValueError(
-            f"`schedule.warmup` must be at most the first of `schedule.milestones`, {first:g}, got {schedule.warmup:g}:"
-            " the rate would fall before it has risen."
-        )
-
-
-def _check_stones(stones: StonesConfig, problems: list[str]) -> None:
-    for side in ("student", "teacher"):
-        cuts = getattr(stones, side)
-        if cuts is not None and not cuts:
-            problems.append(f"`stones.{side}` must hold at least one module path, got none. Leave it out to have them found.")
-    counts = {len(cuts) for cuts in (stones.student, stones.teacher) if cuts}
-    if len(counts) > 1:
-        problems.append(
-            f"`stones.student` and `stones.teacher` must hold as many paths, got {len(stones.student or ())} and"
-            f" {len(stones.teacher or ())}: one of each for every stepping stone."
-        )
-    numbers = [] if isinstance(stones.use, str) else list(stones.use)
-    if stones.use not in ("all", "last") and (not numbers or numbers != sorted(set(numbers)) or numbers[0] < 1):
-        problems.append(f"`stones.use` must be `all`, `last` or rising numbers from 1, got {stones.use!r}.")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, ClassVar, Literal
 
-from logitkd.checks import check_choice, check_int, check_positive, check_range, collector
+from pydantic import ConfigDict
 
-if TYPE_CHECKING:
-    from logitkd.methods import Method
+from logitkd.fields import RECORD, Number, Positive, Text, Whole, at_least, rule
 
-__all__ = ["ModelConfig", "TeacherConfig", "TeacherSource", "check_networks", "check_one_teacher", "file_name"]
+__all__ = ["ModelConfig", "TeacherConfig", "TeacherSource", "file_name"]
+
+
+def _check_channels(name: str, values: tuple[float, ...]) -> None:
+    if len(values) != 3:
+        raise ValueError(f"`{name}` must have one value a channel, 3, got {list(values)}.")
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,12 @@ class ModelConfig:
         head: path of the module behind the pooling, likewise.
     """
 
-    name: str
-    checkpoint: str | None = None
-    pool: str | None = field(default=None, kw_only=True)
-    head: str | None = field(default=None, kw_only=True)
+    name: Text
+    checkpoint: Text | None = None
+    pool: Text | None = field(default=None, kw_only=True)
+    head: Text | None = field(default=None, kw_only=True)
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,10 @@ class TeacherSource(ModelConfig):
         std: its own standard deviation.
     """
 
-    label_map: str | None = None
-    num_classes: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+    label_map: Text | None = None
+    num_classes: Annotated[Whole, at_least(2)] | None = None
+    mean: Annotated[tuple[Number, ...], rule(_check_channels)] | None = None
+    std: Annotated[tuple[Positive, ...], rule(_check_channels)] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,6 @@ class TeacherConfig(TeacherSource):
     others: tuple[TeacherSource, ...] = ()
     combine: Literal["probabilities", "logits"] = "probabilities"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # From YAML and the command line they come as mappings.
-        others = (other if isinstance(other, TeacherSource) else TeacherSource(**dict(other)) for other in self.others)
-        object.__setattr__(self, "others", tuple(others))
-
     def members(self) -> dict[str, TeacherSource]:
         """Return every teacher by the key it is set under: ``teacher``, ``teacher.others[0]``, ..."""
         first = {field.name: getattr(self, field.name) for field in fields(TeacherSource)}
@@ -104,41 +97,3 @@ def file_name(network: str) -> str:
     'torchvision_resnet18'
     """
     return re.sub(r"[^\w.]+", "_", network)
-
-
-def check_networks(student: ModelConfig, teacher: TeacherConfig | None) -> list[str]:
-    """Return what is wrong with the networks of a run, as far as it shows without building them."""
-    problems: list[str] = []
-    check = collector(problems)
-    networks: dict[str, ModelConfig] = {"student": student}
-    if teacher is not None:
-        check(check_choice, "teacher.combine", teacher.combine, ["probabilities", "logits"])
-        networks |= teacher.members()
-    for role, model in networks.items():
-        if model.checkpoint is not None and not Path(model.checkpoint).exists():
-            problems.append(f"`{role}.checkpoint` must be a file or a run folder, but there is no {model.checkpoint}.")
-        if isinstance(model, TeacherSource):
-            _check_teacher(role, model, check, problems)
-    return problems
-
-
-def check_one_teacher(teacher: TeacherConfig, method: Method) -> None:
-    """Raise ``ValueError`` if there are several teachers and the method reads the inside of one."""
-    if method.wants.reads == "stones" and teacher.others:
-        raise ValueError(
-            f"`teacher.others` must be empty for the method `{method.name}`, got {len(teacher.others)}: its stones run "
-            "through the blocks of one teacher. Leave them out, or take a method that reads logits."
-        )
-
-
-def _check_teacher(role: str, teacher: TeacherSource, check: Callable[..., None], problems: list[str]) -> None:
-    """Check what a teacher has beyond a student."""
-    if teacher.label_map is not None and not Path(teacher.label_map).is_file():
-        problems.append(f"`{role}.label_map` must be a file, but there is no {teacher.label_map}.")
-    if teacher.num_classes is not None:
-        check(check_int, f"{role}.num_classes", teacher.num_classes, 2)
-    for name, values, function in (("mean", teacher.mean, check_range), ("std", teacher.std, check_positive)):
-        if values is not None and len(values) != 3:
-            problems.append(f"`{role}.{name}` must have one value a channel, 3, got {list(values)}.")
-        for value in values or ():
-            check(function, f"{role}.{name}", value, *([None, None] if name == "mean" else []))

@@ -1,243 +1,246 @@
-"""From a recipe and flags to a ``TrainConfig``: strict, all problems at once, before any data or model is touched.
+"""From a recipe and overrides to a ``TrainConfig``: strict, all problems at once, before any data or model is touched.
 
-What wins, last to first: flags, the recipe's ``teacher_training`` (with ``--role teacher``), what its ``methods`` set for the
+What wins, last to first: overrides, the recipe's ``teacher_training`` (for its teacher), what its ``methods`` set for the
 method, the recipe, the defaults.
-A method's hyper-parameters: ``--method.OPTION``, the recipe's ``method``, its ``methods``, the method table.
+A method's hyper-parameters: the override ``method.OPTION``, the recipe's ``method``, its ``methods``, the method table.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
-import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from logitkd import methods, recipes
 from logitkd.checks import unknown
-from logitkd.cli.flags import Setting, UsageError, convert_all, nest, read_value, split
-from logitkd.data.splits import check_source
 from logitkd.methods import Method
-from logitkd.runs.config import TrainConfig, check_config, pair_name
-from logitkd.runs.networks import check_one_teacher, file_name
-from logitkd.runs.recipe import RUN, Recipe, check_options
-from logitkd.training.labels import check_label_use
+from logitkd.models import check_name, read_name
+from logitkd.runs.config import TrainConfig
+from logitkd.runs.folder import STUDENT
+from logitkd.runs.naming import default_folder, pair_name, run_name, teacher_run
+from logitkd.runs.recipe import Recipe, partial, run_settings, sift
+from logitkd.runs.rules import brings_weights, check_options, problems
+from logitkd.runs.settings import SettingsError, flatten, nest
+from logitkd.runs.values import STANDS_IN
 
-__all__ = ["TRAIN_FLAGS", "resolve"]
+__all__ = ["plan"]
 
-ROLE = "what to train: the recipe's student, or with cross-entropy its teacher, which the student's runs then find."
-METHOD = Setting("method", str, "kd", "a name from `logitkd list`; --method.OPTION VALUE sets its hyper-parameters.")
-TRAIN_FLAGS = {**RUN, "method": METHOD, "role": Setting("role", Literal["student", "teacher"], "student", ROLE)}
-
-# The flags that a teacher's training is proposed with: prefixes, and whole names.
-SHARED = ("data.", "optim.", "schedule."), ("epochs", "batch_size", "precision", "channels_last", "device")
+# The settings that a teacher's training is proposed with: prefixes, and whole keys.
+SHARED = ("data.", "optim.", "schedule."), ("task", "epochs", "batch_size", "precision", "channels_last", "device")
 
 
-def resolve(arguments: list[str]) -> TrainConfig:
-    """Return the run that the arguments of ``logitkd train`` ask for.
+def plan(
+    recipe: str | Path | None = None,
+    method: str | None = None,
+    role: Literal["student", "teacher"] = "student",
+    overrides: Mapping[str, Any] | None = None,
+) -> TrainConfig:
+    """Return the run that a recipe and what is changed in it come to; nothing is trained, read or built.
+
+    Args:
+        recipe: the name of a shipped one or the path of one's own; ``None`` for the defaults.
+        method: its name; by default the recipe's.
+        role: what to train: the recipe's student, or with cross-entropy its teacher, which the student's runs then find.
+        overrides: values by key, as a recipe has them, dotted or in sections; a method's options under ``method``:
+            ``{"optim.lr": 0.1, "method.top_k": 3}``.
 
     Raises:
-        UsageError: with every problem there is.
+        SettingsError: with every problem there is.
+
+    >>> plan("digits", "ce", overrides={"epochs": 3, "optim": {"lr": 0.1}}).output
+    'runs/digits/ce-epochs3-lr0.1-seed0'
     """
-    problems: list[str] = []
-    positional, flags = split(arguments, TRAIN_FLAGS, problems, free="method.")
-    problems += [f"one recipe at a time: `{extra}` is one too many." for extra in positional[1:]]
-    recipe = Recipe(positional[0] if positional else None, problems)
-    typed = {key: text for key, text in flags.items() if not key.startswith("method.")}  # options: their class checks them
-    given = convert_all(TRAIN_FLAGS, typed, "--", problems)
-    teaching = given.pop("role", "student") == "teacher"
-
-    chosen = given.pop("method", None)
-    name = "ce" if teaching else chosen or recipe.method or TrainConfig.method
-    special = recipe.teacher_training if teaching else {}
-    values = {**recipe.run, **recipe.by_method.get(name, {}), **special, **given}
-    if teaching:
-        _become_teacher(values, given, recipe, problems)
-        if chosen not in (None, "ce"):
-            problems.append(f"`--role teacher` trains with the labels alone (`ce`), got `--method {chosen}`. Leave one out.")
-    method = _method(name, flags, recipe, problems)
-    if values.get("labels") == "none":
-        method = _without_labels(method, flags, problems)
-    if "student.name" not in values:
-        if not recipe.broken:
-            problems.append("`--student NAME` must be given, or a recipe: `logitkd list recipes`.")
-        values["student.name"] = "cifar_resnet8"  # so that the rest can be checked as well
-    config: TrainConfig = replace(
-        nest(TrainConfig, {"teacher.name": "", **values}),
-        method=method.name,
-        method_options={k: v for k, v in method.options.items() if v != methods.get(method.name).options[k]},
-    )
-    config = _with_teacher(config, method, flags, recipe, problems)
-    if config.output is None and recipe.name is not None:
-        config = replace(config, output=str(_folder(config, recipe, given, teaching)))
-    problems += _check_values(config)
-    problems += _check_found(config, method)
-    try:
-        check_label_use(config, method)
-    except ValueError as error:
-        problems.append(str(error))
-    if problems:
-        raise UsageError(problems)
-    return config
+    wrong: list[str] = []
+    if role not in ("student", "teacher"):
+        raise SettingsError([f"`role` must be one of 'student', 'teacher', got {role!r}."])
+    options: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for key, value in (overrides or {}).items():
+        if key == "method" and isinstance(value, Mapping):
+            options |= value
+        elif key.startswith("method."):
+            options[key.removeprefix("method.")] = value
+        else:
+            rest[key] = value
+    task = rest.get("task")
+    source = Recipe(None if recipe is None else str(recipe), wrong, task if isinstance(task, str) else None)
+    given = sift(flatten(rest, run_settings(source.task), wrong, others=["method"]), source.task, wrong)
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    draft = _Draft(source, method, role == "teacher", given, options, wrong)
+    config = draft.settle()
+    taught = draft.with_teacher(config)
+    if taught.output is None and source.name is not None:
+        taught = replace(taught, output=str(draft.folder(taught)))
+    wrong += problems(taught, draft.refused)
+    if wrong:
+        raise SettingsError(list(dict.fromkeys(wrong)))
+    return taught
 
 
-def _method(name: str, flags: Mapping[str, str], recipe: Recipe, problems: list[str]) -> Method:
-    """Return the method called ``name``, its hyper-parameters resolved."""
-    if name not in methods.names():
-        problems.append(unknown("method", name, methods.names()))
-        return methods.get("ce")
-    options = dict(recipe.methods.get(name, {}))
-    if recipe.method == name:
-        options |= recipe.method_options
-    typed = {key.removeprefix("method."): text for key, text in flags.items() if key.startswith("method.")}
-    options |= check_options(name, typed, "--method.", problems)
-    try:
-        return methods.get(name).replace(**options)
-    except (TypeError, ValueError) as error:  # each option is good alone: they do not go together
-        problems.append(f"method `{name}`: {error}")
-        return methods.get(name)
+@dataclass
+class _Draft:
+    """A run being planned: where it comes from, and what was found wrong with it.
 
+    ``refused`` holds the keys that are wrong and were told of.
+    """
 
-def _without_labels(method: Method, flags: Mapping[str, str], problems: list[str]) -> Method:
-    """Return the method trained on the teacher alone; a recipe's weights for the labels give way, a flag's do not."""
-    typed = {key.removeprefix("method."): read_value(text) for key, text in flags.items() if key.startswith("method.")}
-    try:
-        return method.without_labels(typed)
-    except ValueError as error:
-        problems.append(str(error))
-        return method
+    recipe: Recipe
+    asked: str | None
+    teaching: bool
+    given: dict[str, Any]
+    options: dict[str, Any]
+    problems: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
 
-
-def _become_teacher(values: dict[str, Any], given: dict[str, Any], recipe: Recipe, problems: list[str]) -> None:
-    """Put the teacher in the student's place."""
-    if "teacher.name" not in values:
-        problems.append("`--role teacher` needs a teacher to train: a recipe that names one, or `--teacher NAME`.")
-        return
-    values["student.name"] = values.pop("teacher.name")
-    for key in ("teacher.checkpoint", "student.checkpoint", "student.pool", "student.head"):
-        values.pop(key, None)
-        if key in given:
-            problems.append(f"`--{key}` does not go with `--role teacher`, which trains the teacher from random weights.")
-    for key in ("pool", "head"):
-        if f"teacher.{key}" in values:
-            values[f"student.{key}"] = values.pop(f"teacher.{key}")
-    if "output" not in given and "output" not in recipe.teacher_training:
-        values.pop("output", None)  # the recipe's is its student's
-
-
-def _with_teacher(
-    config: TrainConfig, method: Method, flags: Mapping[str, str], recipe: Recipe, problems: list[str]
-) -> TrainConfig:
-    """Settle the teacher: none where nothing reads it, else with the weights given or those of its default run."""
-    teacher = config.teacher
-    assert teacher is not None
-    from logitkd.models import check_name, read_name
-    from logitkd.training.networks import brings_weights  # with timm
-
-    if not method.has_teacher and teacher.checkpoint is None and not read_name(teacher.name).has_weights:
-        return replace(config, teacher=None)
-    if not teacher.name:
-        if not recipe.broken:
-            why = f"`{method.name}` learns from one" if method.has_teacher else "its checkpoint is"
-            problems.append(f"`--teacher NAME` must be given, as {why}, or a recipe that names it.")
-        return replace(config, teacher=None)
-    problems += [
-        f"`{role}.checkpoint` must be given: without it `{other.name}` would teach random weights."
-        for role, other in teacher.members().items()
-        if role != "teacher" and not brings_weights(other)
-    ]
-    if brings_weights(teacher):
+    def settle(self) -> TrainConfig:
+        """Return the run, its teacher as it is named."""
+        recipe, given = self.recipe, self.given
+        name = "ce" if self.teaching else self.asked or recipe.method or TrainConfig.method
+        special = recipe.teacher_training if self.teaching else {}
+        values = {**recipe.run, **recipe.by_method.get(name, {}), **special, **given, "task": recipe.task}
+        if self.teaching:
+            self._become_teacher(values)
+        self.method = self._method(name)
+        if values.get("labels") == "none":
+            self._without_labels()
+        if "student.name" not in values:
+            self.refused.add("student")
+            if not recipe.broken and not self.teaching:
+                self.problems.append("`student` must be given, or a recipe: `logitkd list recipes`.")
+            values["student.name"] = STANDS_IN
+        method = self.method
+        usual = methods.get(method.name).options
+        values |= {"method": method.name, "teacher.name": values.get("teacher.name", "")}
+        values["method_options"] = {k: v for k, v in method.options.items() if v != usual[k]}
+        nested = nest(values)
+        nested.setdefault("data", {})
+        config, wrong = partial(nested, recipe.task)
+        self.problems += [line for key, lines in wrong.items() if key != "task" for line in lines]
         return config
-    folder = _teacher_folder(teacher.name, recipe)
-    if (folder / "student.safetensors").exists():
-        return replace(config, teacher=replace(teacher, checkpoint=str(folder)))
-    try:
-        check_name(teacher.name)
-    except ValueError:  # which is named among the problems; nothing could be trained by that name
-        problems.append(f"the teacher `{teacher.name}` has no weights: give its checkpoint with `--teacher.checkpoint PATH`.")
+
+    def _method(self, name: str) -> Method:
+        """Return the method called ``name``, its hyper-parameters resolved."""
+        if name not in methods.names():
+            self.problems.append(unknown("method", name, methods.names()))
+            self.refused.add("method")
+            return methods.get("ce")
+        options = dict(self.recipe.methods.get(name, {}))
+        if self.recipe.method == name:
+            options |= self.recipe.method_options
+        options |= check_options(name, self.options, "method.", self.problems)
+        try:
+            return methods.get(name).replace(**options)
+        except (TypeError, ValueError) as error:  # each option is good alone: they do not go together
+            self.problems.append(f"method `{name}`: {error}")
+            return methods.get(name)
+
+    def _without_labels(self) -> None:
+        """Take the labels out of the method; a recipe's weights for the labels give way, an override does not."""
+        try:
+            self.method = self.method.without_labels(self.options)
+        except ValueError as error:
+            self.problems.append(str(error))
+            self.refused.add("method")
+
+    def _become_teacher(self, values: dict[str, Any]) -> None:
+        """Put the teacher in the student's place."""
+        if self.asked not in (None, "ce"):
+            self.problems.append(
+                f"`role: teacher` trains with the labels alone (`ce`), got `method` {self.asked}. Leave one out."
+            )
+        if "teacher.name" not in values:
+            self.problems.append("`role: teacher` needs a teacher to train: a recipe that names one, or `teacher`.")
+            return
+        values["student.name"] = values.pop("teacher.name")
+        for key in ("teacher.checkpoint", "student.checkpoint", "student.pool", "student.head"):
+            values.pop(key, None)
+            if key in self.given:
+                self.problems.append(f"`{key}` does not go with `role: teacher`, which trains the teacher from random weights.")
+        for key in ("pool", "head"):
+            if f"teacher.{key}" in values:
+                values[f"student.{key}"] = values.pop(f"teacher.{key}")
+        if "output" not in self.given and "output" not in self.recipe.teacher_training:
+            values.pop("output", None)  # the recipe's is its student's
+
+    def with_teacher(self, config: TrainConfig) -> TrainConfig:
+        """Settle the teacher: none where nothing reads it, else with the weights given or those of its run."""
+        teacher, method = config.teacher, self.method
+        assert teacher is not None
+        if not method.has_teacher and teacher.checkpoint is None and not read_name(teacher.name).has_weights:
+            return replace(config, teacher=None)
+        if not teacher.name:
+            if self.recipe.broken:
+                self.refused.add("teacher")
+            elif not method.has_teacher:
+                self.problems.append("`teacher` must be given, as its checkpoint is.")
+            return replace(config, teacher=None)
+        if brings_weights(teacher):
+            return config
+        looked = self.teacher_folders(config)
+        for folder in looked:
+            if (folder / STUDENT).exists():
+                return replace(config, teacher=replace(teacher, checkpoint=str(folder)))
+        self.refused.add("teacher.checkpoint")
+        self.problems.append(self._no_weights(teacher.name, looked))
         return config
-    words = ["logitkd", "train"]
-    words += [recipe.name, "--role", "teacher"] if recipe.name else ["--student", teacher.name, "--method", "ce"]
-    for key, text in flags.items():
-        if key.startswith(SHARED[0]) or key in SHARED[1] or (key == "teacher.name" and recipe.name):
-            words += [f"--{key.removesuffix('.name')}", text]
-    problems.append(
-        f"the teacher `{teacher.name}` has no weights, and no finished run of it is in {folder}. Train it with\n"
-        f"    {shlex.join(words)}\nor give its checkpoint with `--teacher.checkpoint PATH`."
-    )
-    return config
 
+    def teacher_folders(self, config: TrainConfig) -> list[Path]:
+        """Return where a finished run of the teacher is looked for: changed as this run is, then nothing changed."""
+        assert config.teacher is not None
+        name, shared = config.teacher.name, self._shared()
+        home = Path("runs") if self.recipe.name is None else self._group()
+        if self.recipe.name is None:
+            taught = _Draft(self.recipe, "ce", False, {**shared, "student.name": name}, {})
+            changed = default_folder(replace(taught.settle(), teacher=None))
+        else:
+            taught = _Draft(self.recipe, None, True, shared, {})
+            changed = taught.folder(replace(taught.settle(), teacher=None))
+        return list(dict.fromkeys([changed, teacher_run(home, name)]))
 
-def _group(recipe: Recipe) -> Path:
-    """Return the folder that the runs of a recipe's neighbours share: ``runs/cifar100``, or ``runs/NAME`` of a lone one."""
-    assert recipe.name is not None
-    return Path("runs") / (Path(recipe.name).parent if _shares(recipe) else Path(recipe.name).stem)
+    def _shared(self) -> dict[str, Any]:
+        """Return what was changed and holds for the teacher's training, too."""
+        return {
+            key: value
+            for key, value in self.given.items()
+            if key.startswith(SHARED[0]) or key in SHARED[1] or (key == "teacher.name" and self.recipe.name)
+        }
 
-
-def _shares(recipe: Recipe) -> bool:
-    """Whether the recipe is shipped in a folder with others that may have the same teacher."""
-    return recipe.name in recipes.names() and "/" in recipe.name
-
-
-def _teacher_folder(name: str, recipe: Recipe) -> Path:
-    return (Path("runs") if recipe.name is None else _group(recipe)) / file_name(name) / "ce-seed0"
-
-
-def _folder(config: TrainConfig, recipe: Recipe, given: Mapping[str, Any], teaching: bool) -> Path:
-    """Return the run folder of a recipe's run: its pair's, or its teacher's, which other pairs with that teacher share."""
-    pair = Path(recipe.name or "").stem if _shares(recipe) else ""
-    if teaching or {"student.name", "teacher.name", "teacher.others"} & given.keys():
-        pair = pair_name(config)
-    return _group(recipe) / pair / f"{config.method}-seed{config.seed}"
-
-
-def _check_values(config: TrainConfig) -> list[str]:
-    """Return what the engine and the networks' builder would refuse."""
-    from logitkd.models import check_name
-    from logitkd.training.accelerator import resolve_device  # accelerate and timm cost seconds: not for `--help`
-
-    problems: list[str] = []
-    try:
-        with warnings.catch_warnings(action="ignore"):  # `train` gives them
-            check_config(config)
-    except ValueError as error:
-        problems += str(error).splitlines()
-    try:
-        resolve_device(config.device)
-    except ValueError as error:
-        problems.append(str(error))
-    members = {} if config.teacher is None else config.teacher.members()
-    for network in (config.student, *members.values()):
+    def _no_weights(self, name: str, looked: list[Path]) -> str:
+        """Say where the teacher was looked for, how to train it, and which other runs of it there are."""
+        start, give = f"the teacher `{name}` has no weights", "give its checkpoint with `--teacher.checkpoint PATH`."
         try:
-            check_name(network.name)
-        except ValueError as error:
-            problems.append(str(error))
-    return problems
+            check_name(name)
+        except ValueError:  # which is named among the problems; nothing could be trained by that name
+            return f"{start}: {give}"
+        words = ["logitkd", "train"]
+        words += [self.recipe.name, "--role", "teacher"] if self.recipe.name else ["--student", name, "--method", "ce"]
+        for key, value in self._shared().items():
+            words += [f"--{key.removesuffix('.name')}", value if isinstance(value, str) else json.dumps(value)]
+        others = sorted(str(path.parent) for path in looked[-1].parent.glob(f"*/{STUDENT}"))[:3]
+        there = f"\nTrained with other settings: {', '.join(others)}." if others else ""
+        return (
+            f"{start}, and no finished run of it is in {' or '.join(map(str, looked))}. Train it with\n"
+            f"    {shlex.join(words)}\nor {give}{there}"
+        )
 
+    def folder(self, config: TrainConfig) -> Path:
+        """Return the run folder of a recipe's run: its pair's, or its teacher's, which other pairs with that teacher share."""
+        pair = Path(self.recipe.name or "").stem if self._is_shared() else ""
+        if self.teaching or {"student.name", "teacher.name", "teacher.others"} & self.given.keys():
+            pair = pair_name(config)
+        usual = _Draft(self.recipe, self.method.name, self.teaching, {}, {}).settle()
+        if config.teacher is None:
+            return self._group() / pair / run_name(config, replace(usual, teacher=None))
+        return self._group() / pair / run_name(config, usual, self.teacher_folders(config))
 
-def _check_found(config: TrainConfig, method: Method) -> list[str]:
-    """Return what names lead nowhere, by a look at folders and at one's own modules; no data is read, no network built."""
-    from logitkd.models import find_own, read_name
+    def _group(self) -> Path:
+        """Return the folder that the runs of a recipe's neighbours share: ``runs/cifar100``, or ``runs/NAME`` of a lone one."""
+        assert self.recipe.name is not None
+        return Path("runs") / (Path(self.recipe.name).parent if self._is_shared() else Path(self.recipe.name).stem)
 
-    problems: list[str] = []
-    try:
-        check_source(config.data)
-    except (OSError, ValueError) as error:
-        problems.append(str(error))
-    if config.teacher is not None:
-        try:
-            check_one_teacher(config.teacher, method)
-        except ValueError as error:
-            problems.append(str(error))
-    networks = [config.student, *({} if config.teacher is None else config.teacher.members()).values()]
-    for name in dict.fromkeys(network.name for network in networks):
-        if read_name(name).kind != "own":
-            continue
-        try:
-            find_own(name)
-        except (TypeError, ValueError) as error:
-            problems.append(str(error))
-        except ImportError as error:  # it is there; something that it imports is not
-            problems.append(f"model `{name}` cannot be imported: {error}.")
-    return problems
+    def _is_shared(self) -> bool:
+        """Whether the recipe is shipped in a folder with others that may have the same teacher."""
+        return self.recipe.name in recipes.names() and "/" in (self.recipe.name or "")

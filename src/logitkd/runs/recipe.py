@@ -1,4 +1,4 @@
-"""A recipe as the command line reads it: every key and value checked, all problems at once."""
+"""A recipe as a plan reads it: every key and value checked, all problems at once."""
 
 from __future__ import annotations
 
@@ -6,18 +6,42 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
-from logitkd import methods, recipes
+from logitkd import methods, recipes, tasks
 from logitkd.checks import shown, unknown
-from logitkd.cli.flags import convert_all, flatten, read_value, settings_of, unknown_key
-from logitkd.methods import Method
 from logitkd.runs.config import TrainConfig
+from logitkd.runs.rules import check_options
+from logitkd.runs.settings import Setting, flatten, nest, settings_of
+from logitkd.runs.values import numbers, read, read_value
 
-__all__ = ["RUN", "Recipe", "check_options"]
+__all__ = ["Recipe", "partial", "run_settings", "sift"]
 
-RUN = settings_of(TrainConfig, skip={"method", "method_options"})
 # What a recipe may set for one method beside its hyper-parameters: how its student is optimised.
-BY_METHOD = {key: setting for key, setting in RUN.items() if key.startswith(("optim.", "schedule."))}
+BY_METHOD = ("optim", "schedule")
 RECIPE_KEYS = ("method", "methods", "teacher_training")  # read apart
+
+
+def run_settings(task: str = TrainConfig.task) -> dict[str, Setting]:
+    """Return what a run can be told, but for the method and its options, which the method's own classes check."""
+    return settings_of(TrainConfig, skip={"method", "method_options"}, data=_kind(task))
+
+
+def sift(values: Mapping[str, Any], task: str, problems: list[str]) -> dict[str, Any]:
+    """Return the dotted values that are of their settings' types; ``problems`` receives what is wrong with the others."""
+    given = nest({"student.name": "", "teacher.name": "", **values})
+    if "data" not in given:
+        given["data"] = {}
+    wrong = {key: lines for key, lines in partial(given, task)[1].items() if key in values}
+    problems += [line for lines in wrong.values() for line in lines]
+    return {key: value for key, value in values.items() if key not in wrong}
+
+
+def partial(given: Mapping[str, Any], task: str) -> tuple[TrainConfig, dict[str, list[str]]]:
+    """Return the settings of a run of ``task`` from nested keys, and by key what is wrong; see ``read``."""
+    return read(TrainConfig, {"task": task, **given}, data=_kind(task))
+
+
+def _kind(task: str) -> type:
+    return tasks.settings_of(task if task in tasks.names() else TrainConfig.task)
 
 
 class Recipe:
@@ -28,8 +52,8 @@ class Recipe:
     Without a name it is empty. Problems go to the list and the recipe holds what is left.
     """
 
-    def __init__(self, name: str | None, problems: list[str]) -> None:
-        self.name, self.broken = name, False
+    def __init__(self, name: str | None, problems: list[str], task: str | None = None) -> None:
+        self.name, self.broken, self.task = name, False, task or TrainConfig.task
         self.run: dict[str, Any] = {}
         self.teacher_training: dict[str, Any] = {}
         self.method: str | None = None
@@ -44,21 +68,29 @@ class Recipe:
             problems.append(str(error))
             self.broken = True
             return
+        if task is None:
+            self.task = str(record.get("task", self.task))
+        self._known = run_settings(self.task)
         found: list[str] = []
         self._read_methods(record.pop("methods", None) or {}, found)
         self._read_method(record.pop("method", None), found)
         special = record.pop("teacher_training", None)
         if isinstance(special, Mapping):
-            allowed = {k: s for k, s in RUN.items() if not k.startswith(("student.", "teacher."))}
+            allowed = {k: s for k, s in self._known.items() if not k.startswith(("student.", "teacher."))}
             inside: list[str] = []
-            self.teacher_training = convert_all(RUN, flatten(special, allowed, inside), "", inside)
+            self.teacher_training = self._values(flatten(special, allowed, inside), inside)
             found += [f"`teacher_training`: {problem}" for problem in inside]
         elif special is not None:
             found.append(f"`teacher_training` must be a section, got {shown(special)}.")
         if record.get("teacher", ...) is None and not any(str(key).startswith("teacher.") for key in record):  # null: none
             del record["teacher"]
-        self.run = convert_all(RUN, flatten(record, RUN, found, others=RECIPE_KEYS), "", found)
+        self.run = self._values(flatten(record, self._known, found, others=RECIPE_KEYS), found)
         problems += [f"recipe {name}: {problem}" for problem in found]
+
+    def _values(self, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+        """Return values from YAML that are of their settings' types."""
+        read_values = {key: numbers(self._known[key].type, value) for key, value in values.items()}
+        return sift(read_values, self.task, problems)
 
     def _read_method(self, value: Any, problems: list[str]) -> None:
         if isinstance(value, Mapping):
@@ -94,30 +126,11 @@ class Recipe:
 
     def _set_apart(self, options: Mapping[str, Any], names: list[str], written: str, problems: list[str]) -> dict[str, Any]:
         """Keep what ``options`` say of optimizer and schedule for the methods ``names``; return the hyper-parameters."""
-        apart = {key: value for key, value in options.items() if str(key).partition(".")[0] in ("optim", "schedule")}
+        apart = {key: value for key, value in options.items() if str(key).partition(".")[0] in BY_METHOD}
+        known = {key: setting for key, setting in self._known.items() if key.partition(".")[0] in BY_METHOD}
         wrong: list[str] = []
-        settings = convert_all(BY_METHOD, flatten(apart, BY_METHOD, wrong), "", wrong)
+        settings = self._values(flatten(apart, known, wrong), wrong)
         problems += [f"`{written}`: {problem}" for problem in wrong]
         for name in names:
             self.by_method.setdefault(name, {}).update(settings)
-        return {key: value for key, value in options.items() if key not in apart}
-
-
-def check_options(name: str, options: Mapping[str, Any], written: str, problems: list[str]) -> dict[str, Any]:
-    """Return the options of a method, each checked by the class that uses it; a bad one is left out."""
-    method, good = methods.get(name), {}
-    for option, text in options.items():
-        value = read_value(text)
-        if option not in method.options:
-            problems.append(f"method `{name}`: {unknown_key(option, method.options, 'option', written)}{_has(method)}")
-            continue
-        try:
-            method.replace(**{option: value})
-            good[option] = value
-        except (TypeError, ValueError) as error:
-            problems.append(f"method `{name}`, `{written}{option}`: {error}")
-    return good
-
-
-def _has(method: Method) -> str:
-    return f" It has {', '.join(method.options)}."
+        return {str(key): read_value(value) for key, value in options.items() if key not in apart}

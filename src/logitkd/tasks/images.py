@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,15 +37,18 @@ class ImageTask(Task):
 
     headline, title, units = "top1", "top-1", "images"
 
-    def load(self) -> None:
+    def load(self, *, train: bool = True) -> None:
         """Read images, labels and class weights."""
         settings = self.settings
-        self.data = load_images(settings.data, seed=settings.view_seed, labels=settings.labels)
+        if train:
+            self.data = load_images(settings.data, seed=settings.view_seed, labels=settings.labels)
+        else:
+            self.data = load_images(replace(settings.data, train_per_class=None), labels="none")
         self.classes = self.data.classes
         self.train_size, self.eval_size = len(self.data.train), len(self.data.eval)
         labels = self.data.train.labels
         self.shape = self.loader(train=False, device=torch.device("cpu"), batch_size=1).shape
-        self.unlabelled = int((labels < 0).sum()) if settings.labels == "given" else 0
+        self.unlabelled = int((labels < 0).sum()) if train and settings.labels == "given" else 0
         if self.unlabelled and (settings.mixup or settings.cutmix):
             raise ValueError(
                 "`mixup` and `cutmix` must be 0 where labels are missing, as a label cannot be mixed with none: "
@@ -52,7 +56,7 @@ class ImageTask(Task):
                 " mixed."
             )
         self.class_weights = None
-        if settings.class_weights is not None:
+        if train and settings.class_weights is not None:
             self.class_weights = class_weights(settings.class_weights, labels, self.classes)
 
     def record(self) -> dict[str, Any]:

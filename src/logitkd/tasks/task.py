@@ -64,8 +64,12 @@ class Task(ABC):
         self.settings = settings
 
     @abstractmethod
-    def load(self) -> None:
+    def load(self, *, train: bool = True) -> None:
         """Read the data, no network needed.
+
+        Args:
+            train: the training split is to be trained on; otherwise nothing of it is looked at, neither which of its examples
+                to keep nor whether they are labelled.
 
         Raises:
             OSError: they are not there.

@@ -23,6 +23,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from logitkd.files import write_atomic
+from logitkd.runs.folder import STATE as FILE
 from logitkd.training.generators import Generators
 
 __all__ = [
@@ -35,7 +36,6 @@ __all__ = [
     "student_bytes",
 ]
 
-FILE = "state.safetensors"
 FORMAT = "logitkd-checkpoint-2"
 UNSEALED = "logitkd-checkpoint-1"  # of earlier versions: without a hash, transient buffers, Python's and numpy's generators
 BLANK = b'"sha256":"' + b"0" * 64  # in the header, until the hash takes the zeros' place

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,49 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
-from logitkd import strict_yaml
-from logitkd.checks import check_path
 from logitkd.files import ASIDE, check_output, write_atomic, writing
-from logitkd.training.checkpoint import FILE as STATE
-
-__all__ = ["RunFolder", "check_student_file", "read_result", "read_run"]
-
-CONFIG, METRICS, RESULT, STUDENT, CHECKPOINT, LOCK = (
-    "config.yaml",
-    "metrics.jsonl",
-    "result.json",
-    "student.safetensors",
-    "checkpoint",
-    ".lock",
+from logitkd.runs.folder import (
+    CHECKPOINT,
+    CONFIG,
+    HASH,
+    LOCK,
+    METRICS,
+    OWNER,
+    RESULT,
+    STATE,
+    STUDENT,
+    dotted,
+    read_result,
+    read_run,
 )
 
-# What a config.yaml must have to be a run's: enough to tell it from any other program's, and what its readers rely on.
-SECTIONS = {
-    "run": dict,
-    "run.student": dict,
-    "run.student.name": str,
-    "run.data": dict,
-    "run.data.source": str,
-    "method": dict,
-    "versions.logitkd": str,
-}
-HASH = "student_sha256"  # in result.json: of student.safetensors
-
-
-def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested keys joined by dots.
-
-    >>> flatten({"optim": {"lr": 0.1}, "seed": 0})
-    {'optim.lr': 0.1, 'seed': 0}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+__all__ = ["RunFolder"]
 
 
 def _without(names: tuple[str, ...], record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -80,85 +55,12 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     >>> differences({"optim": {"lr": 0.1}, "seed": 0}, {"optim": {"lr": 0.2}, "seed": 0})
     ['optim.lr: 0.1 in the folder, 0.2 now']
     """
-    old, new = flatten(before), flatten(now)
+    old, new = dotted(before), dotted(now)
     return [
         f"{key}: {old.get(key, 'absent')} in the folder, {new.get(key, 'absent')} now"
         for key in sorted(old.keys() | new.keys())
         if key not in old or key not in new or old[key] != new[key]
     ]
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """Return what ``config.yaml`` of a run folder says; its blocks ``run``, ``method`` and ``versions`` are there.
-
-    Raises:
-        FileNotFoundError: there is no ``config.yaml``.
-        ValueError: it was not written by a run.
-    """
-    check_path("run folder", folder)
-    path = folder / CONFIG
-    if not path.exists():
-        raise FileNotFoundError(f"a run folder holds a {CONFIG}, but there is no {path}. Give another folder.")
-    try:
-        record = strict_yaml.load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path} must be what a run wrote, but it cannot be read: {error}.") from error
-    for key, kind in SECTIONS.items():
-        found = record
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        if not isinstance(found, kind):
-            raise ValueError(f"{path} must be what a run wrote, but it has no `{key}`.")
-    return record
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the result of the finished run in ``folder``; ``None`` where there is none.
-
-    Raises:
-        ValueError: ``result.json`` is damaged.
-    """
-    path = folder / RESULT
-    if not path.exists():
-        return None
-    keys = {"top1", "metrics", "best", "seconds", "parameters"}
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}). Delete it and run the same command again.") from error
-    if not isinstance(result, dict) or not keys <= result.keys():
-        raise ValueError(
-            f"{path} is damaged: it must hold {', '.join(sorted(keys))}. Delete it and run the same command again."
-        )
-    return result
-
-
-def check_student_file(folder: Path) -> None:
-    """Check that ``student.safetensors`` of a run folder is what the run wrote, by the hash in ``result.json``.
-
-    Warns where there is no hash: the run is older than it, or its ``result.json`` is gone.
-
-    Raises:
-        ValueError: it is another file, or damaged.
-    """
-    path, known = folder / STUDENT, (read_result(folder) or {}).get(HASH)
-    if not path.is_file():  # which its reader says
-        return
-    if known is None:
-        warnings.warn(
-            f"{folder} holds no hash of its student (an earlier version wrote it, or {RESULT} is gone): whether {path.name} is "
-            "still what the run wrote could not be checked.",
-            stacklevel=2,
-        )
-        return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != known:
-        raise ValueError(
-            f"{path} is not what the run wrote: its sha256 is {found[:16]}..., {RESULT} says {str(known)[:16]}... It was "
-            "damaged or replaced. Put a sound copy in its place; or, where the run was trained, delete it and give the "
-            "`logitkd train` command again, which writes it from the run's checkpoint."
-        )
 
 
 class RunFolder:
@@ -180,25 +82,24 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         path = self.path
         self.refuse_foreign()  # before the first file of ours is written or deleted
+        owner = path / OWNER  # a file of its own: Windows lets nobody read a file that is locked
+        self._lock = FileLock(path / LOCK, thread_local=False)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / LOCK).open("a+")
+            self._lock.acquire(blocking=False)  # the system frees it when the process dies
+        except Timeout:
+            other = owner.read_text(encoding="utf-8").strip() if owner.exists() else ""
+            raise BlockingIOError(
+                f"the run folder {path} is in use by another process (id {other or 'unknown'}). Wait for it, or give another "
+                "`output`."
+            ) from None
         except OSError as error:
             raise type(error)(f"`output` must be a folder that can be written, got {path}: {error.strerror}.") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it when the process dies
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            raise BlockingIOError(
-                f"the run folder {path} is in use by another process (id {owner}). Wait for it, or give another `output`."
-            ) from None
-        with writing(path / LOCK):
-            self._lock.seek(0)
-            self._lock.truncate()
-            self._lock.write(f"{os.getpid()}\n")
-            self._lock.flush()
+            write_atomic(owner, f"{os.getpid()}\n".encode())
+        except BaseException:
+            self._lock.release()
+            raise
         for written in (path / CONFIG, path / RESULT, self.student, self.checkpoint / STATE):
             written.with_name(written.name + ASIDE).unlink(missing_ok=True)  # a killed process was writing it
         return self
@@ -217,7 +118,7 @@ class RunFolder:
                     f"`output` must be a new folder or a run's folder, but {error} Give another path."
                 ) from error
             return
-        foreign = [p.name for p in path.iterdir() if p.name not in (LOCK, CHECKPOINT, CONFIG + ASIDE)]
+        foreign = [p.name for p in path.iterdir() if p.name not in (LOCK, OWNER, OWNER + ASIDE, CHECKPOINT, CONFIG + ASIDE)]
         if self.checkpoint.exists():
             inside = self.checkpoint.iterdir() if self.checkpoint.is_dir() else [self.checkpoint]
             foreign += [f"{CHECKPOINT}/{p.name}" for p in inside if p.name not in (STATE, STATE + ASIDE)]
@@ -228,7 +129,8 @@ class RunFolder:
             )
 
     def __exit__(self, *error: object) -> None:
-        self._lock.close()
+        (self.path / OWNER).unlink(missing_ok=True)
+        self._lock.release()
 
     def result(self) -> dict[str, Any] | None:
         """Return the finished run's result; ``None`` while it is unfinished."""
@@ -269,8 +171,8 @@ class RunFolder:
                 "changed by hand. Give another `output`, or delete the folder to start again."
             )
         present, defaults = json.loads(json.dumps([now, absent or {}]))
-        old, new = (flatten(_without(ignore, record)) for record in (before, present))
-        meant = {k: v for k, v in flatten(defaults).items() if k in new}
+        old, new = (dotted(_without(ignore, record)) for record in (before, present))
+        meant = {k: v for k, v in dotted(defaults).items() if k in new}
         lines = differences(meant | old, new)
         if lines:
             raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -21,13 +20,12 @@ from logitkd.models import (
 from logitkd.reach import Ensemble, LabelMap, Teacher
 from logitkd.reach.replay.trace import find_module
 from logitkd.runs.config import TrainConfig
+from logitkd.runs.folder import check_student_file, read_run, run_data, run_folder_of
 from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
 from logitkd.tasks.task import Task
-from logitkd.training.folder import CONFIG, check_student_file, read_run
 from logitkd.training.generators import seed_generators
 
 __all__ = [
-    "brings_weights",
     "build_networks",
     "build_teacher",
     "check_learnt",
@@ -35,8 +33,6 @@ __all__ = [
     "check_run_weights",
     "load_network",
     "recorded_student",
-    "run_data",
-    "run_folder_of",
 ]
 
 
@@ -80,12 +76,6 @@ def build_teacher(config: ModelConfig, task: Task) -> Teacher | Ensemble:
     return members[0] if len(members) == 1 else Ensemble(members, config.combine)
 
 
-def brings_weights(config: ModelConfig) -> bool:
-    """Whether a network's weights come from somewhere: a checkpoint, a name that stands for them, one's own callable."""
-    source = read_name(config.name)
-    return config.checkpoint is not None or source.has_weights or source.kind == "own"
-
-
 def check_learnt(learnt: Sequence[str], classes: Sequence[str], what: str) -> None:
     """Refuse a network trained on other classes than the data's, or on the same in another order.
 
@@ -101,17 +91,11 @@ def check_learnt(learnt: Sequence[str], classes: Sequence[str], what: str) -> No
         )
 
 
-def run_data(checkpoint: str | None) -> dict[str, Any] | None:
-    """Return the block ``data`` of the run that wrote a checkpoint, a run folder or its student; ``None`` for any other."""
-    folder = run_folder_of(checkpoint)
-    return None if folder is None else read_run(folder).get("data", {})
-
-
 def check_run_weights(checkpoint: str | None) -> None:
     """Check that a run folder, or its student, holds the weights that the run wrote; any other checkpoint is no matter.
 
     Raises:
-        ValueError: see :func:`~logitkd.training.folder.check_student_file`.
+        ValueError: see :func:`~logitkd.runs.folder.check_student_file`.
     """
     folder = run_folder_of(checkpoint)
     if folder is not None:
@@ -128,13 +112,6 @@ def recorded_student(folder: Path, *, trust_code: bool = False) -> ModelConfig:
     name = read_run(folder)["run"]["student"]["name"]
     import_recorded(name, folder, trust_code=trust_code)
     return ModelConfig(name, checkpoint=str(folder))
-
-
-def run_folder_of(checkpoint: str | None) -> Path | None:
-    """Return the run folder that a checkpoint is, or is a file in; ``None`` for any other."""
-    path = Path(checkpoint or "")
-    folder = path if path.is_dir() else path.parent
-    return folder if checkpoint and (folder / CONFIG).is_file() else None
 
 
 def _build(role: str, config: TeacherSource, task: Task) -> Teacher:

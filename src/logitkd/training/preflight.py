@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
-from logitkd import methods
 from logitkd.data import Batch
 from logitkd.methods import Method
 from logitkd.reach import Ensemble, Teacher
@@ -21,13 +21,14 @@ from logitkd.reach.making import PairOptions, make_pair
 from logitkd.reach.pair import Pair, PairError
 from logitkd.reach.tutor import Tutor
 from logitkd.runs.config import TrainConfig
+from logitkd.runs.rules import checked, hints, without_hard_labels
 from logitkd.tasks.task import Task
 from logitkd.training.folder import RunFolder
 from logitkd.training.network_checks import check_learns, check_one_example, check_student, check_teacher
 from logitkd.training.networks import build_networks
 from logitkd.training.provenance import input_record, same_files
 
-__all__ = ["Ready", "check_finished", "live"]
+__all__ = ["Ready", "check_finished", "check_views", "live", "static"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,20 @@ class Ready:
     tutor: Tutor | None
     teacher: Teacher | Ensemble | None
     record: dict[str, Any]
+
+
+def static(config: TrainConfig) -> TrainConfig:
+    """Return the settings of a run, each value in its type, after all that can be refused without data or a network.
+
+    Warns of what is allowed and unlikely to be meant.
+
+    Raises:
+        ValueError: with all the problems at once; see :mod:`logitkd.runs.rules`.
+    """
+    settings = checked(config)
+    for message in hints(settings):
+        warnings.warn(message, stacklevel=3)
+    return settings
 
 
 def live(config: TrainConfig, method: Method, task: Task, folder: RunFolder, device: torch.device) -> Ready:
@@ -105,7 +120,7 @@ def check_training_labels(method: Method, task: Task) -> None:
     if task.unlabelled and method.needs_hard_labels:
         raise ValueError(
             f"every training example must have a label for `{method.name}`, whose loss needs the class of each, but "
-            f"{task.unlabelled:,} of {task.train_size:,} training labels are missing. {methods.without_hard_labels(method)}"
+            f"{task.unlabelled:,} of {task.train_size:,} training labels are missing. {without_hard_labels(method)}"
         )
 
 
@@ -118,6 +133,21 @@ def check_inputs(folder: RunFolder, record: dict[str, Any], task: Task) -> None:
     others = (f"others.{index}.files" for index in record["teacher"].get("others", ()))
     for block, now in record.items():  # the same weights may come in other files
         folder.check_same(block, now, ignore=("files", *others), absent=task.implied() if block == "data" else {})
+
+
+def check_views(config: TrainConfig, folder: RunFolder) -> None:
+    """Refuse to go on with a run that saw other mixed examples so far than it would from here on.
+
+    Raises:
+        ValueError: an earlier version, without ``data_seed``, began it, and examples are mixed.
+    """
+    began = (folder.config() or {}).get("run", {})
+    if (config.mixup or config.cutmix) and folder.begun() and "data_seed" not in began:
+        raise ValueError(
+            f"the run in {folder.path} was begun by an earlier version, which mixed each example with its neighbour in the"
+            " batch and not with a partner out of the whole split: it cannot go on as it began. Finish it with that version,"
+            " give another `output`, or delete the folder to start again."
+        )
 
 
 def check_finished(config: TrainConfig, task: Task, folder: RunFolder) -> None:

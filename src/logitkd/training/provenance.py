@@ -21,9 +21,9 @@ from logitkd.hashes import remembered
 from logitkd.models import parameter_count, read_name
 from logitkd.reach import Ensemble, Teacher
 from logitkd.runs.config import TrainConfig
+from logitkd.runs.folder import STUDENT
 from logitkd.runs.networks import ModelConfig, TeacherConfig
 from logitkd.tasks.task import Task
-from logitkd.training.folder import STUDENT
 
 __all__ = ["commit", "input_record", "same_files", "source_record", "versions", "weights_fingerprint"]
 

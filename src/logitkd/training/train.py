@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,14 +10,15 @@ from typing import Any
 
 from logitkd import methods, tasks, tensor_checks
 from logitkd.methods import Method
-from logitkd.runs.config import TrainConfig, check_config, default_folder
-from logitkd.runs.networks import ModelConfig, TeacherConfig, check_one_teacher
-from logitkd.training.accelerator import open_accelerator, resolve_device
+from logitkd.runs.config import TrainConfig
+from logitkd.runs.folder import check_student_file
+from logitkd.runs.naming import default_folder
+from logitkd.runs.networks import ModelConfig, TeacherConfig
+from logitkd.runs.rules import resolve_method
+from logitkd.training.accelerator import open_accelerator
 from logitkd.training.display import Display, make_display
-from logitkd.training.folder import RunFolder, check_student_file
-from logitkd.training.labels import check_views, labels_note, resolve_method
-from logitkd.training.networks import brings_weights
-from logitkd.training.preflight import check_finished
+from logitkd.training.folder import RunFolder
+from logitkd.training.preflight import check_finished, check_views, static
 from logitkd.training.processes import check_one_process
 from logitkd.training.run import Run
 
@@ -96,10 +96,8 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
             it was at its end the result, is written.
     """
     check_one_process()
-    check_config(config)
+    config = static(config)
     method = resolve_method(config)
-    check_method(config, method)
-    resolve_device(config.device)
     show = display or make_display(config.quiet)
     if config.labels == "none":
         show.note(labels_note(method))
@@ -148,29 +146,11 @@ def _debugging(on: bool) -> Iterator[None]:
         tensor_checks.debug(False)
 
 
-def check_method(config: TrainConfig, method: Method) -> None:
-    """Refuse a method that cannot be trained as configured; warn about a warm-up that never ends.
+def labels_note(method: Method) -> str:
+    """Say what ``labels: none`` makes of a method.
 
-    Raises:
-        ValueError: the method needs a teacher that is not given.
+    >>> labels_note(methods.get("sdd-kd").without_labels())
+    'labels: none, so `sdd-kd` learns from the teacher alone: ce_weight 0.0, judge teacher'
     """
-    if config.teacher is not None:
-        check_one_teacher(config.teacher, method)
-    if method.has_teacher:
-        if config.teacher is None:
-            raise ValueError(f"`teacher` must be given, as the method `{method.name}` learns from one, got none.")
-        for role, member in config.teacher.members().items():
-            if not brings_weights(member):
-                raise ValueError(
-                    f"`{role}.checkpoint` must be given: without it `{member.name}` would teach random weights. Train one "
-                    "with `method: ce` first and give its run folder, or name pretrained weights."
-                )
-    if method.has_teacher and method.warmup_epochs >= config.epochs:
-        when = "reaches its full weight only in the last epoch"
-        if method.warmup_epochs > config.epochs:
-            when = "never reaches its full weight"
-        warnings.warn(
-            f"`warmup_epochs` should be below `epochs` ({config.epochs}), got {method.warmup_epochs}: the distillation "
-            f"loss {when}. Set it among the method's options, `--method.warmup_epochs` on the command line.",
-            stacklevel=3,
-        )
+    options = ", ".join(f"{name} {value}" for name, value in method.label_free_options.items())
+    return f"labels: none, so `{method.name}` learns from the teacher alone: {options}"
