@@ -110,7 +110,7 @@ def _evaluate(
         **metrics,
         **rated,
         task.units: task.eval_size,
-        "split": data.eval_name,
+        "split": task.split,
         "device": _named(where),
         "cost": costs,
     }

@@ -13,19 +13,21 @@ LINE = {
     "train": {"top1": 41.5},
     "split": "test",
     "eval": {"top1": 40.25},
+    "headline": "top1",
+    "units": "images",
     "best": {"top1": 43.5, "epoch": 1},
-    "images_per_second": 812.4,
+    "examples_per_second": 812.4,
     "seconds": 12.0,
     "eta": 61.0,
 }
 
 
-PARTS = ["epoch 3/3", "eval 40.25", "best 43.50", "ETA 1:01", "loss 1.250", "img/s 812", "train 41.5", "lr 0.05"]
+PARTS = ["epoch 3/3", "eval 40.25", "best 43.50", "ETA 1:01", "loss 1.250", "ex/s 812", "train 41.5", "lr 0.05"]
 
 
 def play(display, title="student kd", epochs=3):
     display.start(title, epochs, 10, 10)
-    display.step(2, 15, {"lr": 0.05, "loss": 1.25, "train_top1": 41.5, "images_per_second": 812.4, "eta": 61.0})
+    display.step(2, 15, {"lr": 0.05, "loss": 1.25, "train": 41.5, "examples_per_second": 812.4, "eta": 61.0})
     display.epoch(LINE)
     display.note("a [word] to say")
     display.step(3, 21, {"lr": 0.05})
@@ -48,7 +50,7 @@ def test_bar_shows_what_a_person_watches():
     screen = io.StringIO()
     play(Bar(Console(file=screen, force_terminal=True, width=160, color_system=None)))
     text = screen.getvalue()
-    for part in ("student kd", "epoch 3/3", "loss 1.250", "train 41.5", "eval 40.25", "best 43.50", "lr 0.05", "img/s 812"):
+    for part in ("student kd", "epoch 3/3", "loss 1.250", "train 41.5", "eval 40.25", "best 43.50", "lr 0.05", "ex/s 812"):
         assert part in text
     assert "ETA 1:01" in text
     assert "a [word] to say" in text
@@ -94,7 +96,7 @@ def test_the_bar_keeps_its_length_while_numbers_come():
     bar = Bar(Console(file=screen, force_terminal=True, width=160, color_system=None))
     bar.start("student kd", 3, 10, 10)
     drawn = []
-    for numbers in ({"lr": 0.05}, {"lr": 0.0004, "loss": 1.25, "train_top1": 100.0, "images_per_second": 81.4, "eta": 36100.0}):
+    for numbers in ({"lr": 0.05}, {"lr": 0.0004, "loss": 1.25, "train": 100.0, "examples_per_second": 81.4, "eta": 36100.0}):
         screen.seek(0)
         screen.truncate()
         bar.step(2, 15, numbers)

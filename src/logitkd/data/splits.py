@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from logitkd.data.config import DataConfig
+if TYPE_CHECKING:
+    from logitkd.data.config import DataConfig
 
 __all__ = [
     "SHARD",

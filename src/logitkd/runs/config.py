@@ -169,6 +169,18 @@ class TrainConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
+    def pair_options(self) -> dict[str, Any]:
+        """Return what the settings say of how student and teacher are joined, as ``reach.PairOptions`` takes it."""
+        student, stones = self.student, self.stones
+        return {
+            "student_pool": student.pool,
+            "student_head": student.head,
+            "student_cuts": stones.student,
+            "teacher_cuts": stones.teacher,
+            "use": stones.use,
+            "seed": self.seed,
+        }
+
     @property
     def view_seed(self) -> int:
         """What decides order, views, mixing partners and which images are kept: ``data_seed`` where given, else ``seed``."""

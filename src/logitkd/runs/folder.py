@@ -41,7 +41,6 @@ SECTIONS = {
     "run.student": dict,
     "run.student.name": str,
     "run.data": dict,
-    "run.data.source": str,
     "method": dict,
     "versions.logitkd": str,
 }

@@ -59,6 +59,11 @@ class ImageTask(Task):
         if train and settings.class_weights is not None:
             self.class_weights = class_weights(settings.class_weights, labels, self.classes)
 
+    @property
+    def split(self) -> str:
+        """The name of the evaluation images."""
+        return self.settings.data.eval_name
+
     def record(self) -> dict[str, Any]:
         """Return the fingerprint of pixels and labels, how many there are, the classes, and how images are normalised."""
         labels: dict[str, Any] = {"unlabelled": self.unlabelled} if self.unlabelled else {}

@@ -76,6 +76,11 @@ class Task(ABC):
             ValueError: they are not what the settings say.
         """
 
+    @property
+    @abstractmethod
+    def split(self) -> str:
+        """What the examples are called that every reported score is measured on."""
+
     @abstractmethod
     def record(self) -> dict[str, Any]:
         """Return what ``config.yaml`` says of the data: ``fingerprint``, ``classes`` and what else a result depends on."""

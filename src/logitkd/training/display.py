@@ -14,16 +14,20 @@ __all__ = ["Bar", "Display", "Lines", "clock", "make_display"]
 
 
 class Display(Protocol):
-    """Receives a run's news. All numbers are plain Python ones; accuracies in percent."""
+    """Receives a run's news. All numbers are plain Python ones."""
 
     def start(self, title: str, epochs: int, steps: int, done: int, about: str = "") -> None:
         """A run of ``epochs`` times ``steps`` begins, ``done`` of these steps already taken; ``about`` says on what data."""
 
     def step(self, epoch: int, done: int, numbers: dict[str, float]) -> None:
-        """``done`` steps of the run are taken; ``numbers`` may hold loss, train_top1, examples_per_second, lr, eta."""
+        """``done`` steps of the run are taken; ``numbers`` may hold loss, train, examples_per_second, lr, eta."""
 
     def epoch(self, line: dict[str, Any]) -> None:
-        """An epoch is finished and evaluated; ``line`` is what ``metrics.jsonl`` got."""
+        """An epoch is finished and evaluated.
+
+        ``line`` is what ``metrics.jsonl`` got, and ``headline``, which metric a person asks for, ``units``, what examples are
+        called, and ``eta``, in seconds.
+        """
 
     def note(self, message: str) -> None:
         """Say something that is not a number."""
@@ -61,12 +65,13 @@ class Lines:
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Print the epoch's numbers."""
-        train = f"train {line['train']['top1']:.2f}  " if line["train"] else ""  # nothing to count without labels
+        headline = line["headline"]
+        train = f"train {line['train'][headline]:.2f}  " if headline in line["train"] else ""  # nothing without labels
         self.note(
             f"epoch {line['epoch']}/{self.epochs}  lr {line['lr']:.4g}  loss {line['loss']:.4f}  "
-            f"{train}{line['split']} {line['eval']['top1']:.2f}  "
-            f"best {line['best']['top1']:.2f} (epoch {line['best']['epoch']})  "
-            f"{line['examples_per_second']:.0f} images/s  {line['seconds']:.1f} s  ETA {clock(line['eta'])}"
+            f"{train}{line['split']} {line['eval'][headline]:.2f}  "
+            f"best {line['best'][headline]:.2f} (epoch {line['best']['epoch']})  "
+            f"{line['examples_per_second']:.0f} {line['units']}/s  {line['seconds']:.1f} s  ETA {clock(line['eta'])}"
         )
 
     def note(self, message: str) -> None:
@@ -81,11 +86,11 @@ class Lines:
 _FIELDS = (
     ("epoch", "epoch", "", 0),
     ("loss", "loss", ".3f", 4),
-    ("train_top1", "train", ".1f", 6),
-    ("eval_top1", "eval", ".2f", 2),
+    ("train", "train", ".1f", 6),
+    ("eval", "eval", ".2f", 2),
     ("best", "best", ".2f", 3),
     ("lr", "lr", ".4g", 7),
-    ("examples_per_second", "img/s", ".0f", 5),
+    ("examples_per_second", "ex/s", ".0f", 5),
     ("eta", "ETA", "", 1),
 )
 
@@ -103,7 +108,7 @@ class _Widths:
     def __init__(self, console: Console, title: str, epochs: int) -> None:
         self.console, self.title = console, title
         widest = (f"epoch {epochs}/{epochs}", "loss 1000.000", "train 100.0", "eval 100.00", "best 100.00", "lr 0.0001234",
-                  "img/s 100000", "ETA 10:00:00")  # fmt: skip
+                  "ex/s 100000", "ETA 10:00:00")  # fmt: skip
         self.all_numbers = len("  ".join(widest))
 
     @property
@@ -188,8 +193,8 @@ class Bar:
         self.bar.update(self.task, completed=done, epoch=f"{epoch}/{self.epochs}", **shown)
 
     def epoch(self, line: dict[str, Any]) -> None:
-        """Show the evaluation's accuracy."""
-        self.bar.update(self.task, eval_top1=line["eval"]["top1"], best=line["best"]["top1"])
+        """Show the evaluation's headline."""
+        self.bar.update(self.task, eval=line["eval"][line["headline"]], best=line["best"][line["headline"]])
 
     def note(self, message: str) -> None:
         """Print ``message`` above the bar."""

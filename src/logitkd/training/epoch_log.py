@@ -45,11 +45,12 @@ class StepLog:
     Args:
         every: steps between two reads; fewer when the logits kept meanwhile would pass 64 MiB.
         sums: the epoch's to continue with: for each name its sum and its mass; ``count`` are the examples.
+        headline: the score that sums of earlier versions hold.
     """
 
-    def __init__(self, every: int, sums: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, every: int, sums: Mapping[str, Any] | None = None, headline: str = "") -> None:
         self.every = every
-        self.sums = _upgraded(sums or {})
+        self.sums = _upgraded(sums or {}, headline)
         self._names: list[str] = []
         self._rows: list[Tensor] = []
         self._steps: list[tuple[int, int, StepOutput]] = []
@@ -150,11 +151,11 @@ def flat_line(line: dict[str, Any]) -> dict[str, float]:
     return numbers | {"examples_per_second": line["examples_per_second"]}
 
 
-def _upgraded(sums: Mapping[str, Any]) -> dict[str, list[float]]:
+def _upgraded(sums: Mapping[str, Any], headline: str) -> dict[str, list[float]]:
     """Return an epoch's sums; those of earlier versions had one number a name, and counted all or all labelled examples.
 
-    >>> _upgraded({"loss": 6.0, "ce": 2.0, "correct": 1.0, "count": 3.0, "labelled": 2.0})
-    {'loss': [6.0, 3.0], 'ce': [2.0, 2.0], 'score.top1': [100.0, 2.0], 'count': [3.0, 3.0]}
+    >>> _upgraded({"loss": 6.0, "ce": 2.0, "correct": 1.0, "count": 3.0, "labelled": 2.0}, "f1")
+    {'loss': [6.0, 3.0], 'ce': [2.0, 2.0], 'score.f1': [100.0, 2.0], 'count': [3.0, 3.0]}
     """
     if all(isinstance(value, (list, tuple)) for value in sums.values()):
         return {name: list(value) for name, value in sums.items()}
@@ -162,7 +163,7 @@ def _upgraded(sums: Mapping[str, Any]) -> dict[str, list[float]]:
     upgraded = {}
     for name, value in sums.items():
         if name == "correct":
-            upgraded[f"{SCORE}top1"] = [100 * value, labelled]
+            upgraded[f"{SCORE}{headline}"] = [100 * value, labelled]
         elif name != "labelled":
             upgraded[name] = [value, labelled if name == "ce" else count]
     return upgraded

@@ -148,7 +148,7 @@ def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
 
 
 def check_paths(role: str, network: nn.Module, config: ModelConfig) -> None:
-    """Raise ``ValueError`` if ``pool`` or ``head`` is no module of ``network``, whether or not the method reads regions."""
+    """Raise ``ValueError`` if ``pool`` or ``head`` is no module of ``network``, whether or not the method reads them."""
     for key in ("pool", "head"):
         path = getattr(config, key)
         if path is not None:

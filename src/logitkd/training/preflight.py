@@ -101,10 +101,8 @@ def live(config: TrainConfig, method: Method, task: Task, folder: RunFolder, dev
         # In half precision the frozen teacher's batch norms are folded, in place; in float32 nothing is rearranged.
         tutor = Tutor(teacher, method.wants, fold=config.precision == "bfloat16")
     example = _example(task, device)
-    stones = config.stones
-    options = PairOptions(config.student.pool, config.student.head, stones.student, stones.teacher, stones.use, config.seed)
     with _told_of(config, task):
-        pair = make_pair(method.wants, student, tutor, example, options)
+        pair = make_pair(method.wants, student, tutor, example, PairOptions(**config.pair_options()))
     if config.channels_last:
         pair.to(memory_format=torch.channels_last)
     check_last_batch(pair, task.train_size, config.batch_size)

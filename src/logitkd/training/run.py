@@ -79,7 +79,7 @@ class Run:
             with closing(self.eval_loader.epoch(1)) as batches:
                 self.teacher_meter = measure(ready.teacher.logits, batches, task.meter(self.device))
             self.teacher_score = task.rate_teacher(self.teacher_meter)
-            where = f"{config.data.eval_name} ({task.eval_size:,} {task.units})"
+            where = f"{task.split} ({task.eval_size:,} {task.units})"
             display.note(f"the teacher's own {task.title} on {where}: {self.teacher_score:.2f}")
         seed_generators(config.seed)  # dropout: the same stream whether or not a teacher was built above
         self.pupil.restore()
@@ -111,7 +111,7 @@ class Run:
 
     def _train_on(self, batches: Iterable[Batch]) -> StepLog:
         progress, config = self.pupil.progress, self.config
-        log = StepLog(1 if config.debug else READ_EVERY[self.device.type], progress.sums)
+        log = StepLog(1 if config.debug else READ_EVERY[self.device.type], progress.sums, self.task.headline)
         begun, before, seen = time.perf_counter(), (progress.seconds, progress.epoch_seconds), 0
 
         def settle() -> None:
@@ -130,7 +130,8 @@ class Run:
                 log.read()
                 speed = seen / (time.perf_counter() - begun)
                 numbers |= {"loss": log.means()["loss"], "examples_per_second": speed, "eta": self._eta()}
-                numbers |= {f"train_{name}": value for name, value in log.scores().items()}
+                scores = log.scores()
+                numbers |= {"train": scores[self.task.headline]} if self.task.headline in scores else {}
             self.display.step(progress.epoch, self._done(), numbers)
             inside = progress.step < len(self.loader)
             if self.stops.received is not None:
@@ -170,7 +171,7 @@ class Run:
             self._interrupt()
         eval_seconds = time.perf_counter() - begun
         progress.seconds += eval_seconds
-        score, split = metrics[task.headline], config.data.eval_name
+        score, split = metrics[task.headline], task.split
         if not progress.best or score > progress.best[task.headline]:
             progress.best = {task.headline: score, "epoch": progress.epoch, "split": split}
         evaluation = {"split": split, "eval": metrics, "best": progress.best}
@@ -182,7 +183,7 @@ class Run:
         self.pupil.save()
         if config.trackers:  # after the checkpoint: killed in between, a tracker lacks an epoch but never shows one twice
             self.accelerator.log(flat_line(line), step=line["epoch"])
-        self.display.epoch(line | {"headline": task.headline, "eta": self._eta()})
+        self.display.epoch(line | {"headline": task.headline, "units": task.units, "eta": self._eta()})
         if self.stops.received is not None and progress.epoch <= config.epochs:
             self._leave()
 
@@ -193,7 +194,7 @@ class Run:
         return {
             headline: last["eval"][headline],
             "headline": headline,
-            "split": config.data.eval_name,
+            "split": self.task.split,
             "epoch": config.epochs,
             "metrics": last["eval"],
             "train": last["train"],

@@ -37,9 +37,8 @@ class RunResult:
 
     Args:
         folder: the run folder.
-        headline: name of the metric that a person asks for, such as ``top1``.
-        metrics: the **last** epoch's evaluation, for images ``loss``, ``top1``, ``top5``, ``calibration_error`` and
-            ``agreement``; each is an attribute, too: ``result.top1``.
+        headline: name of the metric that a person asks for, the task's.
+        metrics: the **last** epoch's evaluation, as the task's meter computes it; each is an attribute, too: ``result.loss``.
         best: the best epoch's headline, its ``epoch`` and the ``split`` it was chosen on.
         seconds: wall-clock seconds, over all sittings of the run.
         parameters: number of the student's parameters.
