@@ -143,9 +143,7 @@ def test_plain_pairs_take_inputs_by_name_and_regions_do_not() -> None:
 def test_inputs_by_name_cannot_be_normalised_otherwise() -> None:
     renormalize = Renormalize([0.5] * 3, [0.2] * 3, [0.1] * 3, [0.4] * 3)
     tutor = Tutor(Teacher(Text().eval(), num_classes=3, renormalize=renormalize), Wants())
-    with pytest.raises(
-        TypeError, match=r"`renormalize` must be given images, .* by name \(input_ids, attention_mask"
-    ):
+    with pytest.raises(TypeError, match=r"`renormalize` must be given images, .* by name \(input_ids, attention_mask"):
         tutor.teach(TEXTS, 1)
 
 
@@ -237,6 +235,18 @@ def test_a_network_without_regions_is_named(
         make_pair(WANTS["regions"], student(), tutor, EXAMPLE)
     assert caught.value.member == member
     assert "there is no pooling" in caught.value.reason
+
+
+def test_a_person_may_say_where_the_student_averages_its_map() -> None:
+    student = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
+    tutor = Tutor(alone(), WANTS["regions"])
+    pair = make_pair(WANTS["regions"], student, tutor, EXAMPLE, PairOptions(student_pool="1", student_head="3"))
+    found, _ = pair(BATCH, tutor.teach(BATCH, 1))
+    expected = RegionModel(copy.deepcopy(student), SCALES, pool="1", head="3")(BATCH.inputs)
+    torch.testing.assert_close(found.regions, expected.regions, rtol=0, atol=0)
+    for wrong, reason in (("3", "`pool` must be a module that takes a map"), ("7", "`pool` `7` is no module of Sequential")):
+        with pytest.raises(PairError, match=f"the student has no regions: {reason}"):
+            make_pair(WANTS["regions"], student, tutor, EXAMPLE, PairOptions(student_pool=wrong))
 
 
 def test_networks_that_share_a_tensor_and_other_wants_are_refused() -> None:
