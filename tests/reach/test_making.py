@@ -237,6 +237,18 @@ def test_a_network_without_regions_is_named(
     assert "there is no pooling" in caught.value.reason
 
 
+def test_a_person_may_say_where_the_student_averages_its_map() -> None:
+    student = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
+    tutor = Tutor(alone(), WANTS["regions"])
+    pair = make_pair(WANTS["regions"], student, tutor, EXAMPLE, PairOptions(student_pool="1", student_head="3"))
+    found, _ = pair(BATCH, tutor.teach(BATCH, 1))
+    expected = RegionModel(copy.deepcopy(student), SCALES, pool="1", head="3")(BATCH.inputs)
+    torch.testing.assert_close(found.regions, expected.regions, rtol=0, atol=0)
+    for wrong, reason in (("3", "`pool` must be a module that takes a map"), ("7", "`pool` `7` is no module of Sequential")):
+        with pytest.raises(PairError, match=f"the student has no regions: {reason}"):
+            make_pair(WANTS["regions"], student, tutor, EXAMPLE, PairOptions(student_pool=wrong))
+
+
 def test_networks_that_share_a_tensor_and_other_wants_are_refused() -> None:
     student = network(0)
     with pytest.raises(ValueError, match="student and teacher must not share tensors"):

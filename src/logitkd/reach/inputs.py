@@ -45,7 +45,7 @@ def tensors(inputs: Inputs) -> list[Tensor]:
 def apply(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
     """Return the inputs with each tensor changed.
 
-    >>> apply(torch.neg, {"input": Tensor([1.0])})
+    >>> apply(Tensor.neg, {"input": Tensor([1.0])})
     {'input': tensor([-1.])}
     """
     if isinstance(inputs, Mapping):

@@ -38,7 +38,7 @@ class Tutor:
     """The frozen teacher, or several, run live.
 
     Args:
-        teacher: What is asked; from now on it yields the regions that are wanted.
+        teacher: What is asked; from now on it yields the regions that are wanted, and no others.
         wants: What the loss reads.
         fold: Whether :meth:`settle` folds batch norms into convolutions, which moves outputs by a rounding error.
     """
@@ -46,7 +46,7 @@ class Tutor:
     def __init__(self, teacher: Teacher | Ensemble, wants: Wants, *, fold: bool = False) -> None:
         self.teacher, self.wants, self.fold = teacher, wants, fold
         for member in teacher.members():
-            if wants.scales is not None and member.scales != tuple(wants.scales):
+            if member.scales != wants.scales:
                 member.yield_regions(wants.scales)
         self._kept: tuple[str, ...] | None = None
         self._watches: dict[Any, Callable[[Inputs], AbstractContextManager[Any]]] = {}

@@ -24,6 +24,9 @@ class RegionPair(Pair):
         tutor: wants the regions' scales.
         pool: path of the module that averages the student's last map; found by itself if ``None``.
         head: path of the module behind it, likewise.
+
+    Raises:
+        PairError: ``pool`` or ``head`` is no module of the student.
     """
 
     def __init__(self, student: nn.Module, tutor: Tutor, pool: str | None = None, head: str | None = None) -> None:
@@ -31,7 +34,9 @@ class RegionPair(Pair):
         if tutor.wants.scales is None:
             raise ValueError("`scales` must be given where regions are read, got None: Wants('regions', (1, 2, 4)).")
         tutor.settle()
-        self._regions = (RegionModel(student, tutor.wants.scales, pool=pool, head=head),)  # adds no module to the student
+        with _whose(None):
+            regions = RegionModel(student, tutor.wants.scales, pool=pool, head=head)
+        self._regions = (regions,)  # adds no module to the student
 
     def check(self, example: Example) -> None:
         """Find in both networks where cells enter them, on two images.
