@@ -12,10 +12,11 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Snapshot", "cache_folder", "remembered", "snapshot"]
+__all__ = ["Snapshot", "cache_folder", "remembered", "snapshot", "write_cached"]
 
 # A file so new may be written again with no other size and no other time: clocks of file systems tick up to two seconds apart.
 JUST_NOW = 2_000_000_000  # nanoseconds
@@ -24,6 +25,22 @@ JUST_NOW = 2_000_000_000  # nanoseconds
 def cache_folder() -> Path:
     """Return the folder of cached files (it need not exist)."""
     return Path(os.environ.get("LOGITKD_CACHE") or Path.home() / ".cache" / "logitkd")
+
+
+def write_cached(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` write a file elsewhere and move it to ``path``: other processes see all of it or none.
+
+    That it cannot be written is no error (no permission, disk full): it is computed again next time.
+    """
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")  # a name of its own: several may write at a time
+        os.close(handle)
+        try:
+            write(Path(name))
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
 
 def remembered(kind: str, paths: Iterable[str | os.PathLike[str]], compute: Callable[[], str]) -> str:
@@ -70,16 +87,7 @@ class Snapshot:
         """Keep ``value``, a line of text, unless files have changed meanwhile or may still do so without a trace."""
         if not self.settled or snapshot(self.kind, self.paths).state != self.state:
             return
-        aside = None
-        try:
-            self._store.parent.mkdir(parents=True, exist_ok=True)
-            handle, aside = tempfile.mkstemp(dir=self._store.parent, suffix=".part")
-            with os.fdopen(handle, "w") as file:
-                file.write(f"{value}\n{self._seal(value)}\n")
-            os.replace(aside, self._store)  # atomic: another process sees all of the file or none
-        except OSError:  # no permission, disk full: computed again next time
-            if aside is not None:
-                Path(aside).unlink(missing_ok=True)
+        write_cached(self._store, lambda aside: aside.write_text(f"{value}\n{self._seal(value)}\n"))
 
     @property
     def _store(self) -> Path:

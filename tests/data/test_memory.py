@@ -5,7 +5,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.functional import normalize, to_tensor
 
-from logitkd.data import ImageSplit, Loader
+from logitkd.data import ImageSplit, Loader, Mixing
 from logitkd.data.batch import Normalize
 from logitkd.data.memory import MemoryFetcher
 from logitkd.data.rng import Stream, random_below, random_bits
@@ -189,3 +189,18 @@ def test_gpu_batches_equal_cpu_batches_without_synchronising(channels_last):
         torch.cuda.set_sync_debug_mode("default")
     for first, second in zip(expected, batches, strict=True):
         assert all(torch.equal(a, b.cpu()) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_batches_are_mixed_without_synchronising():
+    loaders = [
+        make_loader(device=device, mixer=Mixing(mixup=0.4, cutmix=1.0).mixer(4, device), **TRAINING)
+        for device in ("cpu", "cuda")
+    ]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batches = list(loaders[1].epoch(3))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for first, second in zip(loaders[0].epoch(3), batches, strict=True):
+        torch.testing.assert_close(tuple(first), tuple(tensor.cpu() for tensor in second))

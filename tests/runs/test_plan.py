@@ -267,10 +267,11 @@ def test_text_that_is_no_yaml_is_text():
 
 
 def test_problems_of_the_data_are_named_among_the_others():
-    line = "--student resnet18 --method ce --seed -1 --data.transforms [flop,center_crop] --data.workers 1 --data.crop_ratio 2"
-    found = problems(*line.split())
+    line = "--student resnet18 --method ce --seed -1 --data_seed -2 --data.workers 1 --data.crop_ratio 2"
+    found = problems(*line.split(), "--data.transforms", "[flop,center_crop]")
     for part in (
         "`seed` must be",
+        "`data_seed` must be in [0, 9223372036854775807], got -2",
         "got 'flop'. Did you mean `flip`?",
         "`data.workers` must be left out",
         "`data.crop_ratio` must be above 0 and at most 1",

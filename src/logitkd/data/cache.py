@@ -7,16 +7,15 @@ removed at any time. A file that cannot be written, or that does not hold what w
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from logitkd.hashes import cache_folder
+from logitkd.hashes import cache_folder, write_cached
 
 __all__ = ["cached"]
 
@@ -52,13 +51,5 @@ def _load(path: Path) -> Tensor | None:
 
 
 def _store(path: Path, tensor: Tensor) -> None:
-    aside = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        save_file({"images": tensor}, aside, metadata={"sha256": _digest(tensor)})
-        os.replace(aside, path)  # atomic: another process sees all of the file or none
-    except (OSError, SafetensorError):  # no permission, disk full: the run goes on without a cache
-        if aside is not None:
-            Path(aside).unlink(missing_ok=True)
+    with suppress(SafetensorError):  # a full disk
+        write_cached(path, lambda aside: save_file({"images": tensor}, aside, metadata={"sha256": _digest(tensor)}))

@@ -103,25 +103,26 @@ class Loader:
         return self._batches(epoch, start_step)
 
     def _batches(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
-        count, device = len(self._labels), self.fetcher.device
+        count, device, mixer = len(self._labels), self.fetcher.device, self.mixer
         order = permutation(count, self.seed, epoch, device) if self.shuffle else torch.arange(count, device=device)
-        rows = order.unsqueeze(0)
-        if self.mixer is not None:
-            rows = torch.stack([order, partners(count, self.seed, epoch, device)[order]])
+        rows, order_here = order, order.to(self.device)
+        if mixer is not None:
+            partner = partners(count, self.seed, epoch, device)[order]
+            rows, partner_here = torch.stack([order, partner]), partner.to(self.device)
+            shares = random_bits(self.seed, epoch, order_here, Stream.MIXING)
         # Hashing the whole epoch at once costs as much as hashing a few batches: small kernels are all overhead.
         bits = random_bits(self.seed, epoch, rows, Stream.VIEW)
         pieces = [self._piece(step) for step in range(start_step, len(self))]
-        requests = (Request(rows[:, piece].flatten(), bits[:, piece].flatten()) for piece in pieces)
-        rows_here = rows.to(self.device)
-        shares = None if self.mixer is None else random_bits(self.seed, epoch, rows_here[0], Stream.MIXING)
+        # With a mixer a request is of a batch's examples and then of their partners.
+        requests = (Request(rows[..., piece].flatten(), bits[..., piece].flatten()) for piece in pieces)
         with closing(self.fetcher.fetch(requests)) as fetched:
             for piece, inputs in zip(pieces, fetched, strict=True):
-                index, *partner = rows_here[:, piece]
+                index = order_here[piece]
                 labels = self._labels.index_select(0, index)
-                if self.mixer is not None and shares is not None:
-                    both = self._labels.index_select(0, partner[0])
+                if mixer is not None:
+                    theirs = self._labels.index_select(0, partner_here[piece])
                     own, other = inputs[: len(index)], inputs[len(index) :]
-                    inputs, labels = self.mixer(own, other, labels, both, shares[piece])
+                    inputs, labels = mixer(own, other, labels, theirs, shares[piece])
                 yield Batch(inputs, labels, index)
 
     def _piece(self, step: int) -> slice:

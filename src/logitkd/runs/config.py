@@ -183,7 +183,11 @@ class TrainConfig:
 
     @property
     def view_seed(self) -> int:
-        """What decides order, views, mixing partners and which images are kept: ``data_seed`` where given, else ``seed``."""
+        """What decides order, views, mixing partners and which images are kept: ``data_seed`` where given, else ``seed``.
+
+        >>> TrainConfig(ModelConfig("resnet18"), seed=3).view_seed, TrainConfig(ModelConfig("resnet18"), data_seed=5).view_seed
+        (3, 5)
+        """
         return self.seed if self.data_seed is None else self.data_seed
 
 
