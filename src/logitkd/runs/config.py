@@ -120,7 +120,7 @@ class TrainConfig:
         precision: ``float32`` or ``bfloat16`` (autocast).
         channels_last: memory format; faster on most hardware, same mathematics.
         seed: decides initial weights, order and augmentation; two methods under one seed see the same views.
-        output: the run folder; by default ``runs/<teacher>-<student>/<method>-seed<seed>``.
+        output: the run folder; by default ``runs/<teacher>-<student>/<method>-<changes>-seed<seed>``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         checkpoint_every: steps between checkpoints inside an epoch; one is always written at its end.
         trackers: accelerate trackers to log to, e.g. ``[tensorboard]``.

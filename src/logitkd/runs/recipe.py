@@ -47,7 +47,8 @@ def _kind(task: str) -> type:
 class Recipe:
     """A recipe read and checked: ``run`` and ``teacher_training`` hold dotted keys, ``methods`` each method's options.
 
-    ``refused`` holds the keys whose values are wrong, ``by_method`` the dotted keys that ``methods`` sets for a method, such as ``schedule.warmup``.
+    ``by_method`` holds the dotted keys that ``methods`` sets for a method, such as ``schedule.warmup``; ``refused`` the keys
+    whose values are wrong.
 
     Without a name it is empty. Problems go to the list and the recipe holds what is left.
     """
