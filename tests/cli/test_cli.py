@@ -34,7 +34,7 @@ def test_the_main_page_names_every_command(words, capsys):
 
 def test_help_and_version_come_without_torch():
     code = "import sys; from logitkd.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
-    for words in (["--help"], ["--version"]):
+    for words in (["--help"], ["--version"], *([name, "--help"] for name in ("train", "eval", "export", "demo", "list"))):
         assert subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60).returncode == 0
 
 
@@ -75,7 +75,7 @@ def test_pages_of_the_commands(command, parts, capsys):
         (["list", "gdk"], "Did you mean `gdkd`?"),
         (["list", "models", "zzzz"], "no network has `zzzz`"),
         (["list", "kd", "dkd"], "one thing at a time"),
-        (["demo", "--epochs", "x"], "`--epochs` must be a whole number or null, got 'x'."),
+        (["demo", "--epochs", "x"], "`epochs` must be a whole number or null, got 'x'."),
         (["demo", "digits"], "`digits` is not expected here."),
         (["eval"], "a run folder or a checkpoint must be given"),
         (["eval", "gone"], "`gone` is neither a run folder nor a checkpoint"),
@@ -83,18 +83,18 @@ def test_pages_of_the_commands(command, parts, capsys):
         (["predict"], "a run folder and image files must be given: `logitkd predict RUN FILES...`, got none."),
         (["predict", "run"], "`logitkd predict RUN FILES...`, got a run alone."),
         (["predict", "run", "a.png", "--format", "xml"], "`--format` must be one of 'csv', 'json', got 'xml'."),
-        (["train"], "`--student NAME` must be given"),
+        (["train"], "`student` must be given, or a recipe"),
         (["train", "mine\udce9.yaml"], "`argument 1` must be UTF-8 text without null bytes, got 'mine\\udce9.yaml'."),
         (
             ["train", "--student", "a", "--output", "o\udce9"],
-            "`--output` must be UTF-8 text without null bytes, got 'o\\udce9'.",
+            "`output` must be UTF-8 text without null bytes, got 'o\\udce9'.",
         ),
-        (["train", "--teacher", "a" * 300], "`--teacher` must have at most 255 bytes between two slashes, got 300 in 'aaaa"),
+        (["train", "--teacher", "a" * 300], "`teacher.name` must have at most 255 bytes between two slashes, got 300 in 'aaaa"),
         (["eval", "a" * 300], "`argument 1` must have at most 255 bytes between two slashes, got 300"),
         (["export", "gone\udce9"], "`argument 1` must be UTF-8 text"),
-        (["export", "gone", "--output", "a" * 300], "`--output` must have at most 255 bytes"),
-        (["demo", "--output", "a" * 300], "`--output` must have at most 255 bytes"),
-        (["demo", "--output", "o\udce9"], "`--output` must be UTF-8 text"),
+        (["export", "gone", "--output", "a" * 300], "`output` must have at most 255 bytes"),
+        (["demo", "--output", "a" * 300], "`output` must have at most 255 bytes"),
+        (["demo", "--output", "o\udce9"], "`output` must be UTF-8 text"),
         (["train", "--teachr", "resnet18"], "unknown option `--teachr`. Did you mean `--teacher`?"),
         (["train", "--seed", "1", "--quiet", "--seed=2"], "`--seed` is given twice, as '1' and '2'. Leave one out."),
         (["train", "--optim", "sgd", "--optim.name", "sgd"], "`--optim.name` is given twice, as 'sgd' and 'sgd'."),
@@ -141,18 +141,22 @@ def test_teacher_student_and_evaluation(empty_folder, capsys):
     """What the README tells a reader to do, at its smallest."""
     assert main(["train", "digits", "--method", "dkd"]) == 2
     (command,) = [line.split() for line in capsys.readouterr().err.splitlines() if line.startswith("    ")]
-    assert main([*command[1:], "--epochs", "1", "--data.train_per_class", "10"]) == 0
-    learnt = logitkd("train", "digits", "--method", "dkd", "--method.warmup_epochs", "1", "--epochs", "2")
+    short = ["--epochs", "2", "--data.train_per_class", "10"]
+    assert main([*command[1:], *short]) == 0
+    taught = "runs/digits/cifar_resnet20/ce-train_per_class10-epochs2-seed0"
+    assert main(["train", "digits", "--method", "dkd"]) == 2  # which is not what it asked for
+    assert f"Trained with other settings: {taught}." in capsys.readouterr().err
+    learnt = logitkd("train", "digits", "--method", "dkd", "--method.warmup_epochs", "1", *short)
     assert learnt.returncode == 0, learnt.stderr
-    assert "teacher: cifar_resnet20 from runs/digits/cifar_resnet20/ce-seed0, top-1 " in learnt.stderr
-    folder = empty_folder / "runs/digits/dkd-seed0"
+    assert f"teacher: cifar_resnet20 from {taught}, top-1 " in learnt.stderr
+    folder = empty_folder / "runs/digits/dkd-warmup_epochs1-train_per_class10-epochs2-seed0"
     assert (folder / "student.safetensors").exists()
     run = yaml.safe_load((folder / "config.yaml").read_text())
     assert run["method"]["beta"] == 2
     assert run["method"]["warmup_epochs"] == 1
 
     capsys.readouterr()
-    assert main(["eval", str(folder), "runs/digits/cifar_resnet20/ce-seed0"]) == 0
+    assert main(["eval", str(folder), taught]) == 0
     table = capsys.readouterr().out.splitlines()
     top1 = next(line.split()[2] for line in learnt.stdout.splitlines() if line.startswith("last epoch"))
     assert table[0].split() == ["student", "data", "top-1", "top-5", "agreement", "ECE", "teacher", "top-1"]
@@ -163,14 +167,14 @@ def test_teacher_student_and_evaluation(empty_folder, capsys):
         ["cifar_resnet20", "student", "272,474"],
     ]
     weights = ["eval", str(folder / "student.safetensors"), "--model", "cifar_resnet8", "--data.source", "digits"]
-    assert main([*weights, "--teacher.checkpoint", "runs/digits/cifar_resnet20/ce-seed0"]) == 0
+    assert main([*weights, "--teacher.checkpoint", taught]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[1:] == table[1].split()[1:]
 
 
 def test_a_stopped_run_says_how_to_go_on(empty_folder):
     command = [sys.executable, "-m", "logitkd", "train", "digits", "--method", "ce", "--epochs", "100000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    metrics = empty_folder / "runs/digits/ce-seed0/metrics.jsonl"
+    metrics = empty_folder / "runs/digits/ce-epochs100000-seed0/metrics.jsonl"
     for _ in range(600):
         if metrics.exists() or process.poll() is not None:
             break

@@ -53,7 +53,10 @@ def test_good_ones_pass():
         (replace(SMALL, interpolation="bicubic"), "`data.interpolation` must be left out"),
         (replace(LARGE, flip=False), "`data.flip` must be left out, got False: it does not go with `data.image_size`."),
         (replace(LARGE, crop_padding=8), "`data.crop_padding` must be left out, got 8"),
-        (replace(LARGE, source="digits"), "`data.image_size` must be left out with `digits`, which are all 8x8, got 32."),
+        (
+            replace(LARGE, source="digits"),
+            "`data.source` is `digits`, which are all 8x8, got 32.",
+        ),
         (replace(LARGE, image_size=0), "`data.image_size` must be in [1, 8192], got 0."),
         (replace(LARGE, image_size=1_000_000), "`data.image_size` must be in [1, 8192], got 1000000."),
         (replace(LARGE, crop_ratio=1e-9), "`data.crop_ratio` must be at least 0.003906, as images are resized to"),

@@ -129,7 +129,9 @@ class DataConfig:
             given, other = ("mean", "std") if self.std is None else ("std", "mean")
             problems.append(f"`data.mean` and `data.std` must be given together, got `data.{given}` alone. Add `data.{other}`.")
         if self.image_size is not None and self.source == "digits":
-            problems.append(f"`data.image_size` must be left out with `digits`, which are all 8x8, got {self.image_size}.")
+            problems.append(
+                f"`data.image_size` must be left out where `data.source` is `digits`, which are all 8x8, got {self.image_size}."
+            )
         if run is None:
             return problems
         if run.labels == "none" and self.train_per_class is not None:

@@ -133,7 +133,7 @@ class TrainConfig:
         seed: decides initial weights and dropout.
         data_seed: decides the order of the images, their views, their partners in mixing, and which of them
             ``data.train_per_class`` keeps: methods compared under one see the same. By default the ``seed``.
-        output: the run folder; by default ``runs/<teacher>-<student>/<method>-seed<seed>``.
+        output: the run folder; by default ``runs/<teacher>-<student>/<method>-<changes>-seed<seed>``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         checkpoint_every: steps between checkpoints inside an epoch; one is always written at its end.
         trackers: accelerate trackers to log to, e.g. ``[tensorboard]``.

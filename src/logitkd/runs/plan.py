@@ -67,9 +67,12 @@ def plan(
             rest[key] = value
     task = rest.get("task")
     source = Recipe(None if recipe is None else str(recipe), wrong, task if isinstance(task, str) else None)
-    given = sift(flatten(rest, run_settings(source.task), wrong, others=["method"]), source.task, wrong)
+    flat = flatten(rest, run_settings(source.task), wrong, others=["method"])
+    given = sift(flat, source.task, wrong)
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    draft = _Draft(source, method, role == "teacher", given, options, wrong)
+    refused = (flat.keys() - given.keys()) | (source.refused - given.keys())
+    refused |= {key.removesuffix(".name") for key in refused & {"student.name", "teacher.name"}}
+    draft = _Draft(source, method, role == "teacher", given, options, wrong, refused)
     config = draft.settle()
     taught = draft.with_teacher(config)
     if taught.output is None and source.name is not None:
@@ -107,9 +110,9 @@ class _Draft:
         if values.get("labels") == "none":
             self._without_labels()
         if "student.name" not in values:
-            self.refused.add("student")
-            if not recipe.broken and not self.teaching:
+            if not recipe.broken and not self.teaching and "student" not in self.refused:
                 self.problems.append("`student` must be given, or a recipe: `logitkd list recipes`.")
+            self.refused.add("student")
             values["student.name"] = STANDS_IN
         method = self.method
         usual = methods.get(method.name).options

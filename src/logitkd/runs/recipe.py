@@ -47,7 +47,8 @@ def _kind(task: str) -> type:
 class Recipe:
     """A recipe read and checked: ``run`` and ``teacher_training`` hold dotted keys, ``methods`` each method's options.
 
-    ``by_method`` holds the dotted keys that ``methods`` sets for a method, such as ``schedule.warmup``.
+    ``by_method`` holds the dotted keys that ``methods`` sets for a method, such as ``schedule.warmup``; ``refused`` the keys
+    whose values are wrong.
 
     Without a name it is empty. Problems go to the list and the recipe holds what is left.
     """
@@ -60,6 +61,7 @@ class Recipe:
         self.method_options: dict[str, Any] = {}
         self.methods: dict[str, dict[str, Any]] = {}
         self.by_method: dict[str, dict[str, Any]] = {}
+        self.refused: set[str] = set()
         if name is None:
             return
         try:
@@ -90,7 +92,9 @@ class Recipe:
     def _values(self, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
         """Return values from YAML that are of their settings' types."""
         read_values = {key: numbers(self._known[key].type, value) for key, value in values.items()}
-        return sift(read_values, self.task, problems)
+        good = sift(read_values, self.task, problems)
+        self.refused |= read_values.keys() - good.keys()
+        return good
 
     def _read_method(self, value: Any, problems: list[str]) -> None:
         if isinstance(value, Mapping):

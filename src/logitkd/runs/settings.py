@@ -22,6 +22,9 @@ class SettingsError(ValueError):
         super().__init__("\n".join(problems))
         self.problems = list(problems)
 
+    def __reduce__(self) -> tuple[type, tuple[list[str]]]:  # whole from another process, too
+        return SettingsError, (self.problems,)
+
 
 @dataclass(frozen=True)
 class Setting:
