@@ -136,7 +136,8 @@ def _train(arguments: list[str]) -> None:
     networks = [config.student, *({} if config.teacher is None else config.teacher.members()).values()]
     with opening([config.output or default_folder(config), *_folders(networks)]):
         result = train(config)
-    show_result(config, result, arguments)
+    words, flags = split(arguments, TRAIN_FLAGS, [], free="method.")
+    show_result(config, result, words[0] if words else None, flags)
 
 
 def _folders(networks: Iterable[ModelConfig]) -> list[Path]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitkd.cli import tables
-from logitkd.cli.flags import split
 from logitkd.data.config import DataConfig
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.networks import ModelConfig, TeacherConfig
-from logitkd.runs.plan import TRAIN_FLAGS
 from logitkd.training.folder import CONFIG, read_result, read_run
 
 if TYPE_CHECKING:
@@ -39,13 +37,14 @@ def whence(teacher: ModelConfig) -> str:
     return f" from {folder}, top-1 {result['top1']:.2f} on {read_run(folder)['run']['data']['source']}"
 
 
-def show_result(config: TrainConfig, result: RunResult, arguments: Sequence[str]) -> None:
+def show_result(config: TrainConfig, result: RunResult, recipe: str | None, flags: Mapping[str, str]) -> None:
     """Print what a run came to.
 
     Args:
         config: the run's.
         result: of it.
-        arguments: those of `logitkd train`.
+        recipe: the one that was named, if any.
+        flags: those that were typed, by key.
     """
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {epochs}")
@@ -61,7 +60,7 @@ def show_result(config: TrainConfig, result: RunResult, arguments: Sequence[str]
         folder, top1 = alone
         print(f"gain over the student alone ({folder}, top-1 {top1:.2f}): {result.top1 - top1:+.2f}")
     print(f"the student, {result.parameters:,} parameters: {result.folder / 'student.safetensors'}")
-    print("next: " + "\n      ".join(map(shlex.join, _next(result.folder, arguments))))
+    print("next: " + "\n      ".join(map(shlex.join, _next(result.folder, recipe, flags))))
 
 
 def student_alone(folder: Path) -> tuple[Path, float] | None:
@@ -93,12 +92,11 @@ def _compared(record: dict[str, Any]) -> dict[str, Any]:
     return {**run, "fingerprint": record.get("data", {}).get("fingerprint")}
 
 
-def _next(folder: Path, arguments: Sequence[str]) -> list[list[str]]:
+def _next(folder: Path, recipe: str | None, flags: Mapping[str, str]) -> list[list[str]]:
     """Return the commands that a person may want to give next."""
-    recipes, flags = split(arguments, TRAIN_FLAGS, [], free="method.")
-    if not recipes or flags.get("role") != "teacher":
+    if recipe is None or flags.get("role") != "teacher":
         return [["logitkd", "eval", str(folder)], ["logitkd", "export", str(folder)]]
-    words = ["logitkd", "train", recipes[0], "--method", "kd", "--teacher.checkpoint", str(folder)]
+    words = ["logitkd", "train", recipe, "--method", "kd", "--teacher.checkpoint", str(folder)]
     for key, text in flags.items():
         if key.startswith("data.") or key in ("student.name", "teacher.name", "device"):
             words += [f"--{key.removesuffix('.name')}", text]
