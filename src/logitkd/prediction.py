@@ -20,10 +20,13 @@ from logitkd.data.decode import decode_images, encoded, open_image
 from logitkd.data.encoded import whole
 from logitkd.models import opening
 from logitkd.reach import eval_mode
-from logitkd.training.accelerator import resolve_device
-from logitkd.training.folder import read_run
+from logitkd.runs.config import TrainConfig
+from logitkd.runs.device import resolve_device
+from logitkd.runs.folder import read_run
+from logitkd.runs.networks import ModelConfig
+from logitkd.tasks.images import ImageTask
+from logitkd.training.network_checks import check_student
 from logitkd.training.networks import load_network, recorded_student
-from logitkd.training.showing import check_student
 
 __all__ = ["Prediction", "predict"]
 
@@ -92,7 +95,9 @@ def predict(
         check_int("top", top, 1, len(classes), "the run's classes")
         recorded = recorded_student(folder, trust_code=trust_code)
         student = load_network(recorded, classes).to(where)
-        check_student(student, recorded.name, len(classes), shape, where)
+        task = ImageTask(TrainConfig(ModelConfig(""), data=config))  # not loaded: the run's data may be gone
+        task.classes, task.shape = tuple(classes), shape
+        check_student(student, f"`{recorded.name}`", task, where)
         paths = _readable(files, shape[1:] if config.image_size is None else None)
         loader = _loader(paths, config, wrote, batch_size, where)
         return _predict(student, loader, paths, classes, top)

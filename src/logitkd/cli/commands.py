@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from logitkd import recipes
 from logitkd.cli import pages, tables
-from logitkd.cli.flags import read_flags
+from logitkd.cli.flags import read_flags, split
 from logitkd.cli.options import (
     DEMO_FLAGS,
     EVAL_FLAGS,
@@ -131,7 +131,8 @@ def _train(arguments: list[str]) -> None:
     networks = [config.student, *({} if config.teacher is None else config.teacher.members()).values()]
     with opening([config.output or default_folder(config), *_folders(networks)]):
         result = train(config)
-    show_result(config, result, arguments)
+    words, flags = split(arguments, train_flags(_task(arguments)), [], free="method.")
+    show_result(config, result, words[0] if words else None, flags)
 
 
 def _folders(networks: Iterable[ModelConfig]) -> list[Path]:

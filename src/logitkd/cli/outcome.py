@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitkd.cli import tables
-from logitkd.cli.flags import split
-from logitkd.cli.options import train_flags
 from logitkd.data.config import DataConfig
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.folder import CONFIG, read_result, read_run
@@ -36,36 +34,45 @@ def whence(teacher: ModelConfig) -> str:
     result = read_result(folder)
     if result is None:
         return f" from {folder}"
-    return f" from {folder}, top-1 {result['top1']:.2f} on {read_run(folder)['run']['data']['source']}"
+    headline = result.get("headline", "top1")
+    source = read_run(folder)["run"]["data"].get("source", "its data")
+    return f" from {folder}, {_title(headline)} {result[headline]:.2f} on {source}"
 
 
-def show_result(config: TrainConfig, result: RunResult, arguments: Sequence[str]) -> None:
+def _title(headline: str) -> str:
+    """Return what a person calls a metric."""
+    return next((title for title, key, _ in METRICS if key == headline), headline)
+
+
+def show_result(config: TrainConfig, result: RunResult, recipe: str | None, flags: Mapping[str, str]) -> None:
     """Print what a run came to.
 
     Args:
         config: the run's.
         result: of it.
-        arguments: those of `logitkd train`.
+        recipe: the one that was named, if any.
+        flags: those that were typed, by key.
     """
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {epochs}")
     rows = [["last epoch", *_numbers(result.metrics)]]
-    teacher = (read_result(result.folder) or {}).get("teacher_top1")
-    if teacher is not None:
-        rows.append(["its teacher", *_numbers({"top1": teacher})])
+    headline = result.headline
+    title = _title(headline)
+    if result.teacher_score is not None:
+        rows.append(["its teacher", *_numbers({headline: result.teacher_score})])
     tables.show(["", *(title for title, _, _ in METRICS)], rows, right=[title for title, _, _ in METRICS])
     best = result.best
-    print(f"best epoch: {best['epoch']}, top-1 {best['top1']:.2f} (chosen on `{best['split']}`, so it flatters)")
-    alone = student_alone(result.folder)
+    print(f"best epoch: {best['epoch']}, {title} {best[headline]:.2f} (chosen on `{best['split']}`, so it flatters)")
+    alone = student_alone(result.folder, headline)
     if alone is not None:
-        folder, top1 = alone
-        print(f"gain over the student alone ({folder}, top-1 {top1:.2f}): {result.top1 - top1:+.2f}")
+        folder, score = alone
+        print(f"gain over the student alone ({folder}, {title} {score:.2f}): {result.score - score:+.2f}")
     print(f"the student, {result.parameters:,} parameters: {result.folder / 'student.safetensors'}")
-    print("next: " + "\n      ".join(map(shlex.join, _next(result.folder, arguments))))
+    print("next: " + "\n      ".join(map(shlex.join, _next(result.folder, recipe, flags))))
 
 
-def student_alone(folder: Path) -> tuple[Path, float] | None:
-    """Return the finished run, beside that in ``folder``, of the same student without a teacher (`ce`), and its top-1.
+def student_alone(folder: Path, headline: str = "top1") -> tuple[Path, float] | None:
+    """Return the finished run, beside that in ``folder``, of the same student without a teacher (`ce`), and its headline.
 
     The same are the data, by their fingerprint, the seed, the epochs and all else but optimizer and schedule, which a recipe
     may set for a method. ``None`` where there is no such run, or the run itself is one.
@@ -80,7 +87,7 @@ def student_alone(folder: Path) -> tuple[Path, float] | None:
             if result is None or result.get("method") != "ce" or result.get("seed") != record["run"].get("seed"):
                 continue
             if _compared(read_run(other)) == ours:
-                return other, result["top1"]
+                return other, result[headline]
         except (OSError, ValueError):  # damaged, or not a run's: then it says nothing of this one
             continue
     return None
@@ -93,12 +100,11 @@ def _compared(record: dict[str, Any]) -> dict[str, Any]:
     return {**run, "fingerprint": record.get("data", {}).get("fingerprint")}
 
 
-def _next(folder: Path, arguments: Sequence[str]) -> list[list[str]]:
+def _next(folder: Path, recipe: str | None, flags: Mapping[str, str]) -> list[list[str]]:
     """Return the commands that a person may want to give next."""
-    recipes, flags = split(arguments, train_flags(), [], free="method.")
-    if not recipes or flags.get("role") != "teacher":
+    if recipe is None or flags.get("role") != "teacher":
         return [["logitkd", "eval", str(folder)], ["logitkd", "export", str(folder)]]
-    words = ["logitkd", "train", recipes[0], "--method", "kd", "--teacher.checkpoint", str(folder)]
+    words = ["logitkd", "train", recipe, "--method", "kd", "--teacher.checkpoint", str(folder)]
     for key, text in flags.items():
         if key.startswith("data.") or key in ("student.name", "teacher.name", "device"):
             words += [f"--{key.removesuffix('.name')}", text]

@@ -95,7 +95,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     path = folder / RESULT
     if not path.exists():
         return None
-    keys = {"top1", "metrics", "best", "seconds", "parameters"}
+    keys = {"metrics", "best", "seconds", "parameters"}
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
