@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from logitkd import ModelConfig, TeacherConfig, TeacherSource, evaluate, train
 from logitkd.models import build_model
 from logitkd.reach import Ensemble, LabelMap
+from logitkd.runs.rules import checked
 from logitkd.training.networks import build_teacher
 from logitkd.training.provenance import teacher_record
 from network_folders import OWN_MEAN, OWN_STD, timm_folder, transformers_folder
@@ -230,7 +231,7 @@ def test_each_of_several_teachers_needs_weights(tiny, teacher_folder):
 
 
 def test_a_plain_network_will_do_as_a_teacher(tiny, teacher_folder):
-    assert tiny().teacher == TeacherConfig("cifar_resnet8", str(teacher_folder))
+    assert checked(tiny()).teacher == TeacherConfig("cifar_resnet8", str(teacher_folder))
 
 
 def test_the_label_map_of_a_teacher_is_a_label_map(tmp_path, task, digits):

@@ -83,16 +83,13 @@ def _look_here() -> None:
 
 def _task(arguments: Sequence[str]) -> str:
     """Return the task that the arguments of ``logitkd train`` name, or their recipe: it decides which flags there are."""
-    words = [*arguments, "--task"]
-    given = [word.partition("=")[2] for word in words if word.startswith("--task=")]
-    given += words[words.index("--task") + 1 :][:1]
-    recipe = words[0] if not given and not words[0].startswith("--") else None
-    if recipe is not None:
-        try:
-            given = [str(recipes.read(recipes.find(recipe)).get("task", TrainConfig.task))]
-        except (OSError, ValueError):  # which the plan says
-            given = []
-    return given[0] if given else TrainConfig.task
+    words = " ".join(arguments).replace("=", " ").split()
+    if "--task" in words[:-1]:
+        return words[words.index("--task") + 1]
+    try:
+        return str(recipes.read(recipes.find(arguments[0])).get("task", TrainConfig.task))
+    except (IndexError, OSError, ValueError):  # no recipe, or one of which the plan speaks
+        return TrainConfig.task
 
 
 def planned(arguments: Sequence[str]) -> TrainConfig:
