@@ -102,7 +102,7 @@ def _part(key: str, value: Any) -> str:
     """Return ``key`` and ``value`` as a part of a name.
 
     >>> _part("lr", 0.1), _part("flip", False), _part("milestones", (0.5, 0.75)), _part("source", "../birds")
-    ('lr0.1', 'flip_false', 'milestones0.5+0.75', 'source_birds_cb3a3f')
+    ('lr0.1', 'flip_false', 'milestones0.5+0.75', 'source_birds_5e6ae6')
     """
     if isinstance(value, (list, tuple)) and all(_is_word(one) for one in value):
         text = "+".join(map(_word, value)) or "none"

@@ -51,7 +51,7 @@ def plan(
         SettingsError: with every problem there is.
 
     >>> plan("digits", "ce", overrides={"epochs": 3, "optim": {"lr": 0.1}}).output
-    'runs/digits/ce-epochs3-lr0.1-seed0'
+    'runs/digits/ce-lr0.1-epochs3-seed0'
     """
     wrong: list[str] = []
     if role not in ("student", "teacher"):
