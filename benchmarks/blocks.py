@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,9 +19,12 @@ from _record import peak_bytes, record, seconds_alternating
 from logitkd import ModelConfig, StonesConfig, TrainConfig, methods
 from logitkd.data import Batch
 from logitkd.models import build_model
-from logitkd.reach import Teacher
+from logitkd.reach import Teacher, Tutor, make_pair
+from logitkd.reach.making import PairOptions
+from logitkd.tasks.images import ImageTask
 from logitkd.training.accelerator import open_accelerator
-from logitkd.training.pupil import Stepper
+from logitkd.training.folder import RunFolder
+from logitkd.training.pupil import Pupil
 
 CLASSES = 100
 VARIANTS = {
@@ -55,11 +57,22 @@ def main() -> None:
         for name, (method, stones) in VARIANTS.items():
             torch.manual_seed(0)
             student, teacher = (build_model(model, CLASSES).to(device) for model in (args.student, args.teacher))
-            frozen = Teacher(teacher, num_classes=CLASSES)
-            stepper = Stepper(replace(config, stones=stones), methods.get(method), student, frozen, accelerator, images)
-            stepper.learner.train()
-            counts[name] = 0 if stepper.stones is None else len(stepper.stones.cuts)
-            steps[name] = lambda stepper=stepper: stepper(batch, epoch=1)
+            row = methods.get(method)
+            tutor = Tutor(Teacher(teacher, num_classes=CLASSES), row.wants, fold=args.precision == "bfloat16")
+            options = PairOptions(use=stones.use)
+            pair = make_pair(row.wants, student, tutor, batch, options)
+            task = ImageTask(config)
+            task.class_weights = None
+            pupil = Pupil(config, row, task, pair, accelerator, RunFolder(Path(folder)), steps=10**9)
+            pupil.learner.train()
+            counts[name] = len(getattr(pair, "connectors", ()))
+
+            def step(tutor: Tutor = tutor, pupil: Pupil = pupil) -> None:
+                with accelerator.autocast():
+                    taught = tutor.teach(batch, 1)
+                pupil.step(batch, taught)
+
+            steps[name] = step
         seconds = seconds_alternating(steps, repeats=args.repeats, device=device)
         memory = {name: peak_bytes(step, device) / 2**20 for name, step in steps.items()}
     medians = {name: statistics.median(values) for name, values in seconds.items()}

@@ -55,7 +55,7 @@ def main() -> None:
         return step
 
     steps = {PLAIN: step_of(lambda s, t, _: plain_kd(s, t))}
-    steps |= {name: step_of(methods.get(name).build()) for name in methods.names() if methods.get(name).signal == "logits"}
+    steps |= {name: step_of(methods.get(name).loss) for name in methods.names() if methods.get(name).wants.reads == "logits"}
     seconds = seconds_alternating(steps, repeats=args.repeats, device=device)
     base = statistics.median(seconds[PLAIN])
     size = student.numel() * student.element_size()

@@ -24,10 +24,12 @@ from _record import record, seconds_alternating
 from logitkd import ModelConfig, TrainConfig, methods
 from logitkd.data import Batch
 from logitkd.models import build_model
-from logitkd.reach import Teacher
+from logitkd.reach import Teacher, Tutor, make_pair
+from logitkd.tasks.images import ImageTask
 from logitkd.training.accelerator import open_accelerator
 from logitkd.training.epoch_log import StepLog
-from logitkd.training.pupil import Stepper
+from logitkd.training.folder import RunFolder
+from logitkd.training.pupil import Pupil
 
 CLASSES = 100
 PLAIN = "plain float32"
@@ -44,7 +46,7 @@ def plain_step(args: argparse.Namespace, device: torch.device, batch: Batch) -> 
     student, teacher = networks(args, device)
     teacher.eval().requires_grad_(False)
     method = methods.get(args.method)
-    loss = method.build()
+    loss = method.loss
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 
     def step() -> None:
@@ -65,7 +67,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="cifar_resnet32x4")
     parser.add_argument("--student", default="cifar_resnet8x4")
-    parser.add_argument("--method", default="dkd", choices=[n for n in methods.names() if methods.get(n).signal == "logits"])
+    parser.add_argument(
+        "--method", default="dkd", choices=[n for n in methods.names() if methods.get(n).wants.reads == "logits"]
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
@@ -76,7 +80,7 @@ def main() -> None:
     device = torch.device(args.device)
     images = torch.randn(args.batch, 3, 32, 32, device=device)
     batch = Batch(images, torch.randint(CLASSES, (args.batch,), device=device), torch.arange(args.batch, device=device))
-    fast_batch = batch._replace(images=images.to(memory_format=torch.channels_last))
+    fast_batch = batch._replace(inputs=images.to(memory_format=torch.channels_last))
 
     base = TrainConfig(ModelConfig(args.student), device=args.device, batch_size=args.batch)
     variants = {
@@ -115,14 +119,22 @@ def engine_step(
     """The engine's step and what its loop does with the outcome."""
     method = methods.get(args.method)
     student, teacher = networks(args, device)
-    stepper = Stepper(config, method, student, Teacher(teacher, num_classes=CLASSES, scales=method.scales), accelerator)
-    stepper.learner.train()
+    tutor = Tutor(Teacher(teacher, num_classes=CLASSES), method.wants, fold=config.precision == "bfloat16")
+    pair = make_pair(method.wants, student, tutor, batch)
+    if config.channels_last:
+        teacher.to(memory_format=torch.channels_last)
+        pair.to(memory_format=torch.channels_last)
+    task = ImageTask(config)
+    task.class_weights = None
+    pupil = Pupil(config, method, task, pair, accelerator, RunFolder(Path(".")), steps=10**9)
+    pupil.progress.epoch = 20
+    pupil.learner.train()
     log = StepLog(every=10)
 
     def step() -> None:
-        out = stepper(batch, epoch=20)
-        correct = (out.student_logits.argmax(dim=1) == batch.labels).sum()
-        if log.add(20, 1, out.terms, correct, out.student_logits, out.teacher_logits):
+        with accelerator.autocast():
+            taught = tutor.teach(batch, 20)
+        if log.add(20, 1, pupil.step(batch, taught)):
             log.read()
 
     return step

@@ -82,7 +82,7 @@ def test_pages_of_the_commands(command, parts, capsys):
         (["eval", "gone", "--batch", "3"], "unknown option `--batch`. Did you mean `--batch_size`?"),
         (["predict"], "a run folder and image files must be given: `logitkd predict RUN FILES...`, got none."),
         (["predict", "run"], "`logitkd predict RUN FILES...`, got a run alone."),
-        (["predict", "run", "a.png", "--format", "xml"], "`--format` must be one of 'csv', 'json', got 'xml'."),
+        (["predict", "run", "a.png", "--format", "xml"], "`format` must be one of 'csv', 'json', got 'xml'."),
         (["train"], "`student` must be given, or a recipe"),
         (["train", "mine\udce9.yaml"], "`argument 1` must be UTF-8 text without null bytes, got 'mine\\udce9.yaml'."),
         (

@@ -76,7 +76,7 @@ def test_what_every_student_would_say_is_said_once(tmp_path, monkeypatch, capsys
         display.note("what all say")
         display.note(f"{config.output} is where this run is")
         display.note(f"only {config.method}")
-        return RunResult(Path(config.output), 1.0, {}, {}, 0.0, 1)
+        return RunResult(Path(config.output), "top1", {"top1": 1.0}, {}, 0.0, 1)
 
     monkeypatch.setattr(demo, "train", trained)
     with warnings.catch_warnings(record=True) as seen:

@@ -7,7 +7,9 @@ import pytest
 
 from logitkd.cli import COMMANDS, commands, main, pages
 from logitkd.cli.flags import Setting
-from logitkd.runs.plan import TRAIN_FLAGS
+from logitkd.cli.options import train_flags
+
+FLAGS = train_flags()
 
 
 def shown(page):
@@ -18,8 +20,8 @@ def test_training_leads_with_the_fifteen_flags_people_use():
     page = commands.page("train")
     assert shown(page) == ["--" + key.removesuffix(".name") for key in pages.FIRST]
     assert len(pages.FIRST) == len(set(pages.FIRST)) == 15
-    assert f"`--help-all` shows all {len(TRAIN_FLAGS)} flags." in page
-    assert set(pages.FIRST) <= TRAIN_FLAGS.keys()
+    assert f"`--help-all` shows all {len(FLAGS)} flags." in page
+    assert set(pages.FIRST) <= FLAGS.keys()
 
 
 def test_a_flag_to_lead_with_that_does_not_exist_is_an_error():
@@ -30,14 +32,14 @@ def test_a_flag_to_lead_with_that_does_not_exist_is_an_error():
 def test_help_all_shows_every_flag_once(capsys):
     assert main(["train", "--help-all"]) == 0
     page = capsys.readouterr().out
-    assert sorted(shown(page)) == sorted("--" + key.removesuffix(".name") for key in TRAIN_FLAGS)
+    assert sorted(shown(page)) == sorted("--" + key.removesuffix(".name") for key in FLAGS)
     assert "\noptim: the optimizer:\n" in page
     assert "--help-all" not in page
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "list"])
 def test_no_programmers_types(command):
-    page = commands.page(command, every=True)
+    page = commands.page(command, ["--help-all"])
     wrong = (
         "Literal",
         "tuple",
@@ -57,7 +59,7 @@ def test_no_programmers_types(command):
 
 
 def test_types_defaults_and_choices_in_a_persons_words():
-    page = " ".join(commands.page("train", every=True).split())
+    page = " ".join(commands.page("train", ["--help-all"]).split())
     for part in (
         "--epochs passes over the training split (a whole number; default 240)",
         "--optim.clip_grad largest gradient norm; none leaves gradients alone (a number) ",
@@ -72,8 +74,8 @@ def test_types_defaults_and_choices_in_a_persons_words():
 
 def test_choices_are_listed_once():
     columns = 10_000  # a line a flag
-    page = pages.render("", TRAIN_FLAGS, columns=columns)
-    for key, setting in TRAIN_FLAGS.items():
+    page = pages.render("", FLAGS, columns=columns)
+    for key, setting in FLAGS.items():
         if get_origin(setting.type) is Literal:
             (line,) = (line for line in page.splitlines() if line.split()[:1] == ["--" + key.removesuffix(".name")])
             listed = [line.count(joint.join(get_args(setting.type))) for joint in (" | ", " or ")]
@@ -87,7 +89,7 @@ def test_pages_wrap_to_the_width_there_is(command, columns, monkeypatch):
     monkeypatch.setattr(pages, "width", lambda: columns)
     text = getattr(pages, command.upper())
     by_hand = {line for line in [*pages.MAIN.splitlines(), *text.splitlines()] if line.startswith(" ")}  # commands, tables
-    for page in (commands.page(command, every=True), commands.page(command), pages.render(pages.MAIN, {})):
+    for page in (commands.page(command, ["--help-all"]), commands.page(command), pages.render(pages.MAIN, {})):
         wide = [line for line in page.splitlines() if len(line) > columns and line not in by_hand]
         assert [line for line in wide if " " in line.strip()] == []  # a word alone is not broken
         assert page.endswith("\n")

@@ -29,7 +29,7 @@ def loss_for(name: str, num_classes: int = 10) -> LogitLoss:
         options["top_k"] = min(method.options["top_k"], num_classes - 1)
     if "depth" in method.options:
         options["depth"] = min(method.options["depth"], num_classes)
-    loss = method.replace(**options).build()
+    loss = method.replace(**options).loss
     assert loss is not None
     return loss
 
@@ -146,7 +146,7 @@ def test_finite_at_the_edges_of_the_group_size(name: str, edge: str) -> None:
     low = 2 if "gdkd3" in name or "ldrld" in name else 1
     size = low if edge == "first" else 9
     option = "depth" if "depth" in methods.get(name).options else "top_k"
-    loss = methods.get(name).replace(**{option: size}).build()
+    loss = methods.get(name).replace(**{option: size}).loss
     for make in EXTREMES.values():
         inputs = Inputs(loss, dtype=torch.float16)
         inputs.student, inputs.teacher = make(inputs)
@@ -248,7 +248,7 @@ def test_a_weight_of_0_silences_an_overflowed_example(name: str) -> None:
         assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [n for n in ROWS if methods.get(n).signal == "logits"])
+@pytest.mark.parametrize("name", [n for n in ROWS if methods.get(n).wants.reads == "logits"])
 def test_leading_dimensions_are_flattened(name: str) -> None:
     inputs = Inputs(loss_for(name), n=6)
     shaped = inputs.loss(inputs.student.view(2, 3, 10), inputs.teacher.view(2, 3, 10), inputs.labels.view(2, 3))
@@ -488,7 +488,7 @@ def test_unknown_option_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^method `{name}`: unknown option `temprature`\. Did you mean `{near}`\? Known: "):
         methods.get(name).replace(temprature=2.0)
     with pytest.raises(TypeError):
-        methods.get(name).build().__class__(no_such_option=1)
+        methods.get(name).loss.__class__(no_such_option=1)
 
 
 @rows

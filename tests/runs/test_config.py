@@ -10,7 +10,7 @@ import pytest
 
 from logitkd import ModelConfig, OptimConfig, ScheduleConfig, TrainConfig
 from logitkd.data.config import DataConfig
-from logitkd.runs.config import warmup_epochs
+from logitkd.runs.config import warmup_length
 
 GOOD = TrainConfig(ModelConfig("cifar_resnet8"), ModelConfig("cifar_resnet20"), data=DataConfig(mean=[0.5] * 3))
 
@@ -32,5 +32,5 @@ def test_they_load_no_torch(names):
 
 
 def test_a_warmup_is_a_whole_number_of_epochs():
-    assert warmup_epochs(ScheduleConfig(warmup=0.0833), 240) == 20
+    assert warmup_length(ScheduleConfig(warmup=0.0833), 240) == 20
     assert OptimConfig().lr == 0.05

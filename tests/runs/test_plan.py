@@ -109,7 +109,7 @@ def test_stepping_stones_are_set_by_flags(empty_folder):
     flags = ["--stones.use", "[1, 2]", "--stones.student", "[layer1, layer2, layer3]", "--method.d_beta", "2"]
     config = planned(["digits", "--method", "block-dkd", *flags])
     assert config.stones == StonesConfig(use=(1, 2), student=("layer1", "layer2", "layer3"))
-    assert methods.get("block-dkd").replace(**config.method_options).build().d.term_weights["nckd"] == 2
+    assert methods.get("block-dkd").replace(**config.method_options).loss.d.term_weights["nckd"] == 2
     assert planned(["digits", "--method", "block-kd", "--stones.use", "last"]).stones.use == "last"
 
 

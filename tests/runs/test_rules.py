@@ -44,7 +44,7 @@ def nothing_runs(monkeypatch):
     def stop(*args, **options):
         raise AssertionError("too late")
 
-    monkeypatch.setattr("logitkd.training.run.load_images", stop)
+    monkeypatch.setattr("logitkd.tasks.images.load_images", stop)
     for layer in (torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm2d):
         monkeypatch.setattr(layer, "__init__", stop)
 
@@ -240,7 +240,7 @@ def test_the_data_of_another_task_are_read_by_its_own_type(vectors, empty_folder
             "`mixup` must be 0 for vectors.",
         ):
             assert part in said
-        assert main(["train", *arguments, "--help"]) == 0
+        assert main(["train", *arguments, "--help-all"]) == 0
         page = capsys.readouterr().out
         assert "--data.size" in page
         assert "--data.crop_padding" not in page

@@ -45,9 +45,10 @@ def page(name: str, arguments: Sequence[str] = ()) -> str:
         arguments: of ``logitkd train``: they may name a task, which decides the flags of its data; with ``--help-all`` every
             flag is shown, not only those that people use.
     """
-    first = () if "--help-all" in arguments else pages.FIRST
+    first: tuple[str, ...] = () if "--help-all" in arguments else pages.FIRST
+    train = train_flags(_task(arguments)) if name == "train" else {}
     text, flags, first = {
-        "train": (pages.TRAIN, train_flags(_task(arguments)), first),
+        "train": (pages.TRAIN, train, tuple(key for key in first if key in train)),
         "eval": (pages.EVAL, EVAL_FLAGS, ()),
         "predict": (pages.PREDICT, PREDICT_FLAGS, ()),
         "export": (pages.EXPORT, EXPORT_FLAGS, ()),

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from logitkd.data import Batch
 from logitkd.methods import Method
-from logitkd.reach import Ensemble, Teacher
+from logitkd.reach import Ensemble, Teacher, check_not_shared
 from logitkd.reach.inputs import count, take
 from logitkd.reach.making import PairOptions, make_pair
 from logitkd.reach.pair import Pair, PairError
@@ -94,6 +94,7 @@ def live(config: TrainConfig, method: Method, task: Task, folder: RunFolder, dev
     if config.batch_size == 1:
         check_one_example(student, name, task, device)
     if teacher is not None:
+        check_not_shared(student, teacher)  # also where its score alone is asked for: it is frozen
         check_teacher(teacher, task, device)
 
     tutor = None
