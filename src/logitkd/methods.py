@@ -125,11 +125,17 @@ class Method:
 
     @cached_property
     def loss(self) -> LogitLoss | None:
-        """The loss with this method's hyper-parameters, built once: it has no state; None where the method has no loss."""
+        """The loss with this method's hyper-parameters; None where the method has no loss.
+
+        It has no state, so rows that are alike, or have the same loss inside, share one.
+        """
         loss: LogitLoss | None = None
         for part, spelling in reversed(self.spellings()):
             given = {name: self.overrides[option] for name, option in spelling.items() if option in self.overrides}
-            loss = part(**given) if loss is None else part(loss, **given)  # type: ignore[arg-type]
+            key = part, loss, repr(given)  # not the values themselves: 1, 1.0 and True are equal, and not all allowed
+            if key not in _BUILT:
+                _BUILT[key] = part(**given) if loss is None else part(loss, **given)  # type: ignore[arg-type]
+            loss = _BUILT[key]
         return loss
 
     def objective(self) -> Objective:
@@ -212,6 +218,7 @@ def _options_of(part: type[LogitLoss]) -> dict[str, Any]:
 
 
 _TABLE: dict[str, Method] = {}
+_BUILT: dict[tuple[type[LogitLoss], LogitLoss | None, str], LogitLoss] = {}  # by class, loss inside and options
 
 
 def register(method: Method) -> Method:

@@ -108,6 +108,11 @@ def check_options(name: str, options: Mapping[str, Any], written: str, problems:
         problems: receives what is wrong.
     """
     method, good = methods.get(name), {}
+    try:
+        method.replace(**options)
+        return dict(options)
+    except (TypeError, ValueError):  # one at a time, to say all that is wrong
+        pass
     for option, value in options.items():
         if option not in method.options:
             message = unknown_key(option, method.options, "option", written)
