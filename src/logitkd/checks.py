@@ -11,8 +11,7 @@ import difflib
 import os
 import reprlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "check_positive",
     "check_range",
     "check_temperature",
-    "check_texts",
     "collector",
     "listed",
     "shown",
@@ -153,26 +151,6 @@ def check_path(name: str, value: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"`{name}` must have at most 255 bytes between two slashes, got {longest} in '{part[:20]}...'. Shorten it."
         )
-
-
-def check_texts(name: str, value: object) -> None:
-    """Check every text inside ``value``, a configuration or a part of one, by :func:`check_path`: most name files.
-
-    >>> check_texts("one", [{"of": "a" * 300}])
-    Traceback (most recent call last):
-        ...
-    ValueError: `one[0].of` must have at most 255 bytes between two slashes, got 300 in 'aaaaaaaaaaaaaaaaaaaa...'. Shorten it.
-    """
-    if isinstance(value, (str, os.PathLike)):
-        check_path(name, value)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            check_texts(f"{name}[{index}]", item)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            check_texts(f"{name}.{key}", item)
-    elif is_dataclass(value):
-        check_texts(name, vars(value))
 
 
 def check_temperature(name: str, value: float) -> None:

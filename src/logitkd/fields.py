@@ -24,6 +24,7 @@ __all__ = [
     "Whole",
     "above",
     "at_least",
+    "check_channels",
     "choice",
     "rule",
     "within",
@@ -67,6 +68,12 @@ def above(low: float, high: float) -> AfterValidator:
 def choice(names: Callable[[], list[str]]) -> AfterValidator:
     """Return the rule that a text is one of those that ``names`` gives when it is asked."""
     return rule(lambda name, value: check_choice(name, value, names()))
+
+
+def check_channels(name: str, values: tuple[float, ...]) -> None:
+    """Raise ``ValueError`` unless there is a value for each of three channels."""
+    if len(values) != 3:
+        raise ValueError(f"`{name}` must have one value a channel, 3, got {list(values)}.")
 
 
 Text = Annotated[str, Strict(), rule(check_path)]  # most of them name files

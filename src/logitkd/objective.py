@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from logitkd.losses.base import LogitLoss
     from logitkd.reach.signals import Signals
 
-__all__ = ["Measured", "Objective", "Targets", "Term", "cross_entropy", "cross_entropy_term"]
+__all__ = ["Measured", "Objective", "Targets", "Term", "cross_entropy_term"]
 
 
 @dataclass(frozen=True)
@@ -112,18 +112,6 @@ def cross_entropy_term(
         return Term(total, labelled.sum())
     counts = torch.ones_like(labels, dtype=logits.dtype) if weight is None else weight[labels.clamp(min=0)]
     return Term(total, torch.where(labelled, counts if own is None else counts * own, 0.0).sum())
-
-
-def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Return the mean cross-entropy over the labelled examples, weighed by class; 0 where nothing is labelled.
-
-    See :func:`cross_entropy_term`.
-
-    >>> logits = torch.tensor([[0.0, 0.0], [9.0, 0.0]])
-    >>> cross_entropy(logits, torch.tensor([1, -1])), cross_entropy(logits, torch.tensor([-1, -1]))
-    (tensor(0.6931), tensor(0.))
-    """
-    return cross_entropy_term(logits, labels, class_weights).mean()
 
 
 class Objective(nn.Module):

@@ -6,8 +6,8 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from logitkd.cli import COMMANDS, commands, main, pages
-from logitkd.cli.flags import Setting
 from logitkd.cli.options import train_flags
+from logitkd.runs.settings import Setting
 
 FLAGS = train_flags()
 

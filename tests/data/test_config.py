@@ -41,7 +41,7 @@ def test_good_ones_pass():
         (replace(SMALL, eval_fraction=20), "`data.eval_fraction` must be above 0 and at most 1, got 20."),
         (replace(SMALL, mean=(0.5,) * 3), "must be given together, got `data.mean` alone. Add `data.std`."),
         (replace(SMALL, std=(0.5,) * 3), "must be given together, got `data.std` alone. Add `data.mean`."),
-        (replace(SMALL, mean=(0.5,), std=(0.5,) * 3), "`data.mean` must have one value a channel (3), got (0.5,)."),
+        (replace(SMALL, mean=(0.5,), std=(0.5,) * 3), "`data.mean` must have one value a channel, 3, got [0.5]."),
         (replace(SMALL, mean=(124.0,) * 3, std=(0.5,) * 3), "`data.mean` must be in [0, 1] (255 is 1), got 124.0."),
         (replace(SMALL, mean=(0.5,) * 3, std=(0.5, 0.0, 0.5)), "`data.std` must be above 0, got 0.0."),
         (

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from logitkd import recipes
 from logitkd.cli import pages, tables
-from logitkd.cli.flags import read_flags, split
 from logitkd.cli.options import (
     DEMO_FLAGS,
     EVAL_FLAGS,
@@ -21,6 +20,8 @@ from logitkd.cli.options import (
     EvalFlags,
     ExportFlags,
     PredictFlags,
+    read_flags,
+    split,
     train_flags,
 )
 from logitkd.cli.outcome import show_evaluations, show_export, show_result, whence
@@ -117,17 +118,17 @@ def planned(arguments: Sequence[str]) -> TrainConfig:
 def _train(arguments: list[str]) -> None:
     from logitkd.models import opening
     from logitkd.runs.naming import default_folder
-    from logitkd.training.processes import check_one_process
+    from logitkd.training.accelerator import check_one_process
     from logitkd.training.train import train  # with timm, accelerate and torchmetrics: not for `--help`
 
     check_one_process()
     _look_here()
     config = planned(arguments)  # with it one's own code is imported
-    if config.teacher is not None:
-        for teacher in config.teacher.members().values():
-            print(f"teacher: {teacher.name}{whence(teacher)}", file=sys.stderr)
-    networks = [config.student, *({} if config.teacher is None else config.teacher.members()).values()]
-    with opening([config.output or default_folder(config), *_folders(networks)]):
+    networks = config.networks()
+    for role, network in networks.items():
+        if role != "student":
+            print(f"teacher: {network.name}{whence(network)}", file=sys.stderr)
+    with opening([config.output or default_folder(config), *_folders(networks.values())]):
         result = train(config)
     words, flags = split(arguments, train_flags(_task(arguments)), [], free="method.")
     show_result(config, result, words[0] if words else None, flags)

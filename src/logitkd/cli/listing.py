@@ -7,7 +7,7 @@ from docstring_parser import parse
 from logitkd import methods, recipes
 from logitkd.checks import unknown
 from logitkd.cli import tables
-from logitkd.cli.flags import UsageError
+from logitkd.runs.settings import SettingsError
 
 __all__ = ["show_list"]
 
@@ -16,7 +16,7 @@ def show_list(arguments: list[str]) -> None:
     """Print what ``logitkd list`` is asked for: methods, one method's options, recipes or networks.
 
     Raises:
-        UsageError: there is nothing of that name.
+        SettingsError: there is nothing of that name.
     """
     match arguments:
         case []:
@@ -29,9 +29,9 @@ def show_list(arguments: list[str]) -> None:
         case [name] if name in methods.names():
             _list_method(methods.get(name))
         case [name]:
-            raise UsageError([unknown("method or list", name, [*methods.names(), "recipes", "models"])])
+            raise SettingsError([unknown("method or list", name, [*methods.names(), "recipes", "models"])])
         case _:
-            raise UsageError([f"one thing at a time: got {' '.join(arguments)}."])
+            raise SettingsError([f"one thing at a time: got {' '.join(arguments)}."])
 
 
 def _list_methods() -> None:
@@ -76,7 +76,7 @@ def _list_models(part: str = "cifar_") -> None:
     names = timm.list_models(f"*{part}*")
     if part != "cifar_":
         if not names:
-            raise UsageError([f"no network has `{part}` in its name; `logitkd list models resnet` lists some."])
+            raise SettingsError([f"no network has `{part}` in its name; `logitkd list models resnet` lists some."])
         print("\n".join(names))
         return
     with torch.device("meta"):  # shapes without weights

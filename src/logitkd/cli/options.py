@@ -1,18 +1,23 @@
-"""What each command can be told, beside what a run can: its flags, as dataclasses whose docstrings are the help."""
+"""What each command can be told: its flags, as dataclasses whose docstrings are the help, and reading them.
+
+Arguments are split here and their texts read as YAML; what the values mean is decided elsewhere.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from logitkd import tasks
+from logitkd.checks import check_path
 from logitkd.data.config import DataConfig
 from logitkd.fields import RECORD, Seed, Switch, Text, Whole, at_least
-from logitkd.runs.config import TrainConfig
+from logitkd.runs.config import run_settings
 from logitkd.runs.networks import TeacherConfig
-from logitkd.runs.settings import Setting, settings_of
+from logitkd.runs.settings import Setting, SettingsError, canonical, settings_of, unknown_key
+from logitkd.runs.values import read_text, read_value
 
 __all__ = [
     "DEMO_FLAGS",
@@ -23,6 +28,8 @@ __all__ = [
     "EvalFlags",
     "ExportFlags",
     "PredictFlags",
+    "read_flags",
+    "split",
     "train_flags",
 ]
 
@@ -30,11 +37,10 @@ ROLE = "what to train: the recipe's student, or with cross-entropy its teacher, 
 METHOD = Setting("method", str, "kd", "a name from `logitkd list`; --method.OPTION VALUE sets its hyper-parameters.")
 
 
-def train_flags(task: str = TrainConfig.task) -> dict[str, Setting]:
-    """Return the flags of ``logitkd train`` for a task, which decides those of its data; an unknown one has the default's."""
-    kind = tasks.settings_of(task if task in tasks.names() else TrainConfig.task)
-    run = settings_of(TrainConfig, skip={"method", "method_options"}, data=kind)
-    return {**run, "method": METHOD, "role": Setting("role", Literal["student", "teacher"], "student", ROLE)}
+def train_flags(task: str | None = None) -> dict[str, Setting]:
+    """Return the flags of ``logitkd train`` for a task, see ``run_settings``."""
+    role = Setting("role", Literal["student", "teacher"], "student", ROLE)
+    return {**run_settings(task), "method": METHOD, "role": role}
 
 
 @dataclass(frozen=True)
@@ -131,3 +137,67 @@ EVAL_FLAGS = {
 EXPORT_FLAGS = settings_of(ExportFlags)
 PREDICT_FLAGS = settings_of(PredictFlags)
 DEMO_FLAGS = settings_of(DemoFlags)
+
+
+def read_flags(
+    arguments: Sequence[str], known: Mapping[str, Setting], problems: list[str], free: str = ""
+) -> tuple[list[str], dict[str, Any]]:
+    """Return positional arguments, and the value that each flag's text spells; as :func:`split`."""
+    positional, flags = split(arguments, known, problems, free)
+    values: dict[str, Any] = {}
+    for key, text in flags.items():
+        try:
+            values[key] = read_text(known[key], text) if key in known else read_value(text)
+        except ValueError as error:
+            problems.append(str(error))
+    return positional, values
+
+
+def split(
+    arguments: Sequence[str], known: Mapping[str, Setting], problems: list[str], free: str = ""
+) -> tuple[list[str], dict[str, str]]:
+    """Split a command's arguments into its positional ones and ``{key: text}`` of its flags.
+
+    ``--key value`` and ``--key=value`` are the same; a flag of type ``bool`` may stand alone.
+
+    Args:
+        arguments: what follows the command.
+        known: the settings that may be given.
+        problems: receives a message for each unknown flag, missing value or flag that is given twice.
+        free: keys with this prefix are passed on unread.
+
+    Raises:
+        SettingsError: a positional argument can name no file, so nothing else can be said about it.
+    """
+    positional: list[str] = []
+    flags: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--") or token == "--":
+            positional.append(token)
+            try:
+                check_path(f"argument {len(positional)}", token)
+            except ValueError as error:
+                raise SettingsError([str(error)]) from error
+            continue
+        key, equals, text = token[2:].partition("=")
+        name = canonical(key, known)
+        valid = name in known or bool(free and key.startswith(free))
+        if not valid:
+            problems.append(unknown_key(key, known, "option", "--"))
+        is_switch = name in known and known[name].type is bool
+        if not equals:
+            follows = bool(rest) and not rest[0].startswith("--")
+            if is_switch and not (follows and isinstance(read_value(rest[0]), bool)):
+                text = "true"
+            elif follows:
+                text = rest.pop(0)
+            elif valid:
+                problems.append(f"`--{key}` needs a value.")
+                continue
+        if valid and name in flags:
+            problems.append(f"`--{key}` is given twice, as {flags[name]!r} and {text!r}. Leave one out.")
+        elif valid:
+            flags[name] = text
+    return positional, flags

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 if TYPE_CHECKING:
-    from logitkd.cli.flags import Setting  # with torch, which the main page does not need
+    from logitkd.runs.settings import Setting
 
 __all__ = ["DEMO", "EVAL", "EXPORT", "FIRST", "LIST", "MAIN", "PREDICT", "TRAIN", "render", "width"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import ConfigDict
 
 from logitkd.checks import check_choice, check_positive, collector
-from logitkd.fields import RECORD, Number, Switch, Text, Whole, above, at_least, rule, within
+from logitkd.fields import RECORD, Number, Switch, Text, Whole, above, at_least, check_channels, rule, within
 
 if TYPE_CHECKING:
     from logitkd.runs.config import TrainConfig
@@ -39,11 +39,6 @@ def _check_name(name: str, value: str) -> None:
 def _check_held_out(name: str, value: float) -> None:
     if value == 1:
         raise ValueError(f"`{name}` must be below 1, got {value}: nothing would be left to train on.")
-
-
-def _check_channels(name: str, values: tuple[float, ...]) -> None:
-    if len(values) != 3:
-        raise ValueError(f"`{name}` must have one value a channel (3), got {values!r}.")
 
 
 Name = Annotated[Text, rule(_check_name)]
@@ -98,8 +93,8 @@ class DataConfig:
     crop_ratio: Annotated[Number, above(0, 1)] = 0.875
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     workers: Annotated[Whole, at_least(0)] | None = None
-    mean: Annotated[tuple[Annotated[Number, _SHADE], ...], rule(_check_channels)] | None = None
-    std: Annotated[tuple[Annotated[Number, _SHADE, rule(check_positive)], ...], rule(_check_channels)] | None = None
+    mean: Annotated[tuple[Annotated[Number, _SHADE], ...], rule(check_channels)] | None = None
+    std: Annotated[tuple[Annotated[Number, _SHADE, rule(check_positive)], ...], rule(check_channels)] | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = RECORD
 

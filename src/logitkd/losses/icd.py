@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,11 +12,11 @@ from torch import Tensor
 from logitkd.checks import check_choice, check_range, check_temperature
 from logitkd.logits import group_kl, kept, refuse_second_derivatives, widen, zero_masked
 from logitkd.losses.base import LogitLoss, check_inner
-from logitkd.losses.sdd import check_regions, check_scales, read_regions
+from logitkd.losses.sdd import RegionLoss, check_regions, check_scales
 from logitkd.tensor_checks import check_logits
 
 if TYPE_CHECKING:
-    from logitkd.reach.signals import Signals
+    pass
 
 __all__ = ["ICDLoss", "gram_terms"]
 
@@ -124,7 +124,7 @@ def _scale_weights(scales: tuple[int, ...], given: Sequence[float] | None, skip_
     return [w / total for w in weights] if total and (given is None or skip_trivial) else weights
 
 
-class ICDLoss(LogitLoss):
+class ICDLoss(RegionLoss):
     """Any loss, plain or over regions, plus ``gram_weight`` times the structure of the regions. See :func:`gram_terms`.
 
     ``ICDLoss(SDDLoss(DKDLoss()))`` is the paper's iCD; a loss that reads plain logits gets those of region 0, the whole
@@ -140,7 +140,6 @@ class ICDLoss(LogitLoss):
         skip_trivial: no weight for the scale of a single cell.
     """
 
-    reads: ClassVar[str] = "regions"
     unscaled_terms = frozenset({"gram"})
 
     def __init__(
@@ -169,15 +168,6 @@ class ICDLoss(LogitLoss):
         self.loss, self.scales = loss, self_scales
         self.gram_temperature, self.scale_weights, self.skip_trivial = gram_temperature, scale_weights, skip_trivial
         self.needs_labels, self.per_example = loss.needs_labels, loss.per_example
-
-    def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
-        """Return the regions of both."""
-        return read_regions(student, teacher, type(self).__name__)
-
-    def check_classes(self, num_classes: int) -> None:
-        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes."""
-        zeros = torch.zeros(1, sum(m * m for m in self.scales), num_classes)
-        self.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
 
     def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Return the terms of ``loss`` and ``gram``.

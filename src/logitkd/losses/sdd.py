@@ -16,7 +16,7 @@ from logitkd.tensor_checks import check_labels, check_logits
 if TYPE_CHECKING:
     from logitkd.reach.signals import Signals
 
-__all__ = ["SDDLoss", "check_regions", "check_scales", "read_regions"]
+__all__ = ["RegionLoss", "SDDLoss", "check_regions", "check_scales"]
 
 
 def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
@@ -45,14 +45,29 @@ def check_regions(regions: Tensor, scales: tuple[int, ...], name: str) -> None:
         )
 
 
-def read_regions(student: Signals, teacher: Signals, loss: str) -> dict[str, Any]:
-    """Return the regions of both as the arguments of ``terms``; ``ValueError`` where one has none."""
-    if student.regions is None or teacher.regions is None:
-        raise ValueError(f"{loss} reads region logits: wrap both models in logitkd.reach.RegionModel.")
-    return {"student_logits": student.regions, "teacher_logits": teacher.regions}
+class RegionLoss(LogitLoss):
+    """A loss that reads regions, see :class:`LogitLoss`.
+
+    Attributes:
+        scales: grid sizes of the regions.
+    """
+
+    reads: ClassVar[str] = "regions"
+    scales: tuple[int, ...]
+
+    def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
+        """Return the regions of both."""
+        if student.regions is None or teacher.regions is None:
+            raise ValueError(f"{type(self).__name__} reads region logits: wrap both models in logitkd.reach.RegionModel.")
+        return {"student_logits": student.regions, "teacher_logits": teacher.regions}
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes."""
+        zeros = torch.zeros(1, sum(m * m for m in self.scales), num_classes)
+        self.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
 
 
-class SDDLoss(LogitLoss):
+class SDDLoss(RegionLoss):
     """Any per-example loss on every region of the image, doubled where a region and the whole disagree.
 
     ::
@@ -84,7 +99,6 @@ class SDDLoss(LogitLoss):
     0.0
     """
 
-    reads: ClassVar[str] = "regions"
     without_labels = MappingProxyType({"judge": "teacher"})
 
     def __init__(
@@ -107,15 +121,6 @@ class SDDLoss(LogitLoss):
         self.judge, self.needs_labels = judge, judge == "label" or loss.needs_labels
         if self.scales[0] != 1:
             raise ValueError(f"`scales` must start with 1 (region 0 is the whole image), got {self.scales}.")
-
-    def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
-        """Return the regions of both."""
-        return read_regions(student, teacher, type(self).__name__)
-
-    def check_classes(self, num_classes: int) -> None:
-        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes."""
-        zeros = torch.zeros(1, sum(m * m for m in self.scales), num_classes)
-        self.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
 
     def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Return the terms of ``loss`` per example, averaged over its weighted regions.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-from logitkd.models.cifar_net import CifarNet, cifar_cfg, init_convolutions
+from logitkd.models.cifar_net import CifarNet, cifar_cfgs, init_convolutions
 
 __all__ = ["CifarMobileNetV2"]
 
@@ -80,7 +80,7 @@ class CifarMobileNetV2(CifarNet):
         return self.conv2(self.blocks(self.conv1(x)))
 
 
-default_cfgs = generate_default_cfgs({"cifar_mobilenetv2": cifar_cfg("classifier.0", "conv1.0")})
+default_cfgs = cifar_cfgs("mobilenetv2", classifier="classifier.0", first_conv="conv1.0")
 
 
 @register_model

@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from timm.layers import SelectAdaptivePool2d
+from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-__all__ = ["CifarNet", "cifar_cfg", "init_convolutions"]
+__all__ = ["CifarNet", "cifar_cfgs", "init_convolutions"]
 
 
-def cifar_cfg(classifier: str, first_conv: str = "conv1") -> dict[str, Any]:
-    """Return timm's ``pretrained_cfg`` of a CIFAR network: 32 pixels, CIFAR-100 statistics, no weights to download.
+def cifar_cfgs(*variants: str, classifier: str, first_conv: str = "conv1") -> Any:
+    """Return timm's ``default_cfgs`` of CIFAR networks: 32 pixels, CIFAR-100 statistics, no weights to download.
 
     Args:
+        variants: Names of the networks, without ``cifar_``.
         classifier: Module path of the linear classifier.
         first_conv: Module path of the first convolution.
     """
-    return {
+    cfg = {
         "url": "",
         "num_classes": 100,
         "input_size": (3, 32, 32),
@@ -29,6 +31,7 @@ def cifar_cfg(classifier: str, first_conv: str = "conv1") -> dict[str, Any]:
         "classifier": classifier,
         "first_conv": first_conv,
     }
+    return generate_default_cfgs({f"cifar_{variant}": cfg for variant in variants})
 
 
 def init_convolutions(model: nn.Module) -> None:

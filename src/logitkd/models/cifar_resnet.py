@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-from logitkd.models.cifar_net import CifarNet, cifar_cfg, init_convolutions
+from logitkd.models.cifar_net import CifarNet, cifar_cfgs, init_convolutions
 
 __all__ = ["CifarResNet"]
 
@@ -91,7 +91,7 @@ class CifarResNet(CifarNet):
 
 
 _NAMES = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet8x4", "resnet32x4")
-default_cfgs = generate_default_cfgs({f"cifar_{name}": cifar_cfg("fc") for name in _NAMES})
+default_cfgs = cifar_cfgs(*_NAMES, classifier="fc")
 
 
 def _build(variant: str, pretrained: bool, **kwargs: Any) -> CifarResNet:

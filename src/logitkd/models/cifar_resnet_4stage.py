@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-from logitkd.models.cifar_net import CifarNet, cifar_cfg, init_convolutions
+from logitkd.models.cifar_net import CifarNet, cifar_cfgs, init_convolutions
 
 __all__ = ["CifarResNet4Stage"]
 
@@ -111,7 +111,7 @@ class CifarResNet4Stage(CifarNet):
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
-default_cfgs = generate_default_cfgs({f"cifar_{name}": cifar_cfg("linear") for name in ("resnet18", "resnet50")})
+default_cfgs = cifar_cfgs("resnet18", "resnet50", classifier="linear")
 
 
 def _build(variant: str, pretrained: bool, **kwargs: Any) -> CifarResNet4Stage:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-from logitkd.models.cifar_net import CifarNet, cifar_cfg
+from logitkd.models.cifar_net import CifarNet, cifar_cfgs
 
 __all__ = ["CifarShuffleNetV1"]
 
@@ -74,7 +74,7 @@ class CifarShuffleNetV1(CifarNet):
         return self.layer3(self.layer2(self.layer1(x)))
 
 
-default_cfgs = generate_default_cfgs({"cifar_shufflenetv1": cifar_cfg("linear")})
+default_cfgs = cifar_cfgs("shufflenetv1", classifier="linear")
 
 
 @register_model

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-from logitkd.models.cifar_net import CifarNet, cifar_cfg
+from logitkd.models.cifar_net import CifarNet, cifar_cfgs
 
 __all__ = ["CifarShuffleNetV2"]
 
@@ -107,7 +107,7 @@ class CifarShuffleNetV2(CifarNet):
         return self.relu2(self.bn2(self.conv2(x)))
 
 
-default_cfgs = generate_default_cfgs({"cifar_shufflenetv2": cifar_cfg("linear")})
+default_cfgs = cifar_cfgs("shufflenetv2", classifier="linear")
 
 
 @register_model

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-from logitkd.models.cifar_net import CifarNet, cifar_cfg, init_convolutions
+from logitkd.models.cifar_net import CifarNet, cifar_cfgs, init_convolutions
 
 __all__ = ["CifarVGG"]
 
@@ -80,8 +80,7 @@ class CifarVGG(CifarNet):
         return x
 
 
-_NAMES = ("vgg8", "vgg11", "vgg13", "vgg16", "vgg19")
-default_cfgs = generate_default_cfgs({f"cifar_{n}": cifar_cfg("classifier", "block0.0") for n in _NAMES})
+default_cfgs = cifar_cfgs("vgg8", "vgg11", "vgg13", "vgg16", "vgg19", classifier="classifier", first_conv="block0.0")
 
 
 def _build(variant: str, pretrained: bool, **kwargs: Any) -> CifarVGG:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-from logitkd.models.cifar_net import CifarNet, cifar_cfg, init_convolutions
+from logitkd.models.cifar_net import CifarNet, cifar_cfgs, init_convolutions
 
 __all__ = ["CifarWideResNet"]
 
@@ -93,8 +93,7 @@ class CifarWideResNet(CifarNet):
         return self.relu(self.bn1(x))
 
 
-_NAMES = ("wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2")
-default_cfgs = generate_default_cfgs({f"cifar_{name}": cifar_cfg("fc") for name in _NAMES})
+default_cfgs = cifar_cfgs("wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2", classifier="fc")
 
 
 def _build(variant: str, pretrained: bool, **kwargs: Any) -> CifarWideResNet:

@@ -91,12 +91,6 @@ class Teacher(nn.Module):
         self._watched = None
         return super().train(False)
 
-    def check_regions(self, images: Inputs) -> None:
-        """Check on images ``(N, 3, H, W)`` that the model has regions, if it is to yield them, see ``RegionModel.check``."""
-        if isinstance(self.network, RegionModel):
-            self.network.check(self.prepare(images))
-            self.network.close()
-
     def prepare(self, inputs: Inputs) -> Inputs:
         """Return the student's inputs as the model wants them: images normalised by its own mean and std.
 

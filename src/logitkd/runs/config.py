@@ -12,9 +12,18 @@ from logitkd.checks import shown
 from logitkd.data.config import DataConfig
 from logitkd.fields import HERE, RECORD, Number, Positive, Seed, Switch, Text, Whole, at_least, choice, within
 from logitkd.runs.networks import ModelConfig, TeacherConfig
+from logitkd.runs.settings import Setting, settings_of
 from logitkd.runs.values import adapter, plain
 
-__all__ = ["OptimConfig", "ScheduleConfig", "StonesConfig", "TrainConfig", "warmup_length"]
+__all__ = [
+    "OptimConfig",
+    "ScheduleConfig",
+    "StonesConfig",
+    "TrainConfig",
+    "data_settings",
+    "run_settings",
+    "warmup_length",
+]
 
 
 def _stones(value: Any) -> Any:
@@ -169,6 +178,10 @@ class TrainConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
+    def networks(self) -> dict[str, ModelConfig]:
+        """Return every network by the key it is set under: ``student``, ``teacher``, ``teacher.others[0]``, ..."""
+        return {"student": self.student} | ({} if self.teacher is None else self.teacher.members())
+
     def pair_options(self) -> dict[str, Any]:
         """Return what the settings say of how student and teacher are joined, as ``reach.PairOptions`` takes it."""
         student, stones = self.student, self.stones
@@ -198,3 +211,13 @@ def warmup_length(schedule: ScheduleConfig, length: int) -> int:
     20
     """
     return round(schedule.warmup * length)
+
+
+def data_settings(task: str | None = None) -> type:
+    """Return the dataclass of the settings ``data`` of a task; an unknown one, of which others speak, has the default's."""
+    return tasks.settings_of(task if task in tasks.names() else TrainConfig.task)
+
+
+def run_settings(task: str | None = None) -> dict[str, Setting]:
+    """Return what a run of a task can be told, but for the method and its options, which the method's own classes check."""
+    return settings_of(TrainConfig, skip={"method", "method_options"}, data=data_settings(task))

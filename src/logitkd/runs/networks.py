@@ -8,14 +8,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from logitkd.fields import RECORD, Number, Positive, Text, Whole, at_least, rule
+from logitkd.fields import RECORD, Number, Positive, Text, Whole, at_least, check_channels, rule
 
 __all__ = ["ModelConfig", "TeacherConfig", "TeacherSource", "file_name"]
-
-
-def _check_channels(name: str, values: tuple[float, ...]) -> None:
-    if len(values) != 3:
-        raise ValueError(f"`{name}` must have one value a channel, 3, got {list(values)}.")
 
 
 @dataclass(frozen=True)
@@ -57,8 +52,8 @@ class TeacherSource(ModelConfig):
 
     label_map: Text | None = None
     num_classes: Annotated[Whole, at_least(2)] | None = None
-    mean: Annotated[tuple[Number, ...], rule(_check_channels)] | None = None
-    std: Annotated[tuple[Positive, ...], rule(_check_channels)] | None = None
+    mean: Annotated[tuple[Number, ...], rule(check_channels)] | None = None
+    std: Annotated[tuple[Positive, ...], rule(check_channels)] | None = None
 
 
 @dataclass(frozen=True)

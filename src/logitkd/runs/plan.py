@@ -18,10 +18,10 @@ from logitkd import methods, recipes
 from logitkd.checks import unknown
 from logitkd.methods import Method
 from logitkd.models import check_name, read_name
-from logitkd.runs.config import TrainConfig
+from logitkd.runs.config import TrainConfig, run_settings
 from logitkd.runs.folder import STUDENT
 from logitkd.runs.naming import default_folder, pair_name, run_name, teacher_run
-from logitkd.runs.recipe import Recipe, partial, run_settings, sift
+from logitkd.runs.recipe import Recipe, partial, sift
 from logitkd.runs.rules import brings_weights, check_options, problems
 from logitkd.runs.settings import SettingsError, flatten, nest
 from logitkd.runs.values import STANDS_IN

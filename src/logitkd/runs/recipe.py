@@ -6,23 +6,18 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
-from logitkd import methods, recipes, tasks
+from logitkd import methods, recipes
 from logitkd.checks import shown, unknown
-from logitkd.runs.config import TrainConfig
+from logitkd.runs.config import TrainConfig, data_settings, run_settings
 from logitkd.runs.rules import check_options
-from logitkd.runs.settings import Setting, flatten, nest, settings_of
+from logitkd.runs.settings import flatten, nest
 from logitkd.runs.values import numbers, read, read_value
 
-__all__ = ["Recipe", "partial", "run_settings", "sift"]
+__all__ = ["Recipe", "partial", "sift"]
 
 # What a recipe may set for one method beside its hyper-parameters: how its student is optimised.
 BY_METHOD = ("optim", "schedule")
 RECIPE_KEYS = ("method", "methods", "teacher_training")  # read apart
-
-
-def run_settings(task: str = TrainConfig.task) -> dict[str, Setting]:
-    """Return what a run can be told, but for the method and its options, which the method's own classes check."""
-    return settings_of(TrainConfig, skip={"method", "method_options"}, data=_kind(task))
 
 
 def sift(values: Mapping[str, Any], task: str, problems: list[str]) -> dict[str, Any]:
@@ -37,11 +32,7 @@ def sift(values: Mapping[str, Any], task: str, problems: list[str]) -> dict[str,
 
 def partial(given: Mapping[str, Any], task: str) -> tuple[TrainConfig, dict[str, list[str]]]:
     """Return the settings of a run of ``task`` from nested keys, and by key what is wrong; see ``read``."""
-    return read(TrainConfig, {"task": task, **given}, data=_kind(task))
-
-
-def _kind(task: str) -> type:
-    return tasks.settings_of(task if task in tasks.names() else TrainConfig.task)
+    return read(TrainConfig, {"task": task, **given}, data=data_settings(task))
 
 
 class Recipe:

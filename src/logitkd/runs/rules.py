@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from logitkd import methods, tasks
+from logitkd import methods
 from logitkd.checks import check_choice, collector, unknown
 from logitkd.data.class_weights import BALANCED, read_class_weights
 from logitkd.methods import Method
 from logitkd.models import check_name, find_own, read_name
-from logitkd.runs.config import ScheduleConfig, StonesConfig, TrainConfig, warmup_length
+from logitkd.runs.config import ScheduleConfig, StonesConfig, TrainConfig, data_settings, warmup_length
 from logitkd.runs.device import resolve_device
 from logitkd.runs.networks import ModelConfig, TeacherSource
 from logitkd.runs.settings import SettingsError, unknown_key
@@ -31,8 +31,7 @@ def checked(settings: TrainConfig) -> TrainConfig:
     Raises:
         SettingsError: with all that is wrong with them.
     """
-    task = settings.task if settings.task in tasks.names() else TrainConfig.task
-    read_settings, refused = read(TrainConfig, settings, data=tasks.settings_of(task))
+    read_settings, refused = read(TrainConfig, settings, data=data_settings(settings.task))
     found = [line for lines in refused.values() for line in lines] + problems(read_settings, refused)
     if found:
         raise SettingsError(found)
@@ -54,10 +53,7 @@ def problems(settings: TrainConfig, refused: Collection[str] = ()) -> list[str]:
     found += _schedule(settings.schedule) + _stones(settings.stones)
     check(resolve_device, settings.device)
     found += _trackers(settings.trackers)
-    networks: dict[str, ModelConfig] = {"student": settings.student}
-    if settings.teacher is not None:
-        networks |= settings.teacher.members()
-    for role, network in networks.items():
+    for role, network in settings.networks().items():
         if not {role, f"{role}.name"} & set(refused):
             found += _network(role, network)
     if "method" not in refused:

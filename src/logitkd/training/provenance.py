@@ -108,10 +108,8 @@ def files_record(source: ModelConfig) -> dict[str, str]:
 def same_files(config: TrainConfig, recorded: Mapping[str, Any]) -> bool:
     """Whether the networks' files are known to be those that ``config.yaml`` recorded; then their weights are as well."""
     teacher = recorded.get("teacher") or {}
-    members = {} if config.teacher is None else config.teacher.members()
-    pairs = [(config.student, recorded.get("student") or {})]
-    pairs += zip(members.values(), [teacher, *(teacher.get("others") or {}).values()], strict=False)
-    for source, before in pairs:
+    records = [recorded.get("student") or {}, teacher, *(teacher.get("others") or {}).values()]
+    for source, before in zip(config.networks().values(), records, strict=False):
         now = files_record(source)
         if now.get("files") != before.get("files") or ("weights" in before and not now):
             return False
