@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,7 +51,7 @@ def multiply_adds(model: nn.Module, input_size: Sequence[int], device: torch.dev
     >>> multiply_adds(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 25, 10)), (3, 5, 5))
     3700
     """
-    with WorkCounter() as counter, _looking(model):
+    with WorkCounter() as counter, torch.no_grad(), eval_mode(model):
         model(torch.zeros(1, *input_size, device=device))
     return counter.multiply_adds
 
@@ -64,7 +63,7 @@ def latency_ms(model: nn.Module, input_size: Sequence[int], device: torch.device
     """
     images = torch.zeros(batch_size, *input_size, device=device)
     seconds: list[float] = []
-    with _looking(model):
+    with torch.no_grad(), eval_mode(model):
         for _ in range(WARM_UP):
             model(images)
         while len(seconds) < FEWEST or (len(seconds) < MOST and sum(seconds) < BUDGET):
@@ -79,9 +78,3 @@ def latency_ms(model: nn.Module, input_size: Sequence[int], device: torch.device
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-@contextmanager
-def _looking(model: nn.Module) -> Iterator[None]:
-    with torch.no_grad(), eval_mode(model):
-        yield

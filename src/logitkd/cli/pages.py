@@ -6,12 +6,10 @@ import re
 import shutil
 import sys
 import textwrap
-import types
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
-if TYPE_CHECKING:
-    from logitkd.runs.settings import Setting
+from logitkd.runs.settings import Setting, kinds_in
 
 __all__ = ["DEMO", "EVAL", "EXPORT", "FIRST", "LIST", "MAIN", "PREDICT", "TRAIN", "render", "width"]
 
@@ -208,18 +206,13 @@ def _flag(setting: Setting) -> str:
 def _described(setting: Setting, left: int, columns: int) -> str:
     """Return a flag and, right of it, what it does, of what kind its value is and its default."""
     meaning = setting.help.strip().rstrip(".")
-    untold = [part for part in _parts(setting.type) if not _tells(meaning, _choices(part))]
+    kinds = [kind for kind in kinds_in(setting.type) if kind is not type(None)]  # that it may be left out goes without saying
+    untold = [kind for kind in kinds if not _tells(meaning, _choices(kind))]
     facts = [_kind(untold)] if untold else []
     if setting.default not in (None, ()):
         facts.append(f"default {_value(setting.default)}")
     lines = _fill(f"{meaning} ({'; '.join(facts)})" if facts else meaning, columns, " " * left)
     return f"  {_flag(setting)}".ljust(left) + lines[0][left:] + "".join(f"\n{line}" for line in lines[1:])
-
-
-def _parts(kind: Any) -> tuple[Any, ...]:
-    """Return the kinds that a value may be of; that it may be left out goes without saying."""
-    members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-    return tuple(member for member in members if member is not type(None))
 
 
 def _choices(kind: Any) -> list[str]:

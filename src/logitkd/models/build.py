@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from logitkd.checks import suggest
+from logitkd.checks import check_int, suggest
 from logitkd.models.from_timm import build_timm, timm_pretrained, timm_statistics
 from logitkd.models.from_torchvision import build_torchvision, torchvision_pretrained
 from logitkd.models.from_transformers import build_transformers, transformers_pretrained, transformers_statistics
@@ -62,10 +62,7 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
     >>> parameter_count(build_model("cifar_resnet8", 100))
     83892
     """
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int):
-        raise TypeError(f"`num_classes` must be an int, got {num_classes!r} ({type(num_classes).__name__}).")
-    if num_classes < 2:
-        raise ValueError(f"`num_classes` must be at least 2, got {num_classes}.")
+    check_int("num_classes", num_classes, 2)
     check_name(name)
     source = read_name(name)
     weights = source.has_weights and checkpoint is None

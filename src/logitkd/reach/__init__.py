@@ -1,9 +1,9 @@
 """Reaching into a model without editing it: what one forward pass can yield beyond its logits, and the frozen teacher."""
 
 from logitkd.reach.ensemble import Ensemble
+from logitkd.reach.inputs import eval_mode
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.making import PairOptions, make_pair, register_pair
-from logitkd.reach.modes import eval_mode
 from logitkd.reach.normalization import Renormalize
 from logitkd.reach.pair import Pair, PairError, PlainPair
 from logitkd.reach.regions.model import RegionModel

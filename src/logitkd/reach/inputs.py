@@ -1,13 +1,14 @@
-"""What a network takes: one tensor, or several by name, such as token ids and their mask."""
+"""What a network takes, one tensor or several by name, such as token ids and their mask; and looking at it without a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-__all__ = ["Example", "Inputs", "apply", "call", "count", "is_images", "sides", "take", "tensors"]
+__all__ = ["Example", "Inputs", "apply", "call", "count", "eval_mode", "is_images", "sides", "take", "tensors"]
 
 Inputs = Tensor | Mapping[str, Tensor]  # every tensor (N, ...)
 
@@ -88,3 +89,26 @@ def sides(inputs: Inputs) -> tuple[int, int] | None:
     """
     images = [tensor for tensor in tensors(inputs) if tensor.ndim == 4]
     return (images[0].shape[2], images[0].shape[3]) if images else None
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode for the block, then give each module its own mode back.
+
+    ``model.train(was_training)`` would not do: a part may be kept in eval mode on purpose.
+
+    >>> norm = nn.BatchNorm2d(3).eval()
+    >>> model = nn.Sequential(nn.Dropout(), norm)
+    >>> with eval_mode(model):
+    ...     model[0].training
+    False
+    >>> model[0].training, norm.training
+    (True, False)
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import nn
 
-from logitkd.reach.inputs import Inputs, call
-from logitkd.reach.modes import eval_mode
+from logitkd.reach.inputs import Inputs, call, eval_mode
 
 if TYPE_CHECKING:
     from logitkd.data import Batch, Loader

@@ -36,19 +36,6 @@ from logitkd.runs.folder import (
 __all__ = ["RunFolder"]
 
 
-def _without(names: tuple[str, ...], record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested keys without those named.
-
-    >>> _without(("data.workers", "quiet"), {"data": {"workers": 1, "source": "digits"}, "quiet": True})
-    {'data': {'source': 'digits'}}
-    """
-    return {
-        key: _without(names, value, f"{prefix}{key}.") if isinstance(value, dict) else value
-        for key, value in record.items()
-        if f"{prefix}{key}" not in names
-    }
-
-
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return a line for each key whose value differs.
 
@@ -171,7 +158,11 @@ class RunFolder:
                 "changed by hand. Give another `output`, or delete the folder to start again."
             )
         present, defaults = json.loads(json.dumps([now, absent or {}]))
-        old, new = (dotted(_without(ignore, record)) for record in (before, present))
+        inside = tuple(f"{key}." for key in ignore)
+        old, new = (
+            {key: value for key, value in dotted(record).items() if key not in ignore and not key.startswith(inside)}
+            for record in (before, present)
+        )
         meant = {k: v for k, v in dotted(defaults).items() if k in new}
         lines = differences(meant | old, new)
         if lines:

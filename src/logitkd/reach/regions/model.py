@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from logitkd.reach.inputs import Inputs
-from logitkd.reach.modes import eval_mode
+from logitkd.reach.inputs import Inputs, eval_mode
 from logitkd.reach.regions.entry import Entry, Features
 from logitkd.reach.regions.pooling import check_grid_sides, pool_cells
 from logitkd.reach.regions.proof import full_precision

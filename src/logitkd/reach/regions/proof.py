@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from logitkd.reach.inputs import eval_mode
 from logitkd.reach.layout import CellLayout
-from logitkd.reach.modes import eval_mode
 from logitkd.reach.regions.entry import Entry
 from logitkd.reach.regions.pooling import pool_cells
 from logitkd.reach.replay.trace import Call, first_tensor

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from logitkd.reach.inputs import eval_mode
 from logitkd.reach.layout import CellLayout, guess_layouts
-from logitkd.reach.modes import eval_mode
 from logitkd.reach.regions.causes import PLAIN, SEVERAL, known_cause, one_cell, size_of
 from logitkd.reach.regions.entry import Entry, ReplayEntry, TimmEntry, lacks_timm
 from logitkd.reach.regions.proof import close_to, objection

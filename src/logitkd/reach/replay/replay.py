@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from logitkd.reach.inputs import Inputs, apply, call, is_images
-from logitkd.reach.modes import eval_mode
+from logitkd.reach.inputs import Inputs, apply, call, eval_mode, is_images
 from logitkd.reach.replay.flow import Recorder
 from logitkd.reach.replay.frontier import CutError, find_frontier
 from logitkd.reach.replay.tape import Fill, Leaf, Memo, Switch, Tape, boxed, noise, own_zeros, thin_zeros

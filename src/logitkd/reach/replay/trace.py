@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from logitkd.checks import suggest
-from logitkd.reach.inputs import Inputs, call
-from logitkd.reach.modes import eval_mode
+from logitkd.reach.inputs import Inputs, call, eval_mode
 
 __all__ = ["Call", "call_model", "find_module", "first_tensor", "plain", "trace"]
 
