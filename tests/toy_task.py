@@ -1,19 +1,18 @@
 """A task of one's own: vectors of which the largest entry says the class, and a network for them. Not images."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import nn
 
 from logitkd.data import Loader
-from logitkd.fields import RECORD
+from logitkd.fields import Record
 from logitkd.objective import Targets, Term, cross_entropy_term
 from logitkd.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class VectorsConfig:
+class VectorsConfig(Record):
     """Where vectors come from: a random generator.
 
     Args:
@@ -23,8 +22,6 @@ class VectorsConfig:
 
     examples: int = 90
     noise: float = 0.5
-
-    __pydantic_config__: ClassVar = RECORD
 
     def problems(self, run=None):
         return [f"`data.examples` must be at least 3, got {self.examples}."] if self.examples < 3 else []

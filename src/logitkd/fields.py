@@ -7,7 +7,7 @@ dataclasses that use these types stay ordinary ones, checked when a run is plann
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Strict
 
@@ -15,9 +15,9 @@ from logitkd.checks import check_choice, check_int, check_path, check_positive, 
 
 __all__ = [
     "HERE",
-    "RECORD",
     "Number",
     "Positive",
+    "Record",
     "Seed",
     "Switch",
     "Text",
@@ -31,7 +31,12 @@ __all__ = [
 ]
 
 HERE = "<here>"  # stands for the setting's key in the message of a rule: a type does not know where it is used
-RECORD = ConfigDict(extra="forbid")  # as `__pydantic_config__` of a dataclass of settings
+
+
+class Record:
+    """Base of a dataclass of settings: keys that it has not are refused."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
 def rule(check: Callable[..., Any], *args: Any) -> AfterValidator:

@@ -71,15 +71,12 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor, student: str = 
         _check_values(student_logits.detach(), teacher_logits.detach(), student)
 
 
-def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str) -> None:
+def check_labels(labels: Tensor | None, logits: Tensor, needed_by: str, lowest: int = 0) -> None:
     """Raise unless ``labels`` holds one class index for each example of ``logits`` ``(..., C)``.
 
-    On the CPU (elsewhere after :func:`debug`) it must be a class that the example has: in range, not masked by -inf.
+    On the CPU (elsewhere after :func:`debug`) it must be a class that the example has: in range, not masked by -inf; or -1, a
+    missing one, where that is the ``lowest``.
     """
-    _check_hard(labels, logits, needed_by, lowest=0)
-
-
-def _check_hard(labels: Tensor | None, logits: Tensor, needed_by: str, lowest: int) -> None:
     if labels is None:
         raise ValueError(f"{needed_by} needs `labels`: pass the class index of each example, shape (N,), int64.")
     if not isinstance(labels, Tensor):
@@ -126,7 +123,7 @@ def check_targets(labels: Tensor | None, logits: Tensor, needed_by: str) -> None
     that is masked by -inf.
     """
     if not isinstance(labels, Tensor) or not labels.is_floating_point() or labels.ndim != logits.ndim:
-        _check_hard(labels, logits, needed_by, lowest=-1)
+        check_labels(labels, logits, needed_by, lowest=-1)
         return
     if labels.shape != logits.shape:
         raise ValueError(

@@ -3,7 +3,7 @@
 import json
 import warnings
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from logitkd import (
     train,
 )
 from logitkd.cli import main
-from logitkd.fields import RECORD, Text, Whole, at_least
+from logitkd.fields import Record, Text, Whole, at_least
 from logitkd.runs.plan import plan
 from logitkd.runs.rules import checked, hints, resolve_method
 from logitkd.runs.settings import SettingsError
@@ -199,7 +199,7 @@ def test_labels_none_takes_a_methods_labels_away():
 
 
 @dataclass(frozen=True)
-class Vectors:
+class Vectors(Record):
     """Where vectors come from.
 
     Args:
@@ -209,8 +209,6 @@ class Vectors:
 
     where: Text = "here"
     size: Annotated[Whole, at_least(2)] = 2
-
-    __pydantic_config__: ClassVar = RECORD
 
     def problems(self, run):
         """Return what is wrong with a run of this task."""

@@ -1,13 +1,13 @@
 """Reading settings by their types: what is taken, what is not, and what the refusals say."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import pytest
 
 from logitkd import ModelConfig, OptimConfig, ScheduleConfig, StonesConfig, TeacherConfig, TeacherSource, TrainConfig
 from logitkd.data.config import DataConfig
-from logitkd.fields import RECORD, Number, Text, Whole, at_least
+from logitkd.fields import Number, Record, Text, Whole, at_least
 from logitkd.runs.config import StonesConfig as Stones
 from logitkd.runs.settings import Setting, SettingsError, nest, settings_of
 from logitkd.runs.values import read, read_text, validate
@@ -113,7 +113,7 @@ def test_what_is_right_is_left_as_it_is():
 
 
 @dataclass(frozen=True)
-class Vectors:
+class Vectors(Record):
     """Vectors.
 
     Args:
@@ -124,8 +124,6 @@ class Vectors:
     where: Text
     size: Annotated[Whole, at_least(2)] = 2
     scales: tuple[Number, ...] = field(default=(1.0,))
-
-    __pydantic_config__: ClassVar = RECORD
 
 
 def test_a_section_of_another_type_and_what_nothing_can_stand_in_for():

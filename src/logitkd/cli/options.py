@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import ConfigDict
+from typing import Annotated, Any, Literal
 
 from logitkd.checks import check_path
 from logitkd.data.config import DataConfig
-from logitkd.fields import RECORD, Seed, Switch, Text, Whole, at_least
+from logitkd.fields import Record, Seed, Switch, Text, Whole, at_least
 from logitkd.runs.config import run_settings
 from logitkd.runs.networks import TeacherConfig
 from logitkd.runs.settings import Setting, SettingsError, canonical, settings_of, unknown_key
@@ -44,7 +42,7 @@ def train_flags(task: str | None = None) -> dict[str, Setting]:
 
 
 @dataclass(frozen=True)
-class EvalFlags:
+class EvalFlags(Record):
     """What ``logitkd eval`` can be told.
 
     Args:
@@ -66,11 +64,9 @@ class EvalFlags:
     teacher: TeacherConfig | None = None
     trust_code: Switch = False
 
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
-
 
 @dataclass(frozen=True)
-class ExportFlags:
+class ExportFlags(Record):
     """What ``logitkd export`` can be told.
 
     Args:
@@ -84,11 +80,9 @@ class ExportFlags:
     format: Text = "safetensors,onnx,torch_export"
     trust_code: Switch = False
 
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
-
 
 @dataclass(frozen=True)
-class PredictFlags:
+class PredictFlags(Record):
     """What ``logitkd predict`` can be told.
 
     Args:
@@ -106,11 +100,9 @@ class PredictFlags:
     device: Text = "auto"
     trust_code: Switch = False
 
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
-
 
 @dataclass(frozen=True)
-class DemoFlags:
+class DemoFlags(Record):
     """What ``logitkd demo`` can be told.
 
     Args:
@@ -124,8 +116,6 @@ class DemoFlags:
     epochs: Annotated[Whole, at_least(1)] | None = None
     output: Text | None = None
     quiet: Switch = False
-
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
 
 UNREAD = ("data.train_per_class", "data.crop_padding", "data.flip", "data.transforms")  # they only shape training

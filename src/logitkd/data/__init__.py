@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from logitkd.data.config import DataConfig
 
 if TYPE_CHECKING:
-    from logitkd.data.batch import Batch, Request
+    from logitkd.data.batch import Batch
     from logitkd.data.images import ImageData, ImageSplit
     from logitkd.data.loader import Loader, make_loader
     from logitkd.data.mixing import Mixing
@@ -23,7 +23,6 @@ __all__ = [
     "ImageSplit",
     "Loader",
     "Mixing",
-    "Request",
     "load_images",
     "make_loader",
 ]
@@ -34,7 +33,6 @@ _HOMES = {
     "ImageSplit": "images",
     "Loader": "loader",
     "Mixing": "mixing",
-    "Request": "batch",
     "load_images": "source",
     "make_loader": "loader",
 }

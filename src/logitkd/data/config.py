@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
-
-from pydantic import ConfigDict
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from logitkd.checks import check_choice, check_positive, collector
-from logitkd.fields import RECORD, Number, Switch, Text, Whole, above, at_least, check_channels, rule, within
+from logitkd.fields import Number, Record, Switch, Text, Whole, above, at_least, check_channels, rule, within
 
 if TYPE_CHECKING:
     from logitkd.runs.config import TrainConfig
@@ -46,7 +44,7 @@ _SHADE = within(0, 1, "255 is 1")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Record):
     """Where labelled images come from and how the training view is augmented.
 
     Args:
@@ -95,8 +93,6 @@ class DataConfig:
     workers: Annotated[Whole, at_least(0)] | None = None
     mean: Annotated[tuple[Annotated[Number, _SHADE], ...], rule(check_channels)] | None = None
     std: Annotated[tuple[Annotated[Number, _SHADE, rule(check_positive)], ...], rule(check_channels)] | None = None
-
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
     @property
     def eval_name(self) -> str:

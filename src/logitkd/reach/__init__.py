@@ -7,11 +7,9 @@ from logitkd.reach.making import PairOptions, make_pair, register_pair
 from logitkd.reach.normalization import Renormalize
 from logitkd.reach.pair import Pair, PairError, PlainPair
 from logitkd.reach.regions.model import RegionModel
-from logitkd.reach.regions.pair import RegionPair
 from logitkd.reach.regions.pooling import pool_cells
 from logitkd.reach.signals import Signals, Wants
-from logitkd.reach.stones.model import StoneModel, find_stones
-from logitkd.reach.stones.pair import StonePair
+from logitkd.reach.stones.model import StoneModel
 from logitkd.reach.teacher import Teacher, check_not_shared
 from logitkd.reach.tutor import Taught, Tutor
 
@@ -23,18 +21,15 @@ __all__ = [
     "PairOptions",
     "PlainPair",
     "RegionModel",
-    "RegionPair",
     "Renormalize",
     "Signals",
     "StoneModel",
-    "StonePair",
     "Taught",
     "Teacher",
     "Tutor",
     "Wants",
     "check_not_shared",
     "eval_mode",
-    "find_stones",
     "make_pair",
     "pool_cells",
     "register_pair",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, PlainValidator, ValidationInfo
+from pydantic import PlainValidator, ValidationInfo
 
 from logitkd import tasks
 from logitkd.checks import shown
 from logitkd.data.config import DataConfig
-from logitkd.fields import HERE, RECORD, Number, Positive, Seed, Switch, Text, Whole, at_least, choice, within
+from logitkd.fields import HERE, Number, Positive, Record, Seed, Switch, Text, Whole, at_least, choice, within
 from logitkd.runs.networks import ModelConfig, TeacherConfig
 from logitkd.runs.settings import Setting, settings_of
 from logitkd.runs.values import adapter, plain
@@ -47,7 +47,7 @@ def _data(value: Any, info: ValidationInfo) -> Any:
 
 
 @dataclass(frozen=True)
-class StonesConfig:
+class StonesConfig(Record):
     """The stepping stones of Block-KD; other methods take no notice.
 
     Args:
@@ -60,11 +60,9 @@ class StonesConfig:
     student: tuple[Text, ...] | None = None
     teacher: tuple[Text, ...] | None = None
 
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
-
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(Record):
     """The optimizer, built by timm's factory.
 
     Args:
@@ -81,11 +79,9 @@ class OptimConfig:
     weight_decay: Annotated[Number, within(0, None)] = 5e-4
     clip_grad: Positive | None = None
 
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
-
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class ScheduleConfig(Record):
     """How the learning rate falls, built by timm's factory.
 
     Args:
@@ -107,8 +103,6 @@ class ScheduleConfig:
     power: Annotated[Number, Positive] = 0.9
     per: Literal["epoch", "step"] | None = None
 
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
-
     @property
     def moves(self) -> str:
         """Whether the rate moves every ``epoch`` or every ``step``."""
@@ -116,7 +110,7 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Record):
     """Everything that decides the result of a run, and how it is shown.
 
     Args:
@@ -175,8 +169,6 @@ class TrainConfig:
     trackers: tuple[Text, ...] = ()
     quiet: Switch = False
     debug: Switch = False
-
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
     def networks(self) -> dict[str, ModelConfig]:
         """Return every network by the key it is set under: ``student``, ``teacher``, ``teacher.others[0]``, ..."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
-
-from logitkd.fields import RECORD, Number, Positive, Text, Whole, at_least, check_channels, rule
+from logitkd.fields import Number, Positive, Record, Text, Whole, at_least, check_channels, rule
 
 __all__ = ["ModelConfig", "TeacherConfig", "TeacherSource", "file_name"]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Record):
     """A network: what to build and the weights to load.
 
     Args:
@@ -31,8 +29,6 @@ class ModelConfig:
     checkpoint: Text | None = None
     pool: Text | None = field(default=None, kw_only=True)
     head: Text | None = field(default=None, kw_only=True)
-
-    __pydantic_config__: ClassVar[ConfigDict] = RECORD
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -28,9 +29,6 @@ from logitkd.training.generators import seed_generators
 __all__ = [
     "build_networks",
     "build_teacher",
-    "check_learnt",
-    "check_paths",
-    "check_run_weights",
     "load_network",
     "recorded_student",
 ]
@@ -43,10 +41,9 @@ def load_network(config: ModelConfig, classes: Sequence[str]) -> nn.Module:
         ValueError: its checkpoint is a run folder, or lies in one, whose data had other classes, or the same in another
             order: its outputs would be read as the wrong classes. Or the run wrote other weights than lie there.
     """
-    run = run_data(config.checkpoint)
-    check_run_weights(config.checkpoint)
+    run = _recorded_data(config.checkpoint)
     if run is not None:
-        check_learnt(run.get("classes", classes), classes, str(config.checkpoint))
+        _check_learnt(run.get("classes", classes), classes, str(config.checkpoint))
     return build_model(config.name, len(classes), checkpoint=config.checkpoint)
 
 
@@ -54,7 +51,7 @@ def build_networks(config: TrainConfig, task: Task) -> tuple[nn.Module, Teacher 
     """Return student and teacher, on the CPU; random weights depend on the seed alone."""
     seed_generators(config.seed)  # right before the student, so that every method starts from the same weights
     student = load_network(config.student, task.classes)
-    check_paths("student", student, config.student)
+    _check_paths("student", student, config.student)
     return student, None if config.teacher is None else build_teacher(config.teacher, task)
 
 
@@ -76,7 +73,7 @@ def build_teacher(config: ModelConfig, task: Task) -> Teacher | Ensemble:
     return members[0] if len(members) == 1 else Ensemble(members, config.combine)
 
 
-def check_learnt(learnt: Sequence[str], classes: Sequence[str], what: str) -> None:
+def _check_learnt(learnt: Sequence[str], classes: Sequence[str], what: str) -> None:
     """Refuse a network trained on other classes than the data's, or on the same in another order.
 
     Raises:
@@ -91,15 +88,12 @@ def check_learnt(learnt: Sequence[str], classes: Sequence[str], what: str) -> No
         )
 
 
-def check_run_weights(checkpoint: str | None) -> None:
-    """Check that a run folder, or its student, holds the weights that the run wrote; any other checkpoint is no matter.
-
-    Raises:
-        ValueError: see :func:`~logitkd.runs.folder.check_student_file`.
-    """
+def _recorded_data(checkpoint: str | None) -> dict[str, Any] | None:
+    """Return the block ``data`` of the run that wrote a checkpoint, which must be what it wrote; ``None`` for any other."""
     folder = run_folder_of(checkpoint)
     if folder is not None:
         check_student_file(folder)
+    return run_data(checkpoint)
 
 
 def recorded_student(folder: Path, *, trust_code: bool = False) -> ModelConfig:
@@ -116,13 +110,12 @@ def recorded_student(folder: Path, *, trust_code: bool = False) -> ModelConfig:
 
 def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
     classes = list(task.classes)
-    run = run_data(config.checkpoint)
-    check_run_weights(config.checkpoint)
+    run = _recorded_data(config.checkpoint)
     learnt = None if run is None else run.get("classes")
     if learnt is not None and config.label_map is None:
-        check_learnt(learnt, classes, str(config.checkpoint))
+        _check_learnt(learnt, classes, str(config.checkpoint))
     found = _load(config, classes, learnt)
-    check_paths(role, found.model, config)
+    _check_paths(role, found.model, config)
     names = learnt if learnt is not None and len(learnt) == found.num_classes else found.classes
     label_map = None
     if config.label_map is not None:
@@ -147,7 +140,7 @@ def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
     )
 
 
-def check_paths(role: str, network: nn.Module, config: ModelConfig) -> None:
+def _check_paths(role: str, network: nn.Module, config: ModelConfig) -> None:
     """Raise ``ValueError`` if ``pool`` or ``head`` is no module of ``network``, whether or not the method reads them."""
     for key in ("pool", "head"):
         path = getattr(config, key)
