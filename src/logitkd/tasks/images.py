@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from logitkd.data import Batch, Loader, load_images, make_loader
 from logitkd.data.class_weights import class_weights
@@ -218,6 +217,11 @@ class ClassMeter:
     """
 
     def __init__(self, num_classes: int, size: int, device: torch.device, teacher: Tensor | None = None) -> None:
+        from torchmetrics.classification import (  # a second: not for every command
+            MulticlassAccuracy,
+            MulticlassCalibrationError,
+        )
+
         ranks = {"top1": 1} | ({"top5": 5} if num_classes >= 5 else {})
         self._accuracies = {
             name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False).to(device)
