@@ -113,7 +113,7 @@ def test_nobody_but_reach_and_the_table_asks_what_a_loss_reads() -> None:
     """A new way of reaching into models is one pair: elsewhere nothing branches on its name."""
     allowed = ("reach", "losses", "methods")
     asking = {module for module, path in FILES.items() if '"stones"' in path.read_text() or '"regions"' in path.read_text()}
-    assert {module for module in asking if part(module) not in allowed} <= {"runs.rules", "cli.listing", "cli.outcome"}
+    assert {module for module in asking if part(module) not in allowed} <= {"cli.listing", "cli.outcome"}
 
 
 def test_training_speaks_of_no_task() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from logitkd.losses import BlockKDLoss, DISTLoss, DKDLoss, GDKDLoss, ICDLoss, KDLoss, LogitLoss, SDDLoss
-from logitkd.objective import Objective, cross_entropy_term
+from logitkd.losses import BlockKDLoss, DISTLoss, DKDLoss, GDKDLoss, ICDLoss, KDLoss, LogitLoss, MLKDLoss, SDDLoss
+from logitkd.objective import Objective, Targets, cross_entropy_term
 from logitkd.reach import Signals
 from naive import ce, draw, mean
 
@@ -297,3 +297,115 @@ def test_the_cross_entropy_compiles_whole_and_takes_half_precision() -> None:
     objective = torch.compile(Objective(KDLoss(), class_weights=torch.rand(6) + 0.5), backend="eager", fullgraph=True)
     half = Signals(student.logits.bfloat16()), Signals(teacher.logits.bfloat16())
     assert objective(*half, labels, epoch=1)[0].dtype == torch.float32
+
+
+LOSSES = [KDLoss(), DKDLoss(beta=2.0), GDKDLoss(top_k=2), SDDLoss(DKDLoss()), ICDLoss(SDDLoss(KDLoss())), BlockKDLoss(), None]
+KEEP = torch.tensor([1.0, 0, 1, 0, 1, 1, 0, 1])
+
+
+def rows(of: Signals, chosen: Tensor) -> Signals:
+    """The signals of some examples."""
+    stones = None if of.stones is None else [stone[chosen] for stone in of.stones]
+    return Signals(of.logits[chosen], None if of.regions is None else of.regions[chosen], stones)
+
+
+def missing(labels: Tensor, loss: LogitLoss | None) -> Tensor:
+    """Labels, some missing where the loss can do without."""
+    return (
+        labels if loss is not None and loss.needs_hard_labels else torch.where(torch.arange(len(labels)) % 3 == 1, -1, labels)
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda x: type(x).__name__)
+def test_two_batches_added_are_the_batch_of_both(loss: LogitLoss | None) -> None:
+    """Whatever is missing or masked in one of them: sums and masses are added before anything is divided."""
+    student, teacher, labels = signals(8)
+    student.logits.requires_grad_()
+    labels = missing(labels, loss)
+    objective = Objective(loss, 0.5, 0.25, warmup_epochs=2)
+    whole = objective.measure(student, teacher, Targets(labels, KEEP.flip(0), KEEP), 1)
+    parts = [slice(0, 3), slice(3, 8)]
+    added = [
+        objective.measure(rows(student, p), rows(teacher, p), Targets(labels[p], KEEP.flip(0)[p], KEEP[p]), 1) for p in parts
+    ]
+    total = (added[0] + added[1]).total()
+    torch.testing.assert_close(total, whole.total(), rtol=1e-9, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(value, student.logits, retain_graph=True)[0] for value in (total, whole.total()))
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
+
+
+def test_what_is_of_another_epoch_is_not_added() -> None:
+    student, teacher, labels = signals()
+    objective = Objective(KDLoss(), warmup_epochs=4)
+    first, second = (objective.measure(student, teacher, labels, epoch) for epoch in (1, 2))
+    with pytest.raises(ValueError, match=r"the same weights, \{'ce': 1\.0, 'kd': 0\.25\}, got .*'kd': 0\.5"):
+        first + second
+
+
+@pytest.mark.parametrize(
+    "loss", [*LOSSES[:-1], DISTLoss(), MLKDLoss(), BlockKDLoss(DISTLoss())], ids=lambda x: type(x).__name__
+)
+def test_examples_of_weight_0_are_as_if_they_were_not_there(loss: LogitLoss) -> None:
+    """Their labels are not read, their logits may be anything; batch-coupled losses are given the others alone."""
+    student, teacher, labels = signals(8)
+    there = KEEP.bool()
+    labels = torch.where(there, labels, 255)
+    student.logits.requires_grad_()
+    targets = Targets(labels, KEEP, KEEP)
+    total, terms = Objective(loss, 0.5)(student, teacher, targets, epoch=1)
+    expected, few = Objective(loss, 0.5)(rows(student, there), rows(teacher, there), labels[there], epoch=1)
+    torch.testing.assert_close(total, expected, rtol=1e-9, atol=1e-12)
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx({k: v.item() for k, v in few.items()}, rel=1e-9)
+    (gradient,) = torch.autograd.grad(total, student.logits)
+    assert not gradient[~there].any()
+
+
+def test_padded_tokens_count_nowhere() -> None:
+    """Sequences of tokens (N, T, C): what is padding counts neither in the cross-entropy nor in distillation."""
+    student, teacher, labels = draw(3, 12, 5)
+    mask = torch.tensor([[1.0, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]])
+    shaped = Signals(student.view(3, 4, 5)), Signals(teacher.view(3, 4, 5)), Targets(labels.view(3, 4), mask, mask)
+    there = mask.flatten().bool()
+    for loss in (KDLoss(), GDKDLoss(top_k=2), DISTLoss()):
+        total, _ = Objective(loss)(*shaped, epoch=1)
+        expected, _ = Objective(loss)(Signals(student[there]), Signals(teacher[there]), labels[there], epoch=1)
+        torch.testing.assert_close(total, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_distillation_reads_examples_without_a_label_and_cross_entropy_does_not() -> None:
+    student, teacher, labels = signals(8)
+    half = torch.where(KEEP.bool(), labels, -1)
+    _, terms = Objective(KDLoss())(student, teacher, half, epoch=1)
+    assert terms["kd"].item() == pytest.approx(KDLoss()(student.logits, teacher.logits).item(), rel=1e-9)
+    there = KEEP.bool()
+    assert terms["ce"].item() == pytest.approx(cross_entropy(rows(student, there), labels[there]), rel=1e-9)
+
+
+def test_block_kd_s_task_is_the_mean_over_the_labelled() -> None:
+    student, teacher, labels = signals(8)
+    there = KEEP.bool()
+    _, terms = Objective(BlockKDLoss(), 0.0)(student, teacher, torch.where(there, labels, -1), epoch=1)
+    _, few = Objective(BlockKDLoss(), 0.0)(rows(student, there), rows(teacher, there), labels[there], epoch=1)
+    assert terms["task"].item() == pytest.approx(few["task"].item(), rel=1e-9)
+    assert terms["distill"].item() != pytest.approx(few["distill"].item(), rel=1e-3)
+    alone = BlockKDLoss(beta=0.0, gamma=0.0)
+    own = alone(student.logits, teacher.logits, torch.where(there, labels, -1), stones=student.stones)
+    assert own.item() == pytest.approx(few["task"].item(), rel=1e-9)
+
+
+def test_a_batch_of_which_nothing_counts_trains_nothing() -> None:
+    student, teacher, labels = signals(8)
+    student.logits.requires_grad_()
+    nothing = torch.zeros(8)
+    for loss in (DISTLoss(), KDLoss(), SDDLoss(DKDLoss())):
+        total, terms = Objective(loss)(student, teacher, Targets(labels, nothing, nothing), epoch=1)
+        (gradient,) = torch.autograd.grad(total, student.logits)
+        assert total.item() == 0
+        assert not gradient.any()
+        assert not any(value.item() for value in terms.values())
+
+
+def test_a_part_of_an_example_cannot_be_selected() -> None:
+    student, teacher, labels = signals(8)
+    with pytest.raises(ValueError, match=r"`example_weights` must be 0 or 1 for DISTLoss.*got 0\.0 to 0\.5"):
+        Objective(DISTLoss())(student, teacher, Targets(labels, None, KEEP / 2), epoch=1)

@@ -7,7 +7,7 @@ from torch import nn
 
 from logitkd.data import Loader
 from logitkd.fields import Record
-from logitkd.objective import Targets, Term, cross_entropy_term
+from logitkd.objective import Targets, Term
 from logitkd.tasks.task import Task
 
 
@@ -100,7 +100,7 @@ class VectorTask(Task):
 
     def terms(self, student, targets):
         squares = student.logits.square().sum(1)
-        return {"ce": cross_entropy_term(student.logits, targets.labels), "size": Term.of(1e-3 * squares)}
+        return {"ce": targets.cross_entropy(student.logits), "size": Term.of(1e-3 * squares)}
 
     def meter(self, device, teacher=None):
         return Recall(3)

@@ -159,6 +159,11 @@ class Method:
         return Wants() if self.loss is None else Wants(self.loss.reads, getattr(self.loss, "scales", None))
 
     @property
+    def one_teacher(self) -> bool:
+        """Whether it looks into its teacher's blocks, so that there can be only one."""
+        return self.wants.reads == "stones"
+
+    @property
     def has_teacher(self) -> bool:
         """Whether it learns from a teacher."""
         return bool(self.parts)

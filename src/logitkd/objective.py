@@ -39,6 +39,26 @@ class Targets:
     label_weights: Tensor | None = None
     example_weights: Tensor | None = None
 
+    def cross_entropy(self, logits: Tensor, class_weights: Tensor | None = None) -> Term:
+        """Return the cross-entropy with the labels that are there and count, see :func:`cross_entropy_term`.
+
+        Raises:
+            ValueError: labels that do not fit the logits ``(..., C)``, or none at all.
+            TypeError: likewise, by their type.
+        """
+        labels = self.read_labels()
+        check_targets(labels, logits, "cross-entropy (`ce_weight` above 0)")
+        return cross_entropy_term(logits, labels, class_weights, self.label_weights)  # type: ignore[arg-type]
+
+    def read_labels(self) -> Tensor | None:
+        """Return the labels with those of weight 0 missing, whatever stands there; a class probability is 1 / C there."""
+        labels, weights = self.labels, self.label_weights
+        if labels is None or weights is None:
+            return labels
+        if labels.is_floating_point():
+            return torch.where((weights == 0).unsqueeze(-1), 1 / labels.shape[-1], labels)
+        return torch.where(weights == 0, -1, labels)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -207,9 +227,7 @@ class Objective(nn.Module):
         terms: dict[str, Term] = {}
         if self.ce_weight > 0:
             if task_terms is None:
-                check_targets(targets.labels, student.logits, "cross-entropy (`ce_weight` above 0)")
-                labels: Any = targets.labels
-                task_terms = {"ce": cross_entropy_term(student.logits, labels, self.class_weights, targets.label_weights)}
+                task_terms = {"ce": targets.cross_entropy(student.logits, self.class_weights)}
             terms |= task_terms
             weights |= dict.fromkeys(task_terms, self.ce_weight)
         if self.loss is not None:
@@ -235,6 +253,6 @@ class Objective(nn.Module):
             labels, weights = None if labels is None else labels[keep], None
             label_weights = None if label_weights is None else label_weights[keep]
         labels = loss.readable(labels, weights, read["student_logits"])
-        if loss.labelled_terms and label_weights is not None and labels is not None and not labels.is_floating_point():
-            labels = torch.where(label_weights == 0, -1, labels)
+        if loss.labelled_terms:
+            labels = Targets(labels, label_weights).read_labels()
         return loss.measure(loss.terms(**read, labels=labels), labels, weights, label_weights)

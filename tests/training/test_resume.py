@@ -46,7 +46,7 @@ def processes():
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["logitkd.training.train"])
+    context.set_forkserver_preload(["logitkd.training.run"])
     yield context
     if before is None:
         del os.environ["OMP_NUM_THREADS"]

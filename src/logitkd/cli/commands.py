@@ -118,7 +118,7 @@ def planned(arguments: Sequence[str]) -> TrainConfig:
 def _train(arguments: list[str]) -> None:
     from logitkd.models import opening
     from logitkd.runs.naming import default_folder
-    from logitkd.training.accelerator import check_one_process
+    from logitkd.training.processes import check_one_process
     from logitkd.training.train import train  # with timm, accelerate and torchmetrics: not for `--help`
 
     check_one_process()

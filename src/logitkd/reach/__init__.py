@@ -1,17 +1,23 @@
 """Reaching into a model without editing it: what one forward pass can yield beyond its logits, and the frozen teacher."""
 
-from logitkd.reach.ensemble import Ensemble
-from logitkd.reach.inputs import eval_mode
-from logitkd.reach.label_map import LabelMap
-from logitkd.reach.making import PairOptions, make_pair, register_pair
-from logitkd.reach.normalization import Renormalize
-from logitkd.reach.pair import Pair, PairError, PlainPair
-from logitkd.reach.regions.model import RegionModel
-from logitkd.reach.regions.pooling import pool_cells
-from logitkd.reach.signals import Signals, Wants
-from logitkd.reach.stones.model import StoneModel
-from logitkd.reach.teacher import Teacher, check_not_shared
-from logitkd.reach.tutor import Taught, Tutor
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from logitkd.reach.ensemble import Ensemble
+    from logitkd.reach.inputs import eval_mode
+    from logitkd.reach.label_map import LabelMap
+    from logitkd.reach.making import PairOptions, make_pair, register_pair
+    from logitkd.reach.normalization import Renormalize
+    from logitkd.reach.pair import Pair, PairError, PlainPair
+    from logitkd.reach.regions.model import RegionModel
+    from logitkd.reach.regions.pooling import pool_cells
+    from logitkd.reach.signals import Signals, Wants
+    from logitkd.reach.stones.model import StoneModel
+    from logitkd.reach.teacher import Teacher, check_not_shared
+    from logitkd.reach.tutor import Taught, Tutor
 
 __all__ = [
     "Ensemble",
@@ -34,3 +40,26 @@ __all__ = [
     "pool_cells",
     "register_pair",
 ]
+
+_HOMES = {
+    "ensemble": "Ensemble",
+    "inputs": "eval_mode",
+    "label_map": "LabelMap",
+    "making": "PairOptions make_pair register_pair",
+    "normalization": "Renormalize",
+    "pair": "Pair PairError PlainPair",
+    "regions.model": "RegionModel",
+    "regions.pooling": "pool_cells",
+    "signals": "Signals Wants",
+    "stones.model": "StoneModel",
+    "teacher": "Teacher check_not_shared",
+    "tutor": "Taught Tutor",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: the table of methods says what a loss reads, and needs nothing that runs a model from the middle.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -176,7 +176,7 @@ def _teacher(settings: TrainConfig, method: Method) -> list[str]:
         if method.has_teacher:
             found.append(f"`teacher` must be given, as the method `{method.name}` learns from one, got none.")
         return found
-    if method.wants.reads == "stones" and teacher.others:
+    if method.one_teacher and teacher.others:
         found.append(
             f"`teacher.others` must be empty for the method `{method.name}`, got {len(teacher.others)}: its stones run "
             "through the blocks of one teacher. Leave them out, or take a method that reads logits."

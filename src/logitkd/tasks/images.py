@@ -11,17 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from logitkd.data import Batch, Loader, load_images, make_loader
 from logitkd.data.class_weights import class_weights
 from logitkd.data.fingerprint import data_fingerprint
 from logitkd.data.mixing import Mixing
-from logitkd.objective import Targets, Term, cross_entropy_term
+from logitkd.objective import Targets, Term
 from logitkd.reach.normalization import Renormalize
 from logitkd.reach.signals import Signals, checked_logits
 from logitkd.tasks.task import Meter, Task
-from logitkd.tensor_checks import check_targets
 
 __all__ = ["ClassMeter", "ImageTask"]
 
@@ -162,11 +160,10 @@ class ImageTask(Task):
 
     def terms(self, student: Signals, targets: Targets) -> dict[str, Term]:
         """Return the cross-entropy, weighed by class where the settings say so."""
-        check_targets(targets.labels, student.logits, "cross-entropy (`ce_weight` above 0)")
         weights = self.class_weights
         if weights is not None and weights.device != student.logits.device:
             weights = self.class_weights = weights.to(student.logits.device)
-        return {"ce": cross_entropy_term(student.logits, targets.labels, weights)}  # type: ignore[arg-type]
+        return {"ce": targets.cross_entropy(student.logits, weights)}
 
     def scores(self, student: Signals, targets: Targets) -> dict[str, Term]:
         """Return the accuracy on the labelled images, in percent; of mixed ones the larger share is right."""
@@ -220,6 +217,11 @@ class ClassMeter:
     """
 
     def __init__(self, num_classes: int, size: int, device: torch.device, teacher: Tensor | None = None) -> None:
+        from torchmetrics.classification import (  # a second: not for every command
+            MulticlassAccuracy,
+            MulticlassCalibrationError,
+        )
+
         ranks = {"top1": 1} | ({"top5": 5} if num_classes >= 5 else {})
         self._accuracies = {
             name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False).to(device)

@@ -104,8 +104,10 @@ def live(config: TrainConfig, method: Method, task: Task, folder: RunFolder, dev
     example = _example(task, device)
     with _told_of(config, task):
         pair = make_pair(method.wants, student, tutor, example, PairOptions(**config.pair_options()))
-    if config.channels_last:
-        pair.to(memory_format=torch.channels_last)
+    for part in (pair, *pair.stored().values()):
+        part.to(device)
+        if config.channels_last:
+            part.to(memory_format=torch.channels_last)
     check_last_batch(pair, task.train_size, config.batch_size)
     return Ready(pair, tutor, teacher, record)
 
@@ -190,7 +192,7 @@ def check_last_batch(pair: Pair, examples: int, batch_size: int) -> None:
 
 def _example(task: Task, device: torch.device) -> Batch:
     """Return two training examples, as the networks get them; of a single one twice the same."""
-    with closing(task.loader(train=True, device=device, batch_size=max(2, task.settings.batch_size)).epoch(1)) as batches:
+    with closing(task.loader(train=True, device=device, batch_size=2).epoch(1)) as batches:
         batch = next(batches)
     inputs, labels, index = take(batch.inputs, 2), batch.labels[:2], batch.index[:2]
     if count(inputs) == 1:

@@ -90,6 +90,7 @@ class Pupil:
         self.learner, self.optimizer = accelerator.prepare(pair, self.plain_optimizer)
         self.modules = {**pair.trained(), **pair.stored()}
         self.progress = Progress()
+        self.rate = 0.0
         folder.check_space(3 * checkpoint_bytes(self.modules, slots=1 if config.optim.name == "sgd" else 2))
 
     def step(self, batch: Batch, taught: Taught | None) -> StepOutput:
@@ -103,7 +104,7 @@ class Pupil:
             StepError: the objective refused the logits or labels.
         """
         epoch = self.progress.epoch
-        self.set_rate(self.progress.step + 1)
+        self.rate = self.rate_of(self.progress.step + 1)
         student, teacher = self.learner(batch, taught)
         student_logits = student.logits.detach()
         teacher_logits = None if teacher is None else teacher.logits
@@ -125,7 +126,7 @@ class Pupil:
             scores = self.task.scores(student, targets)
         return StepOutput(total.detach(), terms, scores, count(batch.inputs), student_logits, teacher_logits)
 
-    def set_rate(self, step: int) -> float:
+    def rate_of(self, step: int) -> float:
         """Set the learning rate of a step of the epoch in progress, from 1, and return it."""
         return set_rate(self.schedule, self.progress.epoch, step, self.steps)
 

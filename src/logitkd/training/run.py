@@ -125,7 +125,7 @@ class Run:
         for batch in batches:
             out = self._step(batch, log)
             seen += out.count
-            numbers = {"lr": self.pupil.set_rate(progress.step)}
+            numbers = {"lr": self.pupil.rate}
             if log.add(progress.epoch, progress.step, out):
                 log.read()
                 speed = seen / (time.perf_counter() - begun)
@@ -175,7 +175,7 @@ class Run:
         if not progress.best or score > progress.best[task.headline]:
             progress.best = {task.headline: score, "epoch": progress.epoch, "split": split}
         evaluation = {"split": split, "eval": metrics, "best": progress.best}
-        rate = self.pupil.set_rate(len(self.loader))
+        rate = self.pupil.rate_of(len(self.loader))
         line = epoch_line(progress.epoch, rate, log, evaluation, progress.epoch_seconds, eval_seconds)
         progress.metrics_size, progress.metrics_sha256 = self.folder.append_metrics(line)
         progress.last = line

@@ -15,11 +15,10 @@ from logitkd.runs.folder import check_student_file
 from logitkd.runs.naming import default_folder
 from logitkd.runs.networks import ModelConfig, TeacherConfig
 from logitkd.runs.rules import resolve_method
-from logitkd.training.accelerator import check_one_process, open_accelerator
 from logitkd.training.display import Display, make_display
 from logitkd.training.folder import RunFolder
 from logitkd.training.preflight import check_finished, check_views, static
-from logitkd.training.run import Run
+from logitkd.training.processes import check_one_process
 
 __all__ = ["RunResult", "train"]
 
@@ -111,6 +110,9 @@ def train(config: TrainConfig, *, display: Display | None = None) -> RunResult:
             result = None
         finished = result is not None
         if result is None:
+            from logitkd.training.accelerator import open_accelerator  # with accelerate: a finished run needs none of it
+            from logitkd.training.run import Run
+
             check_views(config, folder)
             task.load()
             with open_accelerator(config, path) as accelerator, _debugging(config.debug):
