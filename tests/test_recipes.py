@@ -6,6 +6,7 @@ import pytest
 
 from logitkd import methods, recipes
 from logitkd.cli.commands import planned
+from logitkd.losses import ICDLoss
 from logitkd.runs.settings import SettingsError
 
 # METHODS.md: learning rate, DKD beta, GDKD w_top and w_rest, LS-KD temperature and weight, LS-DKD the same and beta.
@@ -46,6 +47,17 @@ def test_every_method_resolves_with_every_recipe(name, teacher):
         config, _ = options(name, method, teacher)
         assert config.method == method
     assert planned([name, "--role", "teacher"]).method == "ce"
+
+
+def test_a_shipped_recipe_builds_the_loss_of_its_run_alone(teacher, monkeypatch):
+    def build(*args, **options):
+        raise AssertionError("the loss of another method was built")
+
+    monkeypatch.setattr(methods, "_BUILT", {})
+    monkeypatch.setattr(ICDLoss, "__init__", build)
+    assert planned(["digits", "--method", "gdkd", *teacher]).method_options["top_k"] == 3
+    with pytest.raises(AssertionError):
+        planned(["digits", "--method", "icd-kd", *teacher])
 
 
 @pytest.mark.parametrize("name", recipes.names())
