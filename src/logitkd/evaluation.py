@@ -52,9 +52,9 @@ def evaluate(
 
     Returns:
         ``top1``, ``top5``, ``agreement`` and ``teacher_top1``, the teacher's own (percent), ``loss`` (nats),
-        ``calibration_error`` (in [0, 1]), ``images``, ``split`` and ``device`` (on a CPU with its threads); under ``cost``, for
-        ``student`` and, where there is one, ``teacher``: ``parameters``, ``macs`` (multiply-adds of one image: half its
-        floating-point operations) and ``latency_ms`` (batch size to median).
+        ``calibration_error`` (in [0, 1]), ``examples`` (and ``images``, the same), ``split`` and ``device`` (on a CPU with its
+        threads); under ``cost``, for ``student`` and, where there is one, ``teacher``: ``parameters``, ``macs`` (multiply-adds
+        of one image: half its floating-point operations) and ``latency_ms`` (batch size to median).
 
     Raises:
         FileNotFoundError: the path is not a run folder.
@@ -64,7 +64,7 @@ def evaluate(
     where = resolve_device(device)
     folders = [network for network in (model, teacher) if isinstance(network, (str, Path))]
     with opening(folders, trust_code=trust_code):
-        kind = TrainConfig.task
+        kind = tasks.name_of(data)
         if isinstance(model, (str, Path)):
             run = read_run(Path(model))["run"]
             kind, data = run.get("task", kind), run["data"] if data is None else data
@@ -109,6 +109,7 @@ def _evaluate(
     return {
         **metrics,
         **rated,
+        "examples": task.eval_size,
         task.units: task.eval_size,
         "split": task.split,
         "device": _named(where),

@@ -22,7 +22,7 @@ from logitkd.models import opening
 from logitkd.reach import eval_mode
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.device import resolve_device
-from logitkd.runs.folder import read_run
+from logitkd.runs.folder import check_images, read_run
 from logitkd.runs.networks import ModelConfig
 from logitkd.tasks.images import ImageTask
 from logitkd.training.network_checks import check_student
@@ -85,6 +85,7 @@ def predict(
     where, folder = resolve_device(device), Path(run)
     with opening([folder], trust_code=trust_code):
         record = read_run(folder)
+        check_images(record, "predict")
         config, wrote = DataConfig(**record["run"]["data"]), record.get("data", {})
         lacking = [key for key in ("classes", "input_size", "mean", "std") if key not in wrote]
         if lacking:

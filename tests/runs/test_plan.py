@@ -7,8 +7,9 @@ import pytest
 
 from logitkd import methods
 from logitkd.cli.commands import planned
-from logitkd.runs.config import StonesConfig
-from logitkd.runs.networks import TeacherConfig, TeacherSource
+from logitkd.runs.config import OptimConfig, StonesConfig
+from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
+from logitkd.runs.plan import plan
 from logitkd.runs.settings import SettingsError
 
 
@@ -372,3 +373,32 @@ def test_a_name_that_brings_weights_needs_no_checkpoint():
     assert planned(words).teacher == TeacherConfig("resnet18.a1_in1k")
     assert planned([*words, "--method", "ce"]).teacher == TeacherConfig("resnet18.a1_in1k")
     assert planned([*words[:2], "--teacher", "resnet18", "--method", "ce"]).teacher is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": 3}, r"`method` must be a name, got 3"),
+        ({"method": "ce", "overrides": [1]}, r"`overrides` must be values by key"),
+        ({"method": "ce", "overrides": {3: 4}}, r"`overrides` must be values by key"),
+        ({"method": "ce", "overrides": {"schedule": "poly", "schedule.power": 0}}, r"`schedule\.power` must be above 0, got 0"),
+        ({"method": "kd", "overrides": {"mixup": 1e308}}, r"`mixup` must be in \[0, 1000\], got 1e\+308"),
+        ({"method": "ce", "overrides": {"output": ""}}, r"`output` must be a folder's name, got ''"),
+    ],
+)
+def test_what_no_run_can_be_planned_of(arguments, message):
+    with pytest.raises(SettingsError, match=message):
+        plan("digits", **arguments)
+
+
+def test_a_section_may_be_a_dataclass():
+    planned_run = plan("digits", "ce", overrides={"optim": OptimConfig(lr=0.3), "student": ModelConfig("cifar_resnet14")})
+    assert (planned_run.optim.lr, planned_run.student.name) == (0.3, "cifar_resnet14")
+
+
+def test_what_is_put_back_to_nothing_is_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text("student: cifar_resnet8\nmethod: ce\nclass_weights: balanced\ndata_seed: 3\n")
+    names = [plan("own.yaml", overrides=given).output for given in ({}, {"class_weights": None}, {"data_seed": None})]
+    assert len(set(names)) == 3
+    assert plan("own.yaml", overrides={"data_seed": 0}).output == names[2]  # the seed, which is its default

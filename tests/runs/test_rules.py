@@ -249,3 +249,9 @@ def test_the_data_of_another_task_are_read_by_its_own_type(vectors, empty_folder
 def test_nothing_is_warned_of_a_good_run():
     with warnings.catch_warnings(action="error"):
         static(GOOD)
+
+
+def test_settings_of_another_kind_are_refused_by_name():
+    for given in ({"student": "cifar_resnet8"}, None):
+        with pytest.raises(TypeError, match=rf"^`config` must be a TrainConfig, got {type(given).__name__}\."):
+            train(given)

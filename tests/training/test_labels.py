@@ -278,3 +278,14 @@ def test_without_labels_images_need_none_of_their_classes(tmp_path, tiny):
     result = train(tiny(student=flat, teacher=flat, data=data, labels="none", epochs=1, batch_size=6))
     assert yaml.safe_load((result.folder / "config.yaml").read_text())["data"]["classes"] == ["class0", "class1"]
     assert torch.isfinite(torch.tensor(result.metrics["loss"]))
+
+
+def test_a_finished_run_notices_other_class_weights(tiny, tmp_path):
+    file = tmp_path / "weights.yaml"
+    file.write_text("".join(f"'{digit}': {1 + digit % 2}\n" for digit in range(10)))
+    config = tiny(epochs=1, class_weights=str(file))
+    train(config)
+    assert train(config).resumed_finished
+    file.write_text("".join(f"'{digit}': {1 + digit % 3}\n" for digit in range(10)))
+    with pytest.raises(ValueError, match=r"under `data`:\n  class_weights\.2: 1\.0 in the folder, 3\.0 now"):
+        train(config)

@@ -10,6 +10,7 @@ from torch import nn
 
 from interrupted_runs import StopAfter, outcome
 from logitkd import LogitLoss, ModelConfig, TeacherConfig, TrainConfig, evaluate, methods, tasks, train
+from logitkd.cli import main
 from logitkd.methods import Method
 from logitkd.reach import Pair, Signals, making, register_pair
 from toy_task import VectorsConfig, VectorTask
@@ -59,9 +60,6 @@ class MemoryLoss(LogitLoss):
     def read(self, student, teacher):
         return {**super().read(student, teacher), "streams": student.streams}
 
-    def check_classes(self, num_classes):
-        pass
-
     def terms(self, student_logits, teacher_logits, labels=None, *, streams):
         kd = nn.functional.kl_div(student_logits.log_softmax(1), teacher_logits.softmax(1), reduction="none").sum(1)
         return {"kd": kd, "drift": (streams["projected"] - streams["memory"]).square().sum(1)}
@@ -105,7 +103,7 @@ def test_a_pair_of_ones_own_with_a_part_to_train_and_a_memory(memory, tiny, tmp_
     assert not any("projector" in name for name in safe_open(result.folder / "student.safetensors", "pt").keys())  # noqa: SIM118
 
 
-def test_a_task_of_ones_own(vectors, tmp_path):
+def test_a_task_of_ones_own(vectors, tmp_path, capsys):
     network = ModelConfig("toy_task:Perceptron")
     config = TrainConfig(
         network, task="vectors", data=VectorsConfig(noise=0.3), epochs=4, batch_size=16, quiet=True, checkpoint_every=2
@@ -123,6 +121,15 @@ def test_a_task_of_ones_own(vectors, tmp_path):
     assert {"ce", "size", "kd"} == lines[0]["terms"].keys()
     assert train(replace(config, teacher=taught, method="kd", seed=1, output=str(result.folder))).resumed_finished
     assert evaluate(result.folder, latency=False)["recall"] == result.recall
+    assert main(["eval", str(result.folder), "--latency", "false"]) == 0
+    said = capsys.readouterr().out
+    assert f"{result.recall:.2f}" in said
+    assert said.splitlines()[0].split()[:4] == ["student", "data", "recall", "teacher_recall"]
+    for command in (["export", str(result.folder)], ["predict", str(result.folder), "a.png"]):
+        assert main(command) == 1
+        assert f"`{command[0]}` must be given a run on images, got one of the task `vectors`" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"`mixup` must be left out, got 0\.2: the task `vectors` does not read it"):
+        train(replace(config, method="ce", mixup=0.2))
 
 
 def test_bad_data_of_ones_own_task_are_refused(vectors):

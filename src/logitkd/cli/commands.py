@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from logitkd import recipes
+from logitkd import recipes, tasks
 from logitkd.cli import pages, tables
 from logitkd.cli.options import (
     DEMO_FLAGS,
@@ -192,7 +192,7 @@ def _plan(target: str, flags: EvalFlags, given: set[str], recorded: list[tuple[s
     )
     was = _run_of(path, problems)
     if was is not None:
-        data = validate(DataConfig, {**was["data"], **changed}, "data.")
+        data: Any = validate(tasks.settings_of(was.get("task", TrainConfig.task)), {**was["data"], **changed}, "data.")
         model = ModelConfig(flags.model or was["student"]["name"], target)
         if flags.model is None:
             recorded.append((model.name, target))

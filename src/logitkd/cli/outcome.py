@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["show_evaluations", "show_export", "show_result", "student_alone", "whence"]
 
-METRICS = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
+Columns = tuple[tuple[str, str, int], ...]  # title, key, factor
+METRICS: Columns = (
+    ("top-1", "top1", 1),
+    ("top-5", "top5", 1),
+    ("agreement", "agreement", 1),
+    ("ECE", "calibration_error", 100),
+)
 
 # What may differ between a student and the same student alone: what it learns from and how, and how a run is shown.
 FREE = {"teacher", "method", "method_options", "stones", "optim", "schedule"}
@@ -44,6 +50,11 @@ def _title(headline: str) -> str:
     return next((title for title, key, _ in METRICS if key == headline), headline)
 
 
+def _own(metrics: Mapping[str, Any]) -> Columns:
+    """Return a column a metric, for a task of one's own."""
+    return tuple((name, name, 1) for name in metrics)
+
+
 def show_result(config: TrainConfig, result: RunResult, recipe: str | None, flags: Mapping[str, str]) -> None:
     """Print what a run came to.
 
@@ -55,12 +66,13 @@ def show_result(config: TrainConfig, result: RunResult, recipe: str | None, flag
     """
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {epochs}")
-    rows = [["last epoch", *_numbers(result.metrics)]]
     headline = result.headline
     title = _title(headline)
+    columns = METRICS if title != headline else _own(result.metrics)
+    rows = [["last epoch", *_numbers(result.metrics, columns)]]
     if result.teacher_score is not None:
-        rows.append(["its teacher", *_numbers({headline: result.teacher_score})])
-    tables.show(["", *(title for title, _, _ in METRICS)], rows, right=[title for title, _, _ in METRICS])
+        rows.append(["its teacher", *_numbers({headline: result.teacher_score}, columns)])
+    tables.show(["", *(name for name, _, _ in columns)], rows, right=[name for name, _, _ in columns])
     best = result.best
     print(f"best epoch: {best['epoch']}, {title} {best[headline]:.2f} (chosen on `{best['split']}`, so it flatters)")
     alone = student_alone(result.folder, headline)
@@ -121,11 +133,15 @@ def show_evaluations(
     metrics: Sequence[dict[str, Any]],
 ) -> None:
     """Print a line for each target, then what the networks cost."""
-    columns = METRICS if all(teacher is None for *_, teacher in plans) else (*METRICS, ("teacher top-1", "teacher_top1", 1))
+    columns: Columns = METRICS
+    if any(teacher is not None for *_, teacher in plans):
+        columns = (*METRICS, ("teacher top-1", "teacher_top1", 1))
+    if not any(key in found for _, key, _ in METRICS for found in metrics):  # a task of one's own
+        columns = _own({key: value for key, value in metrics[0].items() if isinstance(value, float)})
     rows: list[list[str]] = []
     costs: dict[tuple[str, ...], list[str]] = {}  # runs of one pair share their networks: a row each, not one a run
     for target, (model, data, teacher), found in zip(targets, plans, metrics, strict=True):
-        on = f"{data.source} {found['split']} ({found['images']:,})"
+        on = f"{getattr(data, 'source', 'its data')} {found['split']} ({found['examples']:,})"
         rows.append([target, on, *_numbers(found, columns)])
         for role, named in (("student", model), ("teacher", teacher)):
             if named is not None:

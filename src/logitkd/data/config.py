@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from logitkd.checks import check_choice, check_positive, collector
 from logitkd.fields import Number, Record, Switch, Text, Whole, above, at_least, check_channels, rule, within
@@ -102,6 +102,9 @@ class DataConfig(Record):
         ('test', '0.1 of train')
         """
         return self.eval_split if self.eval_fraction is None else f"{self.eval_fraction:g} of {self.train_split}"
+
+    # What its task reads of the run's settings beside these.
+    run_settings: ClassVar[tuple[str, ...]] = ("labels", "mixup", "cutmix", "class_weights")
 
     def problems(self, run: TrainConfig | None = None) -> list[str]:
         """Return what is wrong with values that are each good alone, or name no source, a message each; no data is read.

@@ -17,7 +17,7 @@ from logitkd.exporting.formats import FORMATS, Network, check_formats
 from logitkd.exporting.parity import Parity, ParityError, compare, read_input
 from logitkd.files import check_output, sync_folder, writing
 from logitkd.models import opening
-from logitkd.runs.folder import read_result, read_run
+from logitkd.runs.folder import check_images, read_result, read_run
 from logitkd.runs.networks import ModelConfig
 from logitkd.training.networks import load_network, recorded_student
 
@@ -84,6 +84,7 @@ def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], 
             f"a run must be finished to be exported, and {folder} has no result.json yet. Give the `logitkd train` command "
             "that began it again: it goes on where it stopped."
         )
+    check_images(record, "export")
     target = folder / "export" if output is None else Path(output)
     _refuse_foreign(target)
     recorded, classes = recorded_student(folder, trust_code=trust_code), record["data"]["classes"]

@@ -92,7 +92,12 @@ class LogitLoss(nn.Module):
         raise NotImplementedError
 
     def check_classes(self, num_classes: int) -> None:
-        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes."""
+        """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes.
+
+        A loss that reads something else than logits tries itself on what it reads, or has nothing to refuse.
+        """
+        if self.reads != "logits":
+            return
         zeros = torch.zeros(1, num_classes)
         self.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
 

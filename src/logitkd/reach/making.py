@@ -69,6 +69,8 @@ def make_pair(
             raise ValueError(f"`wants` must be what the tutor was made for, {tutor.wants}, got {wants}.")
         check_not_shared(student, tutor.teacher)
     pair = _KINDS[wants.reads](student, tutor, example, options)
+    if tutor is not None:
+        tutor.settle()  # a pair that had something to keep has done it
     pair.check(example)
     return pair
 

@@ -100,7 +100,7 @@ class ScheduleConfig(Record):
     milestones: tuple[Annotated[Number, within(0, 1, "fractions of `epochs`")], ...] = (0.625, 0.75, 0.875)
     decay: Annotated[Number, within(0, 1)] = 0.1
     warmup: Annotated[Number, within(0, 1, "a fraction of `epochs`")] = 0.0
-    power: Annotated[Number, Positive] = 0.9
+    power: Positive = 0.9
     per: Literal["epoch", "step"] | None = None
 
     @property
@@ -149,8 +149,8 @@ class TrainConfig(Record):
     method: Text = "kd"
     method_options: dict[str, Any] = field(default_factory=dict)
     labels: Literal["given", "none"] = "given"
-    mixup: Annotated[Number, within(0, None)] = 0.0
-    cutmix: Annotated[Number, within(0, None)] = 0.0
+    mixup: Annotated[Number, within(0, 1000)] = 0.0
+    cutmix: Annotated[Number, within(0, 1000)] = 0.0
     class_weights: Text | None = None
     task: Annotated[Text, choice(tasks.names)] = "images"
     data: Annotated[DataConfig, PlainValidator(_data)] = field(default_factory=DataConfig)

@@ -70,7 +70,9 @@ def run_name(config: TrainConfig, usual: TrainConfig, found: Iterable[Path] = ()
     now, before = _options(config), _options(usual)
     parts = [_part(key, now[key]) for key in now if now[key] != before.get(key)]
     teacher = {"teacher": plain(TeacherConfig(""))}
-    flat, base = (dotted(teacher | {k: v for k, v in plain(one).items() if v is not None}) for one in (config, usual))
+    if config.data_seed == config.seed:  # which is its default
+        config = replace(config, data_seed=None)
+    flat, base = (dotted(teacher | {k: v for k, v in plain(one).items() if k != "teacher" or v}) for one in (config, usual))
     last = [key.rpartition(".")[2] for key in flat] + list(now)
     looked_for = {normpath(path) for path in found}
     for key in flat:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from logitkd import methods, recipes
-from logitkd.checks import unknown
+from logitkd.checks import shown, unknown
 from logitkd.methods import Method
 from logitkd.models import check_name, read_name
 from logitkd.runs.config import TrainConfig, run_settings
@@ -24,7 +24,7 @@ from logitkd.runs.naming import default_folder, pair_name, run_name, teacher_run
 from logitkd.runs.recipe import Recipe, partial, sift
 from logitkd.runs.rules import brings_weights, check_options, problems
 from logitkd.runs.settings import SettingsError, flatten, nest
-from logitkd.runs.values import STANDS_IN
+from logitkd.runs.values import STANDS_IN, plain
 
 __all__ = ["plan"]
 
@@ -56,9 +56,13 @@ def plan(
     wrong: list[str] = []
     if role not in ("student", "teacher"):
         raise SettingsError([f"`role` must be one of 'student', 'teacher', got {role!r}."])
+    if method is not None and not isinstance(method, str):
+        raise SettingsError([f"`method` must be a name, got {method!r}. Its options go among the overrides."])
+    if not isinstance(overrides or {}, Mapping) or any(not isinstance(key, str) for key in overrides or {}):
+        raise SettingsError([f"`overrides` must be values by key, {{'optim.lr': 0.1}}, got {shown(overrides)}."])
     options: dict[str, Any] = {}
     rest: dict[str, Any] = {}
-    for key, value in (overrides or {}).items():
+    for key, value in ((key, plain(value)) for key, value in (overrides or {}).items()):
         if key == "method" and isinstance(value, Mapping):
             options |= value
         elif key.startswith("method."):

@@ -48,6 +48,9 @@ def problems(settings: TrainConfig, refused: Collection[str] = ()) -> list[str]:
     found: list[str] = []
     check = collector(found)
     found += getattr(settings.data, "problems", lambda run: [])(settings)
+    found += _unread(settings)
+    if settings.output == "":
+        found.append("`output` must be a folder's name, got ''. Leave it out for the default folder.")
     if settings.class_weights not in (None, BALANCED):
         check(read_class_weights, settings.class_weights)
     found += _schedule(settings.schedule) + _stones(settings.stones)
@@ -59,6 +62,17 @@ def problems(settings: TrainConfig, refused: Collection[str] = ()) -> list[str]:
     if "method" not in refused:
         found += _method(settings)
     return [message for message in dict.fromkeys(found) if not any(f"`{key}`" in message for key in refused)]
+
+
+def _unread(settings: TrainConfig) -> list[str]:
+    """What is set of a run's data that its task does not read: the data settings say in ``run_settings`` what it reads."""
+    read = getattr(settings.data, "run_settings", ())
+    given = {name: getattr(settings, name) for name in ("labels", "mixup", "cutmix", "class_weights") if name not in read}
+    return [
+        f"`{name}` must be left out, got {value!r}: the task `{settings.task}` does not read it."
+        for name, value in given.items()
+        if value != getattr(TrainConfig, name)
+    ]
 
 
 def hints(settings: TrainConfig) -> list[str]:

@@ -10,7 +10,7 @@ from logitkd.checks import unknown
 if TYPE_CHECKING:
     from logitkd.tasks.task import Task
 
-__all__ = ["get", "names", "register", "settings_of"]
+__all__ = ["get", "name_of", "names", "register", "settings_of"]
 
 # name -> where its class is, and where the dataclass of the settings `data` is; text, so that asking for the names, or for the
 # settings, loads no torch.
@@ -48,6 +48,11 @@ def get(name: str) -> type[Task]:
 def settings_of(name: str) -> type:
     """Return the dataclass of a task's ``data`` settings; loads no torch for the tasks that come with the package."""
     return _load(name, 1)
+
+
+def name_of(settings: Any) -> str:
+    """Return the name of the task whose ``data`` these are; of anything else ``images``."""
+    return next((name for name in _TABLE if isinstance(settings, settings_of(name))), "images")
 
 
 def _load(name: str, which: int) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from logitkd.data import Batch, Loader, load_images, make_loader
-from logitkd.data.class_weights import class_weights
+from logitkd.data.class_weights import BALANCED, class_weights
 from logitkd.data.fingerprint import data_fingerprint
 from logitkd.data.mixing import Mixing
 from logitkd.objective import Targets, Term
@@ -84,10 +84,16 @@ class ImageTask(Task):
             "std": list(self.data.std),
         }
 
-    def recorded_fingerprint(self) -> str | None:
-        """Return the data's fingerprint where it is known without a look at an image."""
-        settings = self.settings
-        return data_fingerprint(settings.data, seed=settings.view_seed, labels=settings.labels)
+    def unchanged(self, recorded: Mapping[str, Any]) -> bool:
+        """Whether the files are those of the fingerprint, and the weights of the classes those of their file."""
+        settings, weights = self.settings, recorded.get("class_weights")
+        known = data_fingerprint(settings.data, seed=settings.view_seed, labels=settings.labels)
+        if known is None or known != recorded["fingerprint"] or (weights is None) != (settings.class_weights is None):
+            return False
+        if weights is None or settings.class_weights == BALANCED:  # which the labels decide, so the fingerprint
+            return True
+        now = class_weights(settings.class_weights, torch.empty(0), recorded["classes"])
+        return list(weights.values()) == now.tolist()
 
     def summary(self) -> str:
         """Say how many images there are, and of which classes."""

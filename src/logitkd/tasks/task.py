@@ -88,12 +88,9 @@ class Task(ABC):
         """Return the entries of :meth:`record` that the fingerprint implies and earlier versions did not write."""
         return {}
 
-    def recorded_fingerprint(self) -> str | None:
-        """Return the fingerprint of data that have not changed since it was last computed, without reading them.
-
-        None where that is not known: then they have to be loaded.
-        """
-        return None
+    def unchanged(self, recorded: Mapping[str, Any]) -> bool:
+        """Whether :meth:`record` is known to be what was recorded, without reading the data; otherwise they are loaded."""
+        return False
 
     @abstractmethod
     def summary(self) -> str:

@@ -55,7 +55,13 @@ def static(config: TrainConfig) -> TrainConfig:
 
     Raises:
         ValueError: with all the problems at once; see :mod:`logitkd.runs.rules`.
+        TypeError: they are no ``TrainConfig``.
     """
+    if not isinstance(config, TrainConfig):
+        raise TypeError(
+            f"`config` must be a TrainConfig, got {type(config).__name__}. `logitkd.runs.plan.plan` makes one of a recipe and "
+            "values by key."
+        )
     settings = checked(config)
     for message in hints(settings):
         warnings.warn(message, stacklevel=3)
@@ -160,8 +166,7 @@ def check_finished(config: TrainConfig, task: Task, folder: RunFolder) -> None:
         ValueError: it saw others; what differs is named.
     """
     recorded = folder.config() or {}
-    fingerprint = task.recorded_fingerprint()
-    if fingerprint is None or fingerprint != recorded["data"]["fingerprint"]:
+    if not task.unchanged(recorded["data"]):
         task.load()
         folder.check_same("data", task.record(), absent=task.implied())
     if not same_files(config, recorded):
