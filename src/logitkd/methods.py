@@ -127,15 +127,17 @@ class Method:
     def loss(self) -> LogitLoss | None:
         """The loss with this method's hyper-parameters; None where the method has no loss.
 
-        It has no state, so rows that are alike, or have the same loss inside, share one.
+        Built once for this row and these options: it has no state.
         """
+        key = self.name, self.parts, repr(self.overrides)  # not the values themselves: 1, 1.0 and True are equal
+        if key in _BUILT:
+            return _BUILT[key]
         loss: LogitLoss | None = None
         for part, spelling in reversed(self.spellings()):
             given = {name: self.overrides[option] for name, option in spelling.items() if option in self.overrides}
-            key = part, loss, repr(given)  # not the values themselves: 1, 1.0 and True are equal, and not all allowed
-            if key not in _BUILT:
-                _BUILT[key] = part(**given) if loss is None else part(loss, **given)  # type: ignore[arg-type]
-            loss = _BUILT[key]
+            loss = part(**given) if loss is None else part(loss, **given)  # type: ignore[arg-type]
+        if loss is not None:
+            _BUILT[key] = loss
         return loss
 
     def objective(self) -> Objective:
@@ -223,7 +225,7 @@ def _options_of(part: type[LogitLoss]) -> dict[str, Any]:
 
 
 _TABLE: dict[str, Method] = {}
-_BUILT: dict[tuple[type[LogitLoss], LogitLoss | None, str], LogitLoss] = {}  # by class, loss inside and options
+_BUILT: dict[tuple[str, tuple[type[LogitLoss], ...], str], LogitLoss] = {}  # by a row's name, its classes and its options
 
 
 def register(method: Method) -> Method:
