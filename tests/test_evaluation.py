@@ -16,7 +16,7 @@ def test_a_run_folder_gives_the_runs_own_numbers(tiny, teacher_folder):
     """Also for a run in bfloat16: every accuracy is measured in float32."""
     result = train(tiny(epochs=2, precision="bfloat16", channels_last=True))
     found = evaluate(result.folder, teacher=teacher_folder)
-    assert found.pop("images") == 500
+    assert found.pop("images") == found.pop("examples") == 500
     assert found.pop("split") == "test"
     assert found.pop("device") == "CPU, 1 thread"
     assert found.pop("teacher_top1") == json.loads((teacher_folder / "result.json").read_text())["top1"]

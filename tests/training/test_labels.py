@@ -231,7 +231,7 @@ def test_balanced_classes(shapes, tmp_path):
             {"labels": "none", "data": DataConfig(train_per_class=2)},
             r"`data.train_per_class` must be left out with `labels: none`",
         ),
-        ({"mixup": -0.1}, r"`mixup` must be at least 0, got -0\.1"),
+        ({"mixup": -0.1}, r"`mixup` must be in \[0, 1000\], got -0\.1"),
         (
             {"method": "dkd", "mixup": 0.2},
             r"`mixup` must be 0 for `dkd`, .*got 0\.2\. These can do it: ce, kd, .*block-ldrld\.$",
