@@ -208,7 +208,7 @@ class _Board:
 
 
 class _Row:
-    """The engine's news about one run, shown in its bar."""
+    """The news of one run, shown in its bar."""
 
     def __init__(self, board: _Board, task: TaskID, folder: Path) -> None:
         self.board, self.bars, self.task, self.folder = board, board.bars, task, folder
