@@ -30,6 +30,7 @@ from logitkd.training.checkpoint import FILE
 from logitkd.training.interrupt import Interrupted
 
 TESTS = Path(__file__).parents[1]
+IMAGES = ["logitkd.tasks.images", "logitkd.data.digits", "sklearn.datasets", "torchmetrics.classification"]
 TRIALS = int(os.environ.get("LOGITKD_KILLS", "2"))
 
 
@@ -46,7 +47,7 @@ def processes():
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["logitkd.training.run"])
+    context.set_forkserver_preload(["logitkd.training.run", "logitkd.training.train", "logitkd.training.accelerator", *IMAGES])
     yield context
     if before is None:
         del os.environ["OMP_NUM_THREADS"]
