@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["LogitLoss", "Term", "check_inner"]
 
 
+_LEAST = torch.finfo(torch.float32).tiny
+
+
 class Term(NamedTuple):
     """A term of a loss over a batch: added up, and what it counts.
 
@@ -34,7 +37,8 @@ class Term(NamedTuple):
 
     def mean(self) -> Tensor:
         """Return ``sum / mass``, 0 where there is no mass."""
-        return self.sum / torch.where(self.mass == 0, 1, self.mass)
+        # The sum of no mass is 0, whatever it is then divided by.
+        return self.sum / self.mass.clamp(min=_LEAST if self.mass.is_floating_point() else 1)
 
     @classmethod
     def of(cls, values: Tensor, weights: Tensor | None = None) -> Term:

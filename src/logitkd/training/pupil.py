@@ -104,7 +104,8 @@ class Pupil:
             StepError: the objective refused the logits or labels.
         """
         epoch = self.progress.epoch
-        self.rate = self.rate_of(self.progress.step + 1)
+        if not self.rate or not self.schedule.t_in_epochs or not self.progress.step:  # else it is as in the step before
+            self.rate = self.rate_of(self.progress.step + 1)
         student, teacher = self.learner(batch, taught)
         student_logits = student.logits.detach()
         teacher_logits = None if teacher is None else teacher.logits
