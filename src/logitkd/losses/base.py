@@ -181,7 +181,9 @@ class LogitLoss(nn.Module):
             weights: weight of each example, as :meth:`readable` let pass; None weighs all alike.
             label_weights: likewise of each label, for ``labelled_terms``; by default the example's.
         """
-        labelled = _of_labelled(labels, weights if label_weights is None else label_weights)
+        labelled = None
+        if self.labelled_terms:  # else a step needs none of it
+            labelled = _of_labelled(labels, weights if label_weights is None else label_weights)
         return {name: Term.of(value, labelled if name in self.labelled_terms else weights) for name, value in terms.items()}
 
     def extra_repr(self) -> str:
@@ -192,7 +194,7 @@ class LogitLoss(nn.Module):
 
 
 def _of_labelled(labels: Tensor | None, weights: Tensor | None) -> Tensor | None:
-    """Return the weights of the examples that have a label, 0 for the others; None where all have one and count alike."""
+    """Return the weights of the examples that have a label, 0 for the others; without labels the weights as they are."""
     if labels is None:
         return weights
     mass = labels.sum(-1).flatten() if labels.is_floating_point() else (labels >= 0).flatten()

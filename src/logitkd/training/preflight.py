@@ -166,11 +166,12 @@ def check_finished(config: TrainConfig, task: Task, folder: RunFolder) -> None:
         ValueError: it saw others; what differs is named.
     """
     recorded = folder.config() or {}
-    if not task.unchanged(recorded["data"]):
+    same_data, same_networks = task.unchanged(recorded["data"]), same_files(config, recorded)
+    if not same_data or not same_networks:  # networks are built for the classes of the data
         task.load()
+    if not same_data:
         folder.check_same("data", task.record(), absent=task.implied())
-    if not same_files(config, recorded):
-        task.load()
+    if not same_networks:
         check_inputs(folder, input_record(config, task, *build_networks(config, task)), task)
 
 
@@ -211,10 +212,7 @@ def _told_of(config: TrainConfig, task: Task) -> Iterator[None]:
     try:
         yield
     except PairError as error:
-        members = {} if config.teacher is None else config.teacher.members()
-        role, source = "student", config.student
-        if error.member is not None:
-            role, source = list(members.items())[error.member]
+        role, source = list(config.networks().items())[0 if error.member is None else 1 + error.member]
         text = error.reason
         for key in ("pool", "head"):
             several = "[" in role  # of several teachers each is an entry
