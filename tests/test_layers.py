@@ -13,6 +13,7 @@ import logitkd
 ROOT = Path(logitkd.__file__).parent
 LAYERS = {
     "checks": 0,
+    "lazy": 0,
     "strict_yaml": 0,
     "hashes": 0,
     "tensor_checks": 1,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from logitkd.lazy import by_name, loader
+
 if TYPE_CHECKING:
     from logitkd import losses, methods
     from logitkd.data import DataConfig
@@ -77,31 +79,29 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    "losses": (
-        "BlockKDLoss DISTLoss DKDLoss GDKD3Loss GDKDLoss ICDLoss KDLoss LDRLDLoss LogitLoss MLKDLoss NKDLoss SDDLoss"
-        " Standardized"
-    ),
-    "objective": "Objective",
-    "reach": "RegionModel Signals StoneModel Teacher",
-    "models": "build_model load_weights",
-    "data": "DataConfig",
-    "evaluation": "evaluate",
-    "exporting.export": "export",
-    "prediction": "Prediction predict",
-    "runs.config": "OptimConfig ScheduleConfig StonesConfig TrainConfig",
-    "runs.networks": "ModelConfig TeacherConfig TeacherSource",
-    "training.train": "RunResult train",
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+_HOME = by_name(
+    {
+        "losses": (
+            "BlockKDLoss DISTLoss DKDLoss GDKD3Loss GDKDLoss ICDLoss KDLoss LDRLDLoss LogitLoss MLKDLoss NKDLoss SDDLoss"
+            " Standardized"
+        ),
+        "objective": "Objective",
+        "reach": "RegionModel Signals StoneModel Teacher",
+        "models": "build_model load_weights",
+        "data": "DataConfig",
+        "evaluation": "evaluate",
+        "exporting.export": "export",
+        "prediction": "Prediction predict",
+        "runs.config": "OptimConfig ScheduleConfig StonesConfig TrainConfig",
+        "runs.networks": "ModelConfig TeacherConfig TeacherSource",
+        "training.train": "RunResult train",
+    }
+)
+_load = loader(__name__, _HOME)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("losses", "methods"):
-        return importlib.import_module(f"logitkd.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'logitkd' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"logitkd.{_HOME[name]}"), name)
+    return importlib.import_module(f"logitkd.{name}") if name in ("losses", "methods") else _load(name)
 
 
 def __dir__() -> list[str]:

@@ -5,9 +5,10 @@ Small images of one size live on the device as one tensor; images of any size ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from logitkd.data.config import DataConfig
+from logitkd.lazy import by_name, loader
 
 if TYPE_CHECKING:
     from logitkd.data.batch import Batch
@@ -27,21 +28,14 @@ __all__ = [
     "make_loader",
 ]
 
-_HOMES = {
-    "Batch": "batch",
-    "ImageData": "images",
-    "ImageSplit": "images",
-    "Loader": "loader",
-    "Mixing": "mixing",
-    "load_images": "source",
-    "make_loader": "loader",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy: the command line reads DataConfig to print its help, and needs no torch for that.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+_HOME = by_name(
+    {
+        "batch": "Batch",
+        "images": "ImageData ImageSplit",
+        "loader": "Loader make_loader",
+        "mixing": "Mixing",
+        "source": "load_images",
+    }
+)
+# The command line reads DataConfig to print its help, and needs no torch for that.
+__getattr__ = loader(__name__, _HOME)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from logitkd.lazy import by_name, loader
 
 if TYPE_CHECKING:
     from logitkd.reach.ensemble import Ensemble
@@ -41,25 +42,21 @@ __all__ = [
     "register_pair",
 ]
 
-_HOMES = {
-    "ensemble": "Ensemble",
-    "inputs": "eval_mode",
-    "label_map": "LabelMap",
-    "making": "PairOptions make_pair register_pair",
-    "normalization": "Renormalize",
-    "pair": "Pair PairError PlainPair",
-    "regions.model": "RegionModel",
-    "regions.pooling": "pool_cells",
-    "signals": "Signals Wants",
-    "stones.model": "StoneModel",
-    "teacher": "Teacher check_not_shared",
-    "tutor": "Taught Tutor",
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy: the table of methods says what a loss reads, and needs nothing that runs a model from the middle.
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+_HOME = by_name(
+    {
+        "ensemble": "Ensemble",
+        "inputs": "eval_mode",
+        "label_map": "LabelMap",
+        "making": "PairOptions make_pair register_pair",
+        "normalization": "Renormalize",
+        "pair": "Pair PairError PlainPair",
+        "regions.model": "RegionModel",
+        "regions.pooling": "pool_cells",
+        "signals": "Signals Wants",
+        "stones.model": "StoneModel",
+        "teacher": "Teacher check_not_shared",
+        "tutor": "Taught Tutor",
+    }
+)
+# The table of methods says what a loss reads, and needs nothing that runs a model from the middle.
+__getattr__ = loader(__name__, _HOME)
