@@ -15,7 +15,7 @@ import logitkd.models  # noqa: F401  (registers the CIFAR networks)
 from logitkd.reach import RegionModel, Teacher, pool_cells
 from naive import bounds
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 WHOLE = Path(os.environ.get("LOGITKD_GOLDEN", TESTS.parents[1] / "shared" / "golden"))
 FOLDER = WHOLE if (WHOLE / "region_logits.safetensors").is_file() else TESTS / "golden" / "regions"
 CASES = [c for c in json.loads((FOLDER / "index.json").read_text())["cases"] if c["method"].startswith("region_")]
