@@ -137,6 +137,7 @@ def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
         head=config.head,
         renormalize=task.teacher_inputs(config, own),
         label_map=label_map,
+        role=role,
     )
 
 
