@@ -21,7 +21,7 @@ LAYERS = {
     "fields": 1,
     "logits": 2,
     "reach": 2,
-    "models": 2,
+    "models": 3,
     "data": 2,
     "losses": 3,
     "objective": 4,
