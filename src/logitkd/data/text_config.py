@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from logitkd.checks import collector
 from logitkd.data.config import Name, Share
@@ -67,6 +68,18 @@ class TextConfig(Record):
 
     # What its task reads of the run's settings beside these.
     run_settings: ClassVar[tuple[str, ...]] = ("labels", "class_weights")
+    # How networks that come pretrained are usually tuned; see ``runs.config.run_defaults``.
+    run_defaults: ClassVar[Mapping[str, Any]] = {
+        "optim.name": "adamw",
+        "optim.lr": 5e-5,
+        "optim.weight_decay": 0.01,
+        "optim.clip_grad": 1.0,
+        "schedule.name": "linear",
+        "schedule.warmup": 0.1,
+        "epochs": 3,
+        "batch_size": 32,
+    }
+    method_defaults: ClassVar[Mapping[str, Any]] = {"warmup_epochs": 0}  # a short run has no time for it
 
     def problems(self, run: TrainConfig | None = None) -> list[str]:
         """Return what is wrong with values that are each good alone, or name no source, a message each; no data is read.

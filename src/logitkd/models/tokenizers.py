@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from logitkd.checks import check_int
-from logitkd.tokens import Tokens
+
 from logitkd.models.from_transformers import build_transformers, quiet, read_config, where
 from logitkd.models.names import Source, read_source
 from logitkd.models.pretrained import loading
+from logitkd.tokens import Tokens
 
 __all__ = ["Tokenizer", "load_tokenizer"]
 

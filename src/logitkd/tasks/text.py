@@ -1,4 +1,4 @@
-"""Classification of texts, one or two a label: each network reads them by its own tokenizer, batches are of similar length."""
+"""Classification of texts, or of pairs: each network reads them by its own tokenizer, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import nn
 
 from logitkd.data import Loader
 from logitkd.data.batch import Request
-from logitkd.data.texts import TextData, load_texts, text_fingerprint
+from logitkd.data.fingerprint import text_fingerprint
+from logitkd.data.texts import TextData, load_texts
 from logitkd.models.names import NETWORK
 from logitkd.models.tokenizers import Tokenizer, load_tokenizer
 from logitkd.reach.inputs import ByNetwork, Given

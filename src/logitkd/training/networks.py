@@ -18,6 +18,7 @@ from logitkd.models import (
     read_label_map,
     read_name,
 )
+from logitkd.models.layers import copy_layers
 from logitkd.reach import Ensemble, LabelMap, Teacher
 from logitkd.reach.replay.trace import find_module
 from logitkd.runs.config import TrainConfig
@@ -52,7 +53,11 @@ def build_networks(config: TrainConfig, task: Task) -> tuple[nn.Module, Teacher 
     seed_generators(config.seed)  # right before the student, so that every method starts from the same weights
     student = load_network(config.student, task.classes)
     _check_paths("student", student, config.student)
-    return student, None if config.teacher is None else build_teacher(config.teacher, task)
+    teacher = None if config.teacher is None else build_teacher(config.teacher, task)
+    if config.student.layers is not None and config.student.checkpoint is None:
+        assert isinstance(teacher, Teacher)  # the settings were checked
+        copy_layers(student, teacher.model, config.student.layers)
+    return student, teacher
 
 
 def build_teacher(config: ModelConfig, task: Task) -> Teacher | Ensemble:
