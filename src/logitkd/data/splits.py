@@ -135,7 +135,7 @@ def find_folder(source: str, kind: Kind = IMAGES) -> Path | None:
         return None
     embedded = "".join(f"`{name}`, " for name in kind.embedded)
     raise FileNotFoundError(
-        f"`data.source` must be `digits`, an existing folder, or a hub id `owner/name`, got {source!r}: "
+        f"`data.source` must be {embedded}an existing folder, or a hub id `owner/name`, got {source!r}: "
         "there is no such folder."
     )
 
