@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from logitkd.checks import check_int
-
 from logitkd.models.from_transformers import build_transformers, quiet, read_config, where
 from logitkd.models.names import Source, read_source
 from logitkd.models.pretrained import loading
