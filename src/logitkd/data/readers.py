@@ -66,9 +66,10 @@ def read_frames(
     tables = split_tables(folder, splits, absent, kind)
     if tables is None:
         return class_folder_frames(folder, splits, absent, unlabelled, FILES[kind])
-    for split, paths in tables.items():
+    found = list(zip(splits, tables, strict=True))
+    for split, paths in found:
         _check_shards(folder, split, paths)
-    return [TABLES[paths[0].suffix](folder, split, paths) for split, paths in tables.items()]
+    return [TABLES[paths[0].suffix](folder, split, paths) for split, paths in found]
 
 
 def _parquet_frame(folder: Path, split: str, paths: Sequence[Path]) -> Frame:

@@ -161,7 +161,7 @@ def eval_name(config: Labelled) -> str:
     return config.eval_split if config.eval_fraction is None else f"{config.eval_fraction:g} of {config.train_split}"
 
 
-def split_tables(folder: Path, splits: Sequence[str], absent: str | None, kind: Kind) -> dict[str, list[Path]] | None:
+def split_tables(folder: Path, splits: Sequence[str], absent: str | None, kind: Kind) -> list[list[Path]] | None:
     """Return the files of each named split that hold a row an example, in order; ``None`` where there are class folders.
 
     A folder of parquet files is one of tables. A file of another format beside sub-folders may be anything, a list of the
@@ -187,7 +187,7 @@ def split_tables(folder: Path, splits: Sequence[str], absent: str | None, kind: 
                 f"split `{split}` must be in files of one format, got {', '.join(path.name for path in files[split])} in "
                 f"{folder}. Which is the right one? Move the others away."
             )
-    return {split: files[split] for split in splits}
+    return [files[split] for split in splits]
 
 
 def split_folders(folder: Path) -> list[str]:
