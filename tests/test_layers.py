@@ -19,6 +19,7 @@ LAYERS = {
     "tensor_checks": 1,
     "files": 1,
     "fields": 1,
+    "tokens": 1,
     "logits": 2,
     "reach": 2,
     "models": 3,

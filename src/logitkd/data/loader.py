@@ -14,7 +14,7 @@ from logitkd.data.config import DataConfig
 from logitkd.data.images import ImageData, ImageSplit
 from logitkd.data.memory import MemoryFetcher
 from logitkd.data.mixing import Mixer, Mixing
-from logitkd.data.rng import Stream, partners, permutation, random_bits
+from logitkd.data.rng import Stream, by_length, partners, permutation, random_bits
 
 __all__ = ["Loader", "make_loader"]
 
@@ -44,6 +44,8 @@ class Loader:
         seed: decides order, views and mixing.
         shuffle: a new order each epoch; otherwise the split's own.
         mixer: mixes each view with its partner's.
+        lengths: ``(N,)`` int64, how long each example is: batches are of similar length, as each is filled up to its longest.
+            The batch size then decides which examples come together, and without ``shuffle`` the longest come first.
         part: ``(rank, count)``: give the ``rank``-th of ``count`` slices of each batch. The slices of all ranks in their order
             are the batch; their sizes differ by one at most, so one of a last batch may have no examples.
 
@@ -61,6 +63,7 @@ class Loader:
         seed: int = 0,
         shuffle: bool = False,
         mixer: Mixer | None = None,
+        lengths: Tensor | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         if len(labels) != len(fetcher):
@@ -78,6 +81,7 @@ class Loader:
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self.mixer, self.part = mixer, part
         self._labels = labels.to(self.device)
+        self._lengths = lengths
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,7 +108,7 @@ class Loader:
 
     def _batches(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
         count, device, mixer = len(self._labels), self.fetcher.device, self.mixer
-        order = permutation(count, self.seed, epoch, device) if self.shuffle else torch.arange(count, device=device)
+        order = self._order(count, epoch, device)
         rows, order_here = order, order.to(self.device)
         if mixer is not None:
             partner = partners(count, self.seed, epoch, device)[order]
@@ -124,6 +128,16 @@ class Loader:
                     own, other = inputs[: len(index)], inputs[len(index) :]
                     inputs, labels = mixer(own, other, labels, theirs, shares[piece])
                 yield Batch(inputs, labels, index)
+
+    def _order(self, count: int, epoch: int, device: torch.device) -> Tensor:
+        """Return the rows of an epoch in their order."""
+        lengths = None if self._lengths is None else self._lengths.to(device)
+        if self.shuffle:
+            order = permutation(count, self.seed, epoch, device)
+            return order if lengths is None else by_length(order, lengths, self.batch_size, self.seed, epoch)
+        if lengths is None:
+            return torch.arange(count, device=device)
+        return torch.argsort(lengths, descending=True, stable=True)
 
     def _piece(self, step: int) -> slice:
         """Return which of an epoch's examples this part takes at ``step``."""

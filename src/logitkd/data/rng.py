@@ -14,12 +14,13 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-__all__ = ["Stream", "first_per_class", "partners", "permutation", "random_below", "random_bits"]
+__all__ = ["Stream", "by_length", "first_per_class", "partners", "permutation", "random_below", "random_bits"]
 
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _SHIFTS = (30, 27, 31)
+WINDOW = 64  # batches among which examples of similar length are looked for
 
 
 class Stream(IntEnum):
@@ -32,6 +33,7 @@ class Stream(IntEnum):
     NOISE = 5
     MIXING = 6
     PARTNER = 7
+    BATCH = 8
 
 
 def _signed(value: int) -> int:
@@ -97,6 +99,30 @@ def random_below(bits: Tensor, bound: int, *, word: int) -> Tensor:
 def permutation(count: int, seed: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
     """Return the order of an epoch: ``(count,)`` int64, every row once, a pure function of (count, seed, epoch)."""
     return _queue(count, seed, epoch, Stream.ORDER, device)
+
+
+def by_length(order: Tensor, lengths: Tensor, batch_size: int, seed: int, epoch: int) -> Tensor:
+    """Return an order of an epoch whose batches hold examples of similar length: a pure function of the arguments.
+
+    Of the examples of 64 batches in a row those of similar length come together; then the batches are shuffled. A last batch
+    that is not full stays the last.
+
+    Args:
+        order: ``(count,)`` int64, as :func:`permutation` gives it.
+        lengths: ``(count,)`` int64, of each row.
+        batch_size: examples a batch.
+        seed: as the order's.
+        epoch: likewise.
+
+    >>> by_length(torch.tensor([3, 0, 2, 1]), torch.tensor([9, 2, 2, 9]), 2, 0, 1).tolist()
+    [3, 0, 2, 1]
+    """
+    batches = len(order) // batch_size
+    full, rest = order[: batches * batch_size], order[batches * batch_size :]
+    window = torch.arange(len(full), device=order.device) // (WINDOW * batch_size)
+    full = full[torch.argsort(window * (int(lengths.max()) + 1) + lengths[full], stable=True)]
+    shuffled = torch.argsort(random_bits(seed, epoch, torch.arange(batches, device=order.device), Stream.BATCH), stable=True)
+    return torch.cat([full.view(batches, batch_size)[shuffled].flatten(), rest])
 
 
 def partners(count: int, seed: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from logitkd.checks import check_choice
-from logitkd.reach.inputs import Inputs
+from logitkd.reach.inputs import Given
 from logitkd.reach.signals import Signals
 from logitkd.reach.teacher import Teacher
 
@@ -56,12 +56,12 @@ class Ensemble(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def logits(self, inputs: Inputs) -> Tensor:
+    def logits(self, inputs: Given) -> Tensor:
         """Return the logits ``(N, C)`` of a batch alone."""
         return self._mean([teacher.logits(inputs) for teacher in self.members()])
 
     @torch.no_grad()
-    def forward(self, inputs: Inputs) -> Signals:
+    def forward(self, inputs: Given) -> Signals:
         """Return the signals of a batch; see :meth:`Teacher.forward` for what is raised."""
         signals = [teacher(inputs) for teacher in self.members()]
         regions = [one.regions for one in signals if one.regions is not None]

@@ -2,23 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-__all__ = ["Example", "Inputs", "apply", "call", "count", "eval_mode", "is_images", "sides", "take", "tensors"]
+__all__ = [
+    "ByNetwork",
+    "Example",
+    "Given",
+    "Inputs",
+    "apply",
+    "call",
+    "count",
+    "eval_mode",
+    "for_network",
+    "is_images",
+    "sides",
+    "take",
+    "tensors",
+]
 
 Inputs = Tensor | Mapping[str, Tensor]  # every tensor (N, ...)
+
+
+class ByNetwork(dict[str, Inputs]):
+    """The same examples as each network takes them, where networks take different things: texts, each its own token ids.
+
+    Its keys are ``student``, ``teacher``, ``teacher.others[0]`` and so on.
+
+    Args:
+        inputs: of each network.
+        shared: names of tensors that are the same for all networks, in every batch and not in this one by chance.
+    """
+
+    def __init__(self, inputs: Mapping[str, Inputs], shared: Iterable[str] = ()) -> None:
+        super().__init__(inputs)
+        self.shared = frozenset(shared)
+
+
+Given = Inputs | ByNetwork  # what a batch holds
+
+
+def for_network(inputs: Given, role: str) -> Inputs:
+    """Return what one network takes.
+
+    Args:
+        inputs: of a batch.
+        role: the network's: ``student``, ``teacher``, ``teacher.others[0]``.
+
+    Raises:
+        ValueError: the batch has nothing for it.
+
+    >>> for_network(ByNetwork({"student": Tensor([1.0]), "teacher": Tensor([2.0])}), "teacher")
+    tensor([2.])
+    >>> for_network(Tensor([1.0]), "teacher")
+    tensor([1.])
+    """
+    if not isinstance(inputs, ByNetwork):
+        return inputs
+    if role not in inputs:
+        raise ValueError(f"a batch must hold what each network takes, got {', '.join(inputs)}, and nothing for the {role}.")
+    return inputs[role]
 
 
 class Example(Protocol):
     """A batch, as far as reaching into networks needs to know it: inputs, labels, and each example's place in its split."""
 
     @property
-    def inputs(self) -> Inputs:
-        """What the student is given."""
+    def inputs(self) -> Given:
+        """What the networks are given."""
 
     @property
     def labels(self) -> Tensor:
@@ -29,32 +83,42 @@ class Example(Protocol):
         """``(N,)`` int64."""
 
 
-def call(model: nn.Module, inputs: Inputs) -> Any:
-    """Return ``model(inputs)``, or ``model(**inputs)`` where they have names.
+def call(model: nn.Module, inputs: Given) -> Any:
+    """Return ``model(inputs)``, or ``model(**inputs)`` where they have names; of inputs by network it gets the student's.
 
     >>> call(nn.Identity(), {"input": Tensor([1.0])})
     tensor([1.])
     """
+    inputs = for_network(inputs, "student")
     return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
 
-def tensors(inputs: Inputs) -> list[Tensor]:
+def tensors(inputs: Given) -> list[Tensor]:
     """Return the tensors."""
-    return list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+    if isinstance(inputs, Tensor):
+        return [inputs]
+    return [tensor for own in inputs.values() for tensor in tensors(own)]
 
 
-def apply(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+T = TypeVar("T", bound=Given)
+
+
+def apply(change: Callable[[Tensor], Tensor], inputs: T) -> T:
     """Return the inputs with each tensor changed.
 
     >>> apply(Tensor.neg, {"input": Tensor([1.0])})
     {'input': tensor([-1.])}
     """
-    if isinstance(inputs, Mapping):
-        return {name: change(tensor) for name, tensor in inputs.items()}
-    return change(inputs)
+    changed: Any
+    if isinstance(inputs, Tensor):
+        changed = change(inputs)
+    else:
+        changed = {name: apply(change, own) for name, own in inputs.items()}
+        changed = ByNetwork(changed, inputs.shared) if isinstance(inputs, ByNetwork) else changed
+    return changed
 
 
-def count(inputs: Inputs) -> int:
+def count(inputs: Given) -> int:
     """Return how many examples there are.
 
     >>> count({"input_ids": Tensor([[1, 2], [3, 4], [5, 6]])})
@@ -63,7 +127,7 @@ def count(inputs: Inputs) -> int:
     return len(tensors(inputs)[0])
 
 
-def take(inputs: Inputs, number: int) -> Inputs:
+def take(inputs: T, number: int) -> T:
     """Return the first ``number`` examples.
 
     >>> take(Tensor([[1], [2], [3]]), 2)
@@ -73,7 +137,7 @@ def take(inputs: Inputs, number: int) -> Inputs:
     return apply(lambda tensor: tensor[:number], inputs)
 
 
-def is_images(inputs: Inputs) -> bool:
+def is_images(inputs: Given) -> bool:
     """Whether it is one tensor of numbers, such as images: not several by name, and no token ids.
 
     All that a network makes of an example then comes out of that one tensor; there is no mask beside it.

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from logitkd.reach.inputs import Inputs, call
+from logitkd.reach.inputs import Given, Inputs, call, for_network
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.regions.model import RegionModel
 from logitkd.reach.signals import Signals, checked_logits
@@ -31,6 +31,7 @@ class Teacher(nn.Module):
         head: Path of the module behind it, likewise.
         renormalize: Turns the student's input into the model's; ``None`` where both are normalised alike.
         label_map: From the model's classes to the data's; ``None`` where they are the same.
+        role: Whose inputs it takes of a batch that has each network's own.
 
     Raises:
         ValueError: The model says that it has another number of classes, or the label map leads to another; with
@@ -48,6 +49,7 @@ class Teacher(nn.Module):
         head: str | None = None,
         renormalize: nn.Module | None = None,
         label_map: LabelMap | None = None,
+        role: str = "teacher",
     ) -> None:
         super().__init__()
         if label_map is not None and label_map.num_classes != num_classes:
@@ -59,6 +61,7 @@ class Teacher(nn.Module):
         self.network: nn.Module = model
         self.renormalize = renormalize
         self.label_map = label_map
+        self.role = role
         says = getattr(model, "num_classes", None)
         if isinstance(says, int):
             self._check_classes(says, "built")
@@ -91,12 +94,13 @@ class Teacher(nn.Module):
         self._watched = None
         return super().train(False)
 
-    def prepare(self, inputs: Inputs) -> Inputs:
-        """Return the student's inputs as the model wants them: images normalised by its own mean and std.
+    def prepare(self, inputs: Given) -> Inputs:
+        """Return of a batch's inputs what the model takes: its own texts, images normalised by its own mean and std.
 
         Raises:
             TypeError: they are to be normalised but have names.
         """
+        inputs = for_network(inputs, self.role)
         if self.renormalize is None:
             return inputs
         if not isinstance(inputs, Tensor):
@@ -113,12 +117,12 @@ class Teacher(nn.Module):
         return logits if self.label_map is None else self.label_map(logits)
 
     @torch.no_grad()
-    def logits(self, inputs: Inputs) -> Tensor:
+    def logits(self, inputs: Given) -> Tensor:
         """Return the logits ``(N, C)`` of a batch alone, without what ``scales`` asks for."""
         self.check_mode()
         return self.finish(checked_logits(call(self.model, self.prepare(inputs)), "teacher"))
 
-    def forward(self, inputs: Inputs) -> Signals:
+    def forward(self, inputs: Given) -> Signals:
         """Return the signals of a batch, images ``(N, 3, H, W)`` or several inputs by name.
 
         Raises:

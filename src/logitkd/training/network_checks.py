@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten
 
 from logitkd.checks import listed
 from logitkd.reach import Ensemble, Teacher, eval_mode
-from logitkd.reach.inputs import Inputs, call
+from logitkd.reach.inputs import Given, call
 from logitkd.tasks.task import Task
 
 __all__ = ["check_learns", "check_one_example", "check_student", "check_teacher"]
@@ -33,13 +33,16 @@ def check_student(student: nn.Module, name: str, task: Task, device: torch.devic
     """
     with _left_as_it_was(student, device), torch.no_grad():
         output = check_network(lambda inputs: call(student, inputs), student, "student", name, task, device, 2)
-    task.check_output(output, 2, name)
+        task.check_output(output, 2, name)
+        task.check_network(lambda inputs: call(student, inputs), "student", name, device)
 
 
 def check_teacher(teacher: Teacher | Ensemble, task: Task, device: torch.device) -> None:
     """Show each teacher one blank example; raises as :func:`check_student`."""
     for member in teacher.members():
-        check_network(member.logits, member.model, "teacher", type(member.model).__name__, task, device, 1)
+        name = type(member.model).__name__
+        check_network(member.logits, member.model, "teacher", name, task, device, 1)
+        task.check_network(member.logits, "teacher", name, device)
 
 
 def check_network(
@@ -129,7 +132,7 @@ def _left_as_it_was(student: nn.Module, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _trained_on(student: nn.Module, inputs: Inputs) -> object:
+def _trained_on(student: nn.Module, inputs: Given) -> object:
     """Return what the student makes of inputs in training mode, in which it stays; its running statistics are as before."""
     before = [(buffer, buffer.clone()) for buffer in student.buffers()]
     try:

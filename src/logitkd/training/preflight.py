@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_map
 
 from logitkd.data import Batch
 from logitkd.methods import Method
 from logitkd.reach import Ensemble, Teacher, check_not_shared
-from logitkd.reach.inputs import count, take
+from logitkd.reach.inputs import apply, count, take
 from logitkd.reach.making import PairOptions, make_pair
 from logitkd.reach.pair import Pair, PairError
 from logitkd.reach.tutor import Tutor
@@ -202,7 +201,8 @@ def _example(task: Task, device: torch.device) -> Batch:
         batch = next(batches)
     inputs, labels, index = take(batch.inputs, 2), batch.labels[:2], batch.index[:2]
     if count(inputs) == 1:
-        inputs, labels, index = tree_map(lambda tensor: torch.cat([tensor, tensor]), (inputs, labels, index))
+        inputs = apply(lambda tensor: torch.cat([tensor, tensor]), inputs)
+        labels, index = torch.cat([labels, labels]), torch.cat([index, index])
     return Batch(inputs, labels, index)
 
 

@@ -7,14 +7,15 @@ Yu et al., "Decoupling Dark Knowledge via Block-wise Logit Distillation for Feat
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from logitkd.reach.inputs import Inputs, count, take, tensors
+from logitkd.checks import listed
+from logitkd.reach.inputs import ByNetwork, Given, Inputs, count, for_network, take, tensors
 from logitkd.reach.regions.sources import map_sizes
 from logitkd.reach.replay.flow import follow
 from logitkd.reach.replay.frontier import CutError
@@ -34,7 +35,7 @@ MOST_REFUSED = 8  # cuts of the teacher that may fail the proof before the searc
 def find_stones(
     student: nn.Module,
     teacher: Teacher,
-    inputs: Inputs,
+    inputs: Given,
     student_cuts: Sequence[str] | None = None,
     teacher_cuts: Sequence[str] | None = None,
     use: Literal["all", "last"] | Sequence[int] = "all",
@@ -47,11 +48,10 @@ def find_stones(
     Raises:
         ValueError: as :class:`StoneModel`, as far as it shows before connectors are made.
     """
-    inputs = take(inputs, 2)
-    prepared = teacher.prepare(inputs)
+    mine, prepared = _each(teacher, inputs)
     refused: list[str] = []
     while True:
-        pairs = pair_cuts(student, teacher.model, inputs, prepared, student_cuts, teacher_cuts, refused)
+        pairs = pair_cuts(student, teacher.model, mine, prepared, student_cuts, teacher_cuts, refused)
         chosen = choose_stones(use, len(pairs[0]))
         cuts = [(pairs[0][number - 1], pairs[1][number - 1]) for number in chosen]
         if teacher_cuts is not None:  # there is no other choice: StoneModel proves it
@@ -66,6 +66,24 @@ def find_stones(
                 refused.append(error.path)
                 if len(refused) > MOST_REFUSED:
                     raise
+
+
+def _each(teacher: Teacher, inputs: Given) -> tuple[Inputs, Inputs]:
+    """Return what student and teacher take of two examples.
+
+    Raises:
+        ValueError: each takes its own, and they do not share every tensor that both have.
+    """
+    inputs = take(inputs, 2)
+    if isinstance(inputs, ByNetwork):
+        common = set.intersection(*(set(own) if isinstance(own, Mapping) else set() for own in inputs.values()))
+        if not common or common - inputs.shared:
+            raise ValueError(
+                "stepping stones go on in the teacher where the student left off, so both must be shown the same tokens, got"
+                f" {listed(sorted(common - inputs.shared))} of their own for each. Give a student with the teacher's tokenizer,"
+                " or choose a method that reads logits."
+            )
+    return for_network(inputs, "student"), teacher.prepare(inputs)
 
 
 class StoneModel(nn.Module):
@@ -116,7 +134,7 @@ class StoneModel(nn.Module):
         self,
         student: nn.Module,
         teacher: Teacher,
-        inputs: Inputs,
+        inputs: Given,
         *,
         student_cuts: Sequence[str] | None = None,
         teacher_cuts: Sequence[str] | None = None,
@@ -133,25 +151,24 @@ class StoneModel(nn.Module):
         if count(inputs) < 2:
             raise ValueError(f"`inputs` must be an example batch of at least 2, got {count(inputs)}.")
         check_not_shared(student, teacher)
-        inputs = take(inputs, 2)
-        prepared = teacher.prepare(inputs)
+        mine, prepared = _each(teacher, inputs)
         paths = list(zip(*find_stones(student, teacher, inputs, student_cuts, teacher_cuts, use), strict=True))
         self.student = student
         with contextlib.ExitStack() as undo:  # what is refused leaves no switch behind
-            here = Replay(student, paths[0], inputs, what="student cut")
+            here = Replay(student, paths[0], mine, what="student cut")
             undo.callback(here.close)
             there = Replay(teacher.model, paths[1], prepared, what="teacher cut")
             undo.callback(there.close)
-            flows = follow(student, inputs), follow(teacher.model, prepared)
+            flows = follow(student, mine), follow(teacher.model, prepared)
             for flow, cuts, what in zip(flows, paths, ("student cut", "teacher cut"), strict=True):
                 for cut in cuts:
                     check_cut(flow, cut, what)
             there.check(prepared)
-            device = next((p.device for p in plain(student).parameters()), tensors(inputs)[0].device)
+            device = next((p.device for p in plain(student).parameters()), tensors(mine)[0].device)
             grids = [map_sizes(flow.calls) for flow in flows]
             self.connectors = nn.ModuleList(
                 Connector(
-                    read_layout(student, here.shapes[i], inputs, paths[0][i], grids[0]),
+                    read_layout(student, here.shapes[i], mine, paths[0][i], grids[0]),
                     read_layout(teacher.model, there.shapes[i], prepared, paths[1][i], grids[1]),
                 ).to(device)
                 for i in range(len(paths[0]))
@@ -183,14 +200,14 @@ class StoneModel(nn.Module):
         return self._teacher_pass[0].recording
 
     @torch.no_grad()
-    def teach(self, inputs: Inputs) -> Signals:
+    def teach(self, inputs: Given) -> Signals:
         """Return the teacher's logits of a batch, a constant, and remember what the stones need."""
         teacher = self._teacher[0]
         teacher.check_mode()
         output, _, self._taught = self._teacher_pass[0].run(teacher.prepare(inputs))
         return Signals(teacher.finish(checked_logits(output, "teacher")))
 
-    def forward(self, inputs: Inputs, memo: Memo | None = None) -> Signals:
+    def forward(self, inputs: Given, memo: Memo | None = None) -> Signals:
         """Return the student's logits ``(N, C)`` of a batch, and those of each stone, the deepest last.
 
         Args:
@@ -205,7 +222,7 @@ class StoneModel(nn.Module):
         memo = self._taught if memo is None else memo
         if memo is None or count(memo.inputs) != count(inputs):
             raise RuntimeError("`teach(images)` must come before the student's pass on the same images, as stones enter it.")
-        output, features, _ = self._student_pass[0].run(inputs)
+        output, features, _ = self._student_pass[0].run(for_network(inputs, "student"))
         logits = checked_logits(output, "student")
         stones = []
         for number, (connector, value) in enumerate(zip(self.connectors, features, strict=True)):

@@ -1,16 +1,13 @@
-"""Texts as a network takes them: token ids of any length one after another, and the batches padded to their longest."""
+"""Texts as a network takes them: token ids of any length, one text after another, and rows of them padded to the longest."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from logitkd.data.batch import Request
-
-__all__ = ["TokenFetcher", "Tokens"]
+__all__ = ["Tokens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +58,35 @@ class Tokens:
         if self.types is None or other.types is None:
             return True
         return self.pad_type == other.pad_type and torch.equal(self.types, other.types)
+
+    def to(self, device: torch.device) -> Tokens:
+        """Return the same on another device."""
+        types = None if self.types is None else self.types.to(device)
+        return replace(self, ids=self.ids.to(device), ends=self.ends.to(device), types=types)
+
+    def rows(self, chosen: Tensor) -> dict[str, Tensor]:
+        """Return some texts as a network takes them, filled up to the longest of them.
+
+        Args:
+            chosen: ``(B,)`` int64, rows of the split.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` (1 for a token, 0 for filling) and, where there are types, ``token_type_ids``,
+            each ``(B, L)`` int64.
+
+        >>> tokens = Tokens(torch.tensor([5, 6, 7], dtype=torch.int32), torch.tensor([2, 3]), None, pad=0)
+        >>> tokens.rows(torch.tensor([1, 0]))["input_ids"]
+        tensor([[7, 0],
+                [5, 6]])
+        """
+        lengths, starts = self.lengths[chosen, None], self.starts[chosen, None]
+        longest = int(lengths.max()) if len(chosen) else 0
+        place = torch.arange(longest, device=self.ids.device)
+        if self.left:
+            place = place - (longest - lengths)
+        there = (place >= 0) & (place < lengths)
+        source = torch.where(there, starts + place, 0)
+        inputs = {"input_ids": self.ids[source].long().masked_fill(~there, self.pad), "attention_mask": there.long()}
+        if self.types is not None:
+            inputs["token_type_ids"] = self.types[source].long().masked_fill(~there, self.pad_type)
+        return inputs
