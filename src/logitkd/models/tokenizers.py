@@ -111,6 +111,9 @@ class Tokenizer:
 
     def files(self) -> dict[str, bytes]:
         """Return by name what ``save_pretrained`` writes of the tokenizer."""
+        if self.inner.is_fast:  # it keeps how it was used last, and would write it
+            self.inner.backend_tokenizer.no_truncation()
+            self.inner.backend_tokenizer.no_padding()
         with quiet(), tempfile.TemporaryDirectory() as folder:
             self.inner.save_pretrained(folder)
             return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
