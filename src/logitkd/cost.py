@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from logitkd.models import parameter_count
-from logitkd.reach.inputs import Inputs, eval_mode, tensors
+from logitkd.reach.inputs import Given, eval_mode, tensors
 from logitkd.reach.replay.flow import WorkCounter
 
 __all__ = ["LATENCY_BATCHES", "latency_ms", "multiply_adds", "network_cost"]
@@ -21,7 +21,7 @@ WARM_UP, FEWEST, MOST, BUDGET = 2, 3, 50, 0.5  # passes, passes, passes, seconds
 
 
 def network_cost(
-    see: Callable[[Any], object], model: nn.Module, sizes: Mapping[str, Callable[[int], Inputs]], *, latency: bool = True
+    see: Callable[[Any], object], model: nn.Module, sizes: Mapping[str, Callable[[int], Given]], *, latency: bool = True
 ) -> dict[str, Any]:
     """Return what one forward pass of ``model`` costs, in eval mode and float32.
 
@@ -50,7 +50,7 @@ def _by_size(found: dict[str, Any]) -> Any:
     return found[""] if found.keys() == {""} else found
 
 
-def multiply_adds(see: Callable[[Any], object], example: Inputs) -> int:
+def multiply_adds(see: Callable[[Any], object], example: Given) -> int:
     """Return the multiply-adds (MACs) of a pass: half the floating-point operations of products and convolutions.
 
     Norms, activations, pooling and additions of biases are not counted, as the papers do not count them. Counted in what
@@ -66,7 +66,7 @@ def multiply_adds(see: Callable[[Any], object], example: Inputs) -> int:
     return counter.multiply_adds
 
 
-def latency_ms(see: Callable[[Any], object], batch: Inputs) -> float:
+def latency_ms(see: Callable[[Any], object], batch: Given) -> float:
     """Return the median time of a forward pass of a batch, in milliseconds.
 
     After two passes to warm up, passes are timed until half a second is over: at least 3, at most 50.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,8 +61,8 @@ class Tokens:
 
     def to(self, device: torch.device) -> Tokens:
         """Return the same on another device."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in held.items() if isinstance(value, Tensor)})
+        types = None if self.types is None else self.types.to(device)
+        return replace(self, ids=self.ids.to(device), ends=self.ends.to(device), types=types)
 
     def rows(self, chosen: Tensor) -> dict[str, Tensor]:
         """Return some texts as a network takes them, filled up to the longest of them.
@@ -71,8 +71,8 @@ class Tokens:
             chosen: ``(B,)`` int64, rows of the split.
 
         Returns:
-            ``input_ids``, ``attention_mask`` (1 for a token, 0 for filling) and, where there are types, ``token_type_ids``, each
-            ``(B, L)`` int64.
+            ``input_ids``, ``attention_mask`` (1 for a token, 0 for filling) and, where there are types, ``token_type_ids``,
+            each ``(B, L)`` int64.
 
         >>> tokens = Tokens(torch.tensor([5, 6, 7], dtype=torch.int32), torch.tensor([2, 3]), None, pad=0)
         >>> tokens.rows(torch.tensor([1, 0]))["input_ids"]

@@ -205,3 +205,42 @@ def test_evaluation_is_neither_shuffled_nor_augmented(folder):
     loader = make_loader(load_images(config), config, train=False, batch_size=4, device="cpu", seed=5)
     assert not loader.shuffle
     assert torch.equal(next(loader.epoch(1)).inputs, next(loader.epoch(2)).inputs)
+
+
+class Places:
+    """Fetches each row's own number."""
+
+    device, shape = torch.device("cpu"), ()
+
+    def __len__(self):
+        return 50
+
+    def fetch(self, requests):
+        for rows, _ in requests:
+            yield rows
+
+
+def by_length(**options):
+    lengths = torch.arange(50) % 7 + 1
+    given = {"batch_size": 8, "device": "cpu", "seed": 3, "shuffle": True, "lengths": lengths, **options}
+    return Loader(Places(), lengths, **given)
+
+
+def test_batches_by_length_hold_every_row_once_and_are_the_same_wherever_an_epoch_is_entered():
+    whole = list(by_length().epoch(2))
+    assert sorted(torch.cat([batch.index for batch in whole]).tolist()) == list(range(50))
+    assert all(torch.equal(batch.inputs, batch.index) for batch in whole)
+    for first, second in zip(whole[3:], by_length().epoch(2, start_step=3), strict=True):
+        assert same(first, second)
+    assert max(int(batch.labels.max() - batch.labels.min()) for batch in whole[:-1]) <= 2
+
+
+def test_slices_of_batches_by_length_are_those_batches():
+    parts = [list(by_length(part=(rank, 3)).epoch(1)) for rank in range(3)]
+    for step, batch in enumerate(by_length().epoch(1)):
+        assert torch.equal(torch.cat([part[step].index for part in parts]), batch.index)
+
+
+def test_without_a_new_order_the_longest_come_first():
+    labels = torch.cat([batch.labels for batch in by_length(shuffle=False).epoch(1)])
+    assert labels.tolist() == sorted(labels.tolist(), reverse=True)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from logitkd.data.rng import Stream, _mix_int, first_per_class, partners, permutation, random_below, random_bits
+from logitkd.data.rng import Stream, _mix_int, by_length, first_per_class, partners, permutation, random_below, random_bits
 
 MASK = 2**64 - 1
 
@@ -166,3 +166,34 @@ def test_partners_change_with_seed_and_epoch_and_are_not_the_order():
     order = permutation(1000, 4, 9)
     before = torch.empty_like(order).scatter_(0, order, order.roll(1))
     assert (first == before).sum() < 20
+
+
+LENGTHS = torch.randint(1, 60, (5000,), generator=torch.Generator().manual_seed(0))
+
+
+def in_batches(epoch=1, seed=0, batch_size=16):
+    return by_length(permutation(5000, seed, epoch), LENGTHS, batch_size, seed, epoch)
+
+
+def test_an_order_by_length_has_every_row_once_and_another_order_each_epoch():
+    order = in_batches()
+    assert torch.equal(order.sort().values, torch.arange(5000))
+    assert torch.equal(order, in_batches())
+    assert not torch.equal(order, in_batches(epoch=2))
+    assert not torch.equal(order, in_batches(seed=1))
+
+
+def test_batches_of_similar_length_have_little_filling_and_no_order_among_them():
+    batches = LENGTHS[in_batches()[:4992]].view(312, 16)
+    filling = 1 - LENGTHS.sum() / 5000 / batches.amax(1).float().mean()
+    at_random = LENGTHS[permutation(5000, 0, 1)[:4992]].view(312, 16).amax(1).float().mean()
+    assert filling < 0.05 < 1 - LENGTHS.sum() / 5000 / at_random
+    longest = batches.amax(1).float()
+    assert abs(torch.corrcoef(torch.stack([longest, torch.arange(312.0)]))[0, 1]) < 0.2
+    assert (longest[1:] - longest[:-1]).abs().mean() > 10
+
+
+def test_a_last_batch_that_is_not_full_stays_the_last():
+    order = permutation(5000, 0, 1)
+    assert torch.equal(in_batches()[4992:], order[4992:])
+    assert torch.equal(by_length(order[:3], LENGTHS, 16, 0, 1), order[:3])

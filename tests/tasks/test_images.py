@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from logitkd.data import Batch
-from logitkd.tasks.images import ClassMeter
+from logitkd.tasks.classification import ClassMeter
 from logitkd.tasks.task import Stopped, measure
 from run_parts import blank_task
 

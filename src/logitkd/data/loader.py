@@ -44,7 +44,7 @@ class Loader:
         seed: decides order, views and mixing.
         shuffle: a new order each epoch; otherwise the split's own.
         mixer: mixes each view with its partner's.
-        lengths: ``(N,)`` int64, how long each example is: batches are of similar length, since each is filled up to its longest.
+        lengths: ``(N,)`` int64, how long each example is: batches are of similar length, as each is filled up to its longest.
             The batch size then decides which examples come together, and without ``shuffle`` the longest come first.
         part: ``(rank, count)``: give the ``rank``-th of ``count`` slices of each batch. The slices of all ranks in their order
             are the batch; their sizes differ by one at most, so one of a last batch may have no examples.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import nn
 
-from logitkd.reach.inputs import Inputs, call, eval_mode
+from logitkd.reach.inputs import Given, call, eval_mode
 
 if TYPE_CHECKING:
     from logitkd.data import Batch, Loader
@@ -94,6 +94,10 @@ class Task(ABC):
         """Whether :meth:`record` is known to be what was recorded, without reading the data; otherwise they are loaded."""
         return False
 
+    def assets(self, student: nn.Module) -> dict[str, bytes]:
+        """Return what has to lie beside a student's weights for it to be of use, such as a tokenizer: path -> content."""
+        return {}
+
     @abstractmethod
     def summary(self) -> str:
         """Say in a line how much there is and of what."""
@@ -109,10 +113,10 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def blank(self, count: int, device: torch.device) -> Inputs:
+    def blank(self, count: int, device: torch.device) -> Given:
         """Return ``count`` blank examples as a network gets them, to show it before time is spent."""
 
-    def cost_inputs(self, device: torch.device) -> dict[str, Callable[[int], Inputs]]:
+    def cost_inputs(self, device: torch.device) -> dict[str, Callable[[int], Given]]:
         """Return what a network's cost is measured on: sizes of an example in words, and what gives so many of that size."""
         return {"": lambda count: self.blank(count, device)}
 
@@ -128,6 +132,21 @@ class Task(ABC):
         Raises:
             TypeError: it is of a wrong kind.
             ValueError: it has a wrong shape.
+        """
+
+    def check_network(  # noqa: B027 (most tasks rely on nothing else)
+        self, see: Callable[[Given], Any], role: str, name: str, device: torch.device
+    ) -> None:
+        """Refuse a network that takes the task's inputs and would not do with them what the task relies on.
+
+        Args:
+            see: the network in eval mode, from inputs to what it returns.
+            role: ``student`` or ``teacher``, for the message.
+            name: the network's, likewise.
+            device: where it is.
+
+        Raises:
+            ValueError: it would not.
         """
 
     def must_take(self, network: nn.Module, failed: str) -> str:

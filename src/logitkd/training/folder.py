@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,12 @@ class RunFolder:
         """Write ``config.yaml``."""
         text = yaml.safe_dump(json.loads(json.dumps(record)), sort_keys=False, allow_unicode=True)
         write_atomic(self.path / CONFIG, text.encode())
+
+    def write_assets(self, files: Mapping[str, bytes]) -> None:
+        """Write what lies beside the student's weights, each file under its path in the folder."""
+        for name, content in files.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path / name, content)
 
     def check_same(
         self, key: str, now: dict[str, Any], ignore: tuple[str, ...] = (), absent: dict[str, Any] | None = None

@@ -33,13 +33,16 @@ def check_student(student: nn.Module, name: str, task: Task, device: torch.devic
     """
     with _left_as_it_was(student, device), torch.no_grad():
         output = check_network(lambda inputs: call(student, inputs), student, "student", name, task, device, 2)
-    task.check_output(output, 2, name)
+        task.check_output(output, 2, name)
+        task.check_network(lambda inputs: call(student, inputs), "student", name, device)
 
 
 def check_teacher(teacher: Teacher | Ensemble, task: Task, device: torch.device) -> None:
     """Show each teacher one blank example; raises as :func:`check_student`."""
     for member in teacher.members():
-        check_network(member.logits, member.model, "teacher", type(member.model).__name__, task, device, 1)
+        name = type(member.model).__name__
+        check_network(member.logits, member.model, "teacher", name, task, device, 1)
+        task.check_network(member.logits, "teacher", name, device)
 
 
 def check_network(

@@ -65,6 +65,7 @@ class Run:
             folder.warn_changes(now)
         else:  # new, or left by a start that failed
             folder.write_config({**record, **ready.record, **now, "commit": commit()})
+            folder.write_assets(task.assets(student))
         self.loader = task.loader(train=True, device=self.device)
         self.eval_loader = task.loader(train=False, device=self.device)
         self.tutor = ready.tutor

@@ -1,0 +1,183 @@
+"""Classification of texts, one or two a label: each network reads them by its own tokenizer, batches are of similar length."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from logitkd.data import Loader
+from logitkd.data.batch import Request
+from logitkd.data.texts import TextData, load_texts, text_fingerprint
+from logitkd.models.tokenizers import Tokenizer, load_tokenizer
+from logitkd.reach.inputs import ByNetwork, Given
+from logitkd.reach.signals import agree, gap
+from logitkd.tasks.classification import ClassificationTask
+from logitkd.tokens import Tokens
+
+__all__ = ["TextTask", "TokenFetcher"]
+
+EVAL_BATCH = 64  # shorter texts first fill no more memory than training does
+
+
+class TextTask(ClassificationTask):
+    """Texts of one label each, see :class:`ClassificationTask`.
+
+    Its settings: ``data`` (a ``TextConfig``), the networks (for their tokenizers), ``labels``, ``class_weights``,
+    ``batch_size`` and the seeds.
+    """
+
+    units, one = "texts", "a text"
+    data: TextData
+
+    def read(self, *, train: bool) -> TextData:
+        """Return the texts and labels."""
+        settings = self.settings
+        if train:
+            return load_texts(settings.data, seed=settings.view_seed, labels=settings.labels)
+        return load_texts(replace(settings.data, train_per_class=None), labels="none")
+
+    def known_fingerprint(self) -> str | None:
+        """Return the fingerprint, where the files are known."""
+        settings = self.settings
+        return text_fingerprint(settings.data, seed=settings.view_seed, labels=settings.labels)
+
+    def load(self, *, train: bool = True) -> None:
+        """Read texts, labels and class weights, and turn the texts into each network's tokens."""
+        super().load(train=train)
+        longest = self.settings.data.max_length
+        self.tokenizers: dict[str, Tokenizer] = {}
+        found: dict[tuple[str, str | None], Tokenizer] = {}
+        for role, network in self.settings.networks().items():
+            key = network.name, network.checkpoint
+            if key not in found:
+                found[key] = load_tokenizer(*key)
+                found[key].check(longest)
+            self.tokenizers[role] = found[key]
+        blank = tuple([" ".join(["a"] * longest)] for _ in self.data.train.texts)
+        self._blank = self._encode(blank)
+        self._eval = self._encode(self.data.eval.texts)
+        self._train = self._encode(self.data.train.texts) if train else self._eval
+
+    def _encode(self, texts: tuple[Sequence[str], ...]) -> dict[str, Tokens]:
+        """Return the tokens of each network by its role; networks that read alike hold the same object."""
+        found: dict[Tokenizer, Tokens] = {}
+        for tokenizer in self.tokenizers.values():
+            if tokenizer not in found:
+                found[tokenizer] = tokenizer.encode(texts, self.settings.data.max_length)
+        return {role: found[tokenizer] for role, tokenizer in self.tokenizers.items()}
+
+    def record(self) -> dict[str, Any]:
+        """Return also how many texts were cut, and a hash of what each network reads."""
+        record = super().record()
+        record["cut"] = {"train": self._train["student"].cut, "eval": self._eval["student"].cut}
+        record["tokens"] = {role: _hash(self._train[role], self._eval[role]) for role in self.tokenizers}
+        return record
+
+    def summary(self) -> str:
+        """Say how many texts there are, of which classes, and how many of them are cut."""
+        cut, total = self._train["student"].cut, len(self._train["student"])
+        length = self.settings.data.max_length
+        return f"{self.data.summary()}; {100 * cut / total:.2g} % of the training texts are cut to {length} tokens"
+
+    def assets(self, student: nn.Module) -> dict[str, bytes]:
+        """Return the student's tokenizer and configuration, by which others load it."""
+        return self.tokenizers["student"].files()
+
+    def loader(self, *, train: bool, device: torch.device, batch_size: int | None = None) -> Loader:
+        """Return the batches of a split, of texts of similar length."""
+        tokens = self._train if train else self._eval
+        split = self.data.train if train else self.data.eval
+        return Loader(
+            TokenFetcher(tokens, device),
+            split.labels,
+            batch_size=batch_size or (self.settings.batch_size if train else EVAL_BATCH),
+            device=device,
+            seed=self.settings.view_seed,
+            shuffle=train,
+            lengths=tokens["student"].lengths,
+        )
+
+    def blank(self, count: int, device: torch.device) -> Given:
+        """Return ``count`` texts as long as any will be."""
+        rows = torch.zeros(count, dtype=torch.long, device=device)
+        return next(TokenFetcher(self._blank, device).fetch([Request(rows, rows)]))
+
+    def check_network(self, see: Callable[[Given], Any], role: str, name: str, device: torch.device) -> None:
+        """Refuse a network whose logits of a text depend on what it is filled up with: on which texts are in its batch.
+
+        Raises:
+            ValueError: they do.
+        """
+        tokens = {key: _two(blank) for key, blank in self._blank.items()}
+        numbers = torch.arange(2, device=device)
+        alone, beside = TokenFetcher(tokens, device).fetch([Request(numbers[:1], numbers[:1]), Request(numbers, numbers)])
+        wanted, found = see(alone)[:1], see(beside)[:1]
+        if not agree(found, wanted):
+            raise ValueError(
+                f"the {role} must give a text the same logits whatever it is filled up to, but those of {name} change by"
+                f" {gap(found, wanted)} beside a longer text: it does not heed `attention_mask`. Let it."
+            )
+
+    def must_take(self, network: nn.Module, failed: str) -> str:
+        """Say what a network has to take."""
+        names = ", ".join(self._blank["student"].rows(torch.zeros(1, dtype=torch.long)))
+        return (
+            f"take texts of {self.settings.data.max_length} tokens ({names}) and nothing else, but {failed}. Give a"
+            " `transformers:` classifier of texts, or a shorter `data.max_length`."
+        )
+
+
+class TokenFetcher:
+    """Fetches texts as each network takes them, filled up to the longest of a batch.
+
+    Args:
+        tokens: of each network, by its role; the student's is there.
+        device: where they are kept and batches are.
+    """
+
+    def __init__(self, tokens: Mapping[str, Tokens], device: torch.device | str) -> None:
+        self.device = torch.device(device)
+        moved = {id(one): one.to(self.device) for one in tokens.values()}
+        self._tokens = {role: moved[id(one)] for role, one in tokens.items()}
+        mine, others = self._tokens["student"], self._tokens.values()
+        self._alike = all(mine.same(one) for one in others)
+        self._shared = {"input_ids", "attention_mask"} if all(mine.same_ids(one) for one in others) else set()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of the longest text, in the student's tokens."""
+        return (int(self._tokens["student"].lengths.max()),)
+
+    def __len__(self) -> int:
+        """Texts there are."""
+        return len(self._tokens["student"])
+
+    def fetch(self, requests: Iterable[Request]) -> Generator[Given, None, None]:
+        """Yield the texts of each request: by name, or where networks read differently by network and name."""
+        for rows, _ in requests:
+            if self._alike:
+                yield self._tokens["student"].rows(rows)
+            else:
+                yield ByNetwork({role: tokens.rows(rows) for role, tokens in self._tokens.items()}, self._shared)
+
+
+def _two(tokens: Tokens) -> Tokens:
+    """Return half of the first text, and the whole of it."""
+    length = int(tokens.ends[0])
+    cut = max(1, length // 2)
+    ids, types = (None if some is None else torch.cat([some[:cut], some[:length]]) for some in (tokens.ids, tokens.types))
+    assert ids is not None
+    return replace(tokens, ids=ids, ends=torch.tensor([cut, cut + length]), types=types)
+
+
+def _hash(*splits: Tokens) -> str:
+    digest = hashlib.sha256()
+    for tokens in splits:
+        for tensor in (tokens.ids, tokens.ends, *([] if tokens.types is None else [tokens.types])):
+            digest.update(tensor.numpy().data)
+    return digest.hexdigest()[:32]
