@@ -35,7 +35,7 @@ from torch import Tensor
 
 from logitkd.checks import check_int, check_range
 from logitkd.data.columns import class_names, label_column
-from logitkd.data.decode import decode_labels
+from logitkd.data.labels import decode_labels
 from logitkd.data.readers import read_frames
 from logitkd.data.rng import Stream, random_below, random_bits
 from logitkd.data.splits import SHARD

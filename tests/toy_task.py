@@ -1,6 +1,7 @@
 """A task of one's own: vectors of which the largest entry says the class, and a network for them. Not images."""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -25,6 +26,22 @@ class VectorsConfig(Record):
 
     def problems(self, run=None):
         return [f"`data.examples` must be at least 3, got {self.examples}."] if self.examples < 3 else []
+
+
+@dataclass(frozen=True)
+class PaceConfig(VectorsConfig):
+    """Vectors that are learnt in another way than images where nobody says how."""
+
+    run_defaults: ClassVar[dict[str, Any]] = {
+        "optim.name": "adamw",
+        "optim.lr": 2e-3,
+        "optim.clip_grad": 1.0,
+        "schedule.name": "linear",
+        "schedule.warmup": 0.1,
+        "epochs": 3,
+        "batch_size": 30,
+    }
+    method_defaults: ClassVar[dict[str, Any]] = {"warmup_epochs": 0}
 
 
 class VectorFetcher:

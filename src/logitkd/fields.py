@@ -7,7 +7,8 @@ dataclasses that use these types stay ordinary ones, checked when a run is plann
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Strict
 
@@ -15,20 +16,25 @@ from logitkd.checks import check_choice, check_int, check_path, check_positive, 
 
 __all__ = [
     "HERE",
+    "ByTask",
     "Number",
     "Positive",
     "Record",
     "Seed",
     "Switch",
     "Text",
+    "Usual",
     "Whole",
     "above",
     "at_least",
     "check_channels",
     "choice",
     "rule",
+    "usual",
     "within",
 ]
+
+T = TypeVar("T")
 
 HERE = "<here>"  # stands for the setting's key in the message of a rule: a type does not know where it is used
 
@@ -37,6 +43,30 @@ class Record:
     """Base of a dataclass of settings: keys that it has not are refused."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The default of a setting of which a task may have another."""
+
+    value: Any
+
+
+def usual(value: T) -> T:
+    """Mark a default as one that the run's task may replace; the field is typed as the value is."""
+    return Usual(value)  # type: ignore[return-value]
+
+
+class ByTask(Record):
+    """Base of a dataclass some of whose defaults are :func:`usual`: it knows which of them were left to the run's task."""
+
+    left: ClassVar[frozenset[str]]  # of each instance; no field, so no part of what is compared or recorded
+
+    def __post_init__(self) -> None:
+        """Take the usual values where nothing was given."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        left = {name: value.value for name, value in found.items() if isinstance(value, Usual)}
+        vars(self).update(left, left=frozenset(left))
 
 
 def rule(check: Callable[..., Any], *args: Any) -> AfterValidator:

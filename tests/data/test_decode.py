@@ -9,7 +9,7 @@ from PIL import Image
 
 from image_files import pixels, png
 from logitkd.data import decode
-from logitkd.data.decode import decode_images, decode_labels
+from logitkd.data.decode import decode_images
 
 
 def place(row):
@@ -141,23 +141,3 @@ def test_other_images_are_another_cache_entry(monkeypatch, change):
         values = [values[0], values[1] + values[2][:1], values[2]]
     expected = torch.stack([decode_images([value], place)[0] for value in values])
     assert torch.equal(decode_images(values, place), expected)
-
-
-def test_labels_by_number_and_by_name():
-    assert decode_labels([0, 2, 1], place, ("a", "b", "c")).tolist() == [0, 2, 1]
-    assert decode_labels(["c", "a"], place, ("a", "b", "c")).tolist() == [2, 0]
-    assert decode_labels([1], place, ("a", "b")).dtype == torch.int64
-
-
-@pytest.mark.parametrize(
-    ("label", "message"),
-    [
-        (-1, r"label -1 in some/file, row 1 must be in \[0, 1\] \(2 classes\)"),
-        (2, r"label 2 in some/file, row 1 must be in \[0, 1\] \(2 classes\)"),
-        (None, r"the label is missing \(null\) in some/file, row 1"),
-        ("z", "label 'z' in some/file, row 1 is none of the 2 classes"),
-    ],
-)
-def test_a_bad_label_is_named(label, message):
-    with pytest.raises(ValueError, match=message):
-        decode_labels([0, label], place, ("a", "b"))

@@ -34,7 +34,10 @@ def told(config):
         ({"class_weights": "a\0b"}, "`class_weights` must be UTF-8 text without null bytes"),
         ({"data": DataConfig(source="a" * 300)}, "`data.source` must have at most 255 bytes between two slashes, got 300 in"),
         ({"student": ModelConfig("resnet18", "é" * 128)}, "`student.checkpoint` must have at most 255 bytes"),
-        ({"student": "resnet18"}, "`student` must be a section with some of name, checkpoint, pool, head, got 'resnet18'."),
+        (
+            {"student": "resnet18"},
+            "`student` must be a section with some of name, checkpoint, pool, head, layers, got 'resnet18'.",
+        ),
         (
             {"teacher": TeacherConfig("resnet18", others=(TeacherSource("a", label_map="a" * 256),))},
             "`teacher.others[0].label_map` must have at most 255 bytes",
@@ -93,7 +96,7 @@ def test_all_problems_at_once_and_the_rest_is_kept():
     )
     config, problems = read(TrainConfig, bad)
     assert list(problems) == ["student.name", "teacher.checkpoint", "teacher.mean", "optim.lr", "epochs", "quiet"]
-    assert (config.seed, config.optim, config.epochs) == (7, OptimConfig(momentum=0.5), TrainConfig.epochs)
+    assert (config.seed, config.optim, config.epochs) == (7, OptimConfig(momentum=0.5), 240)
     with pytest.raises(SettingsError) as caught:
         validate(TrainConfig, bad)
     assert len(caught.value.problems) == 6

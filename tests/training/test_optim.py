@@ -123,3 +123,25 @@ def test_every_parameter_decays(name, kind):
     assert isinstance(optimizer, kind)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1]
     assert len(optimizer.param_groups[0]["params"]) == 4
+
+
+def test_adamw_takes_its_steps_in_one_pass_to_the_same_weights():
+    one, other = nn.Linear(5, 4), nn.Linear(5, 4)
+    other.load_state_dict(one.state_dict())
+    fused = build_optimizer(OptimConfig("adamw", 0.01, weight_decay=0.1), one)
+    plain = torch.optim.AdamW(other.parameters(), lr=0.01, weight_decay=0.1)
+    assert fused.param_groups[0]["fused"] is True
+    for step in range(3):
+        for model, optimizer in ((one, fused), (other, plain)):
+            optimizer.zero_grad()
+            model(torch.full((2, 5), 1.0 + step)).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(one.weight, other.weight)
+
+
+def test_what_adamw_cannot_step_in_one_pass_is_stepped_all_the_same():
+    model = nn.ParameterDict({"weight": nn.Parameter(torch.ones(3, dtype=torch.complex64))})
+    optimizer = build_optimizer(OptimConfig("adamw", 0.1, weight_decay=0.0), model)
+    model["weight"].abs().sum().backward()
+    optimizer.step()
+    assert model["weight"].detach().abs().max() < 1

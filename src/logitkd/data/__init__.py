@@ -1,4 +1,4 @@
-"""Data: any source of labelled images -> batches on the device that carry their index.
+"""Data: any source of labelled images or texts -> batches on the device that carry their index.
 
 Small images of one size live on the device as one tensor; images of any size are decoded by workers.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logitkd.data.config import DataConfig
+from logitkd.data.text_config import TextConfig
 from logitkd.lazy import by_name, loader
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from logitkd.data.loader import Loader, make_loader
     from logitkd.data.mixing import Mixing
     from logitkd.data.source import load_images
+    from logitkd.data.texts import TextData, TextSplit, load_texts
 
 __all__ = [
     "Batch",
@@ -24,7 +26,11 @@ __all__ = [
     "ImageSplit",
     "Loader",
     "Mixing",
+    "TextConfig",
+    "TextData",
+    "TextSplit",
     "load_images",
+    "load_texts",
     "make_loader",
 ]
 
@@ -35,7 +41,8 @@ _HOME = by_name(
         "loader": "Loader make_loader",
         "mixing": "Mixing",
         "source": "load_images",
+        "texts": "TextData TextSplit load_texts",
     }
 )
-# The command line reads DataConfig to print its help, and needs no torch for that.
+# The command line reads the two settings to print its help, and needs no torch for that.
 __getattr__ = loader(__name__, _HOME)

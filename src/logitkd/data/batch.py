@@ -56,10 +56,10 @@ class Fetcher(Protocol):
     def __len__(self) -> int:
         """Rows there are."""
 
-    def fetch(self, requests: Iterable[Request]) -> Generator[Tensor, None, None]:
+    def fetch(self, requests: Iterable[Request]) -> Generator[Any, None, None]:
         """Yield the views of each request, ``(B, ...)`` as the networks take them, on the device of the batches.
 
-        A function of the requests alone. It ends all that it started when it is closed.
+        One tensor where they are to be mixed. A function of the requests alone. It ends all that it started when it is closed.
         """
 
 

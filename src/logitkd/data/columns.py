@@ -1,4 +1,4 @@
-"""Which column holds the images, which the labels, and what the classes are called."""
+"""Which column holds the images or texts, which the labels, and what the classes are called."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pyarrow as pa
 from datasets import ClassLabel, Image, Value
 
 from logitkd.checks import suggest
-from logitkd.data.decode import is_missing
 from logitkd.data.frames import Frame
 
-__all__ = ["class_names", "image_column", "label_column"]
+__all__ = ["MISSING", "class_names", "image_column", "is_missing", "label_column", "text_columns"]
+
+MISSING = -1  # as a ClassLabel column has it, beside null
 
 
 def image_column(frame: Frame, name: str | None) -> str:
@@ -23,7 +24,7 @@ def image_column(frame: Frame, name: str | None) -> str:
     """
     if name is None:
         return _only(frame, "image", Image)
-    _check_exists(frame, "image", name)
+    _check_exists(frame, "image_column", name)
     kind = frame.features[name]
     binary = isinstance(kind, Value) and pa.types.is_binary(kind.pa_type)
     if not (isinstance(kind, Image) or binary or (isinstance(kind, dict) and "bytes" in kind)):
@@ -31,19 +32,71 @@ def image_column(frame: Frame, name: str | None) -> str:
     return name
 
 
-def label_column(frame: Frame, name: str | None) -> str:
-    """Return the column of labels: the one named, or else the only one of type ClassLabel.
+def label_column(frame: Frame, name: str | None, usual: Sequence[str] = ()) -> str:
+    """Return the column of labels: the one named, or else the only one of type ClassLabel, or else one with a usual name.
+
+    Args:
+        frame: a split.
+        name: the column's, if one was asked for.
+        usual: names to look for where types do not tell.
 
     Raises:
         ValueError: no such column, none or several to choose from, or the named one holds neither integers nor strings.
     """
+    typed = sum(isinstance(kind, ClassLabel) for kind in frame.features.values()) == 1
+    if name is None and not typed:
+        name = next((column for column in usual if column in frame.features), None)
     if name is None:
         return _only(frame, "label", ClassLabel)
-    _check_exists(frame, "label", name)
+    _check_exists(frame, "label_column", name)
     kind = frame.features[name]
     if not (isinstance(kind, ClassLabel) or _is_integer(kind) or _is_string(kind)):
         raise ValueError(f"column `{name}` of {frame.where} must hold integers or names of classes, got {_kind(kind)}.")
     return name
+
+
+# What text sets call their columns; pairs that share a name with a single column before it.
+TEXT_COLUMNS = (
+    ("text",),
+    ("question", "sentence"),
+    ("sentence",),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+)
+
+
+def text_columns(frame: Frame, names: Sequence[str] | None, label: str | None) -> tuple[str, ...]:
+    """Return the column of texts, or the two of pairs: those named, or else those of a usual name, or else the only of strings.
+
+    Args:
+        frame: a split.
+        names: the columns', if some were asked for.
+        label: the column of labels, which holds no texts.
+
+    Raises:
+        ValueError: no such column, none or several to choose from, or one that holds labels or no texts.
+    """
+    if names is None:
+        there = {name: kind for name, kind in frame.features.items() if name != label}
+        names = next((names for names in TEXT_COLUMNS if set(names) <= set(there)), None)
+        strings = [name for name, kind in there.items() if _is_string(kind)]
+        if names is None and len(strings) == 1:
+            names = strings
+        if names is None:
+            found = f"several columns that could be the texts: {', '.join(strings)}" if strings else "no column of texts"
+            raise ValueError(f"{frame.where} has {found}. Name one or two with `data.text_columns`. {_columns(frame)}")
+    for name in names:
+        _check_exists(frame, "text_columns", name)
+        if name == label:
+            raise ValueError(
+                f"`data.text_columns` must not name the labels, got `{name}`. Which holds labels is in `data.label_column`."
+            )
+        if not _is_string(frame.features[name]):
+            raise ValueError(
+                f"column `{name}` of {frame.where} must hold texts, got {_kind(frame.features[name])}. {_columns(frame)}"
+            )
+    return tuple(names)
 
 
 def class_names(frames: Sequence[Frame], column: str, labels: Sequence[Any]) -> tuple[str, ...]:
@@ -82,6 +135,11 @@ def class_names(frames: Sequence[Frame], column: str, labels: Sequence[Any]) -> 
     return tuple(str(number) for number in distinct)
 
 
+def is_missing(label: Any) -> bool:
+    """Whether a label is none: null or -1."""
+    return label is None or label == MISSING
+
+
 def _only(frame: Frame, role: str, wanted: type) -> str:
     candidates = [name for name, kind in frame.features.items() if isinstance(kind, wanted)]
     if len(candidates) == 1:
@@ -90,10 +148,10 @@ def _only(frame: Frame, role: str, wanted: type) -> str:
     raise ValueError(f"{frame.where} has {found}. Name one with `data.{role}_column`. {_columns(frame)}")
 
 
-def _check_exists(frame: Frame, role: str, name: str) -> None:
+def _check_exists(frame: Frame, setting: str, name: str) -> None:
     if name not in frame.features:
         raise ValueError(
-            f"`data.{role}_column` names `{name}`, which {frame.where} does not have."
+            f"`data.{setting}` names `{name}`, which {frame.where} does not have."
             f"{suggest(name, frame.features)} {_columns(frame)}"
         )
 

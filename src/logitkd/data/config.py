@@ -6,12 +6,13 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from logitkd.checks import check_choice, check_positive, collector
+from logitkd.data.splits import IMAGES, eval_name, source_problems
 from logitkd.fields import Number, Record, Switch, Text, Whole, above, at_least, check_channels, rule, within
 
 if TYPE_CHECKING:
     from logitkd.runs.config import TrainConfig
 
-__all__ = ["CROPS", "TRANSFORMS", "DataConfig"]
+__all__ = ["CROPS", "TRANSFORMS", "DataConfig", "Name", "Share"]
 
 CROPS = ("center_crop", "random_crop", "random_resized_crop")  # each ends in image_size x image_size pixels
 TRANSFORMS = (
@@ -40,6 +41,7 @@ def _check_held_out(name: str, value: float) -> None:
 
 
 Name = Annotated[Text, rule(_check_name)]
+Share = Annotated[Number, above(0, 1), rule(_check_held_out)]
 _SHADE = within(0, 1, "255 is 1")
 
 
@@ -80,7 +82,7 @@ class DataConfig(Record):
     source: Name = "digits"
     train_split: Name = "train"
     eval_split: Name = "test"
-    eval_fraction: Annotated[Number, above(0, 1), rule(_check_held_out)] | None = None
+    eval_fraction: Share | None = None
     image_column: Text | None = None
     label_column: Text | None = None
     train_per_class: Annotated[Whole, at_least(1)] | None = None
@@ -101,7 +103,7 @@ class DataConfig(Record):
         >>> DataConfig().eval_name, DataConfig(eval_fraction=0.1).eval_name
         ('test', '0.1 of train')
         """
-        return self.eval_split if self.eval_fraction is None else f"{self.eval_fraction:g} of {self.train_split}"
+        return eval_name(self)
 
     # What its task reads of the run's settings beside these.
     run_settings: ClassVar[tuple[str, ...]] = ("labels", "mixup", "cutmix", "class_weights")
@@ -128,17 +130,8 @@ class DataConfig(Record):
             )
         if run is None:
             return problems
-        if run.labels == "none" and self.train_per_class is not None:
-            rule = "`data.train_per_class` must be left out with `labels: none`"
-            problems.append(f"{rule}: without labels no class can be counted.")
         problems += _check_transforms(self.transforms) + _check_belonging(self)
-        from logitkd.data.splits import check_source  # it reads these settings
-
-        try:
-            check_source(self)
-        except (OSError, ValueError) as error:
-            problems.append(str(error))
-        return problems
+        return problems + source_problems(self, run.labels, IMAGES)
 
 
 # What only images of one, small size have, and what only images of any size.

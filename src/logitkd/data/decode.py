@@ -1,4 +1,4 @@
-"""Encoded images to one uint8 tensor, encoded labels to class numbers; what is wrong is said with its row."""
+"""Encoded images to one uint8 tensor; what is wrong is said with its row."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from torch import Tensor
 from logitkd.data.cache import cached
 from logitkd.data.fingerprint import DECODING
 
-__all__ = ["check_encoded", "decode_images", "decode_labels", "encoded", "is_missing", "open_image"]
+__all__ = ["check_encoded", "decode_images", "encoded", "open_image"]
 
 
 # Fewer images than this decode in less time than anybody notices.
 CACHE_FROM = 5000
-MISSING = -1  # as a ClassLabel column has it, beside null
 # How Pillow names rows of 16 bits a channel that it cuts to 8 as it reads them (BMP's "BGR;16" is 16 bits a pixel).
 WIDE = re.compile(r"\w+;16[BLN]")
 
@@ -136,43 +135,3 @@ def _check_depth(image: Image.Image) -> None:
 
 def _size(pixels: np.ndarray) -> str:
     return f"{pixels.shape[0]}x{pixels.shape[1]}"
-
-
-def is_missing(label: Any) -> bool:
-    """Whether a label is none: null or -1."""
-    return label is None or label == MISSING
-
-
-def decode_labels(
-    values: Sequence[Any], place: Callable[[int], str], classes: Sequence[str], *, missing: bool = False
-) -> Tensor:
-    """Turn labels into class numbers.
-
-    Args:
-        values: one a row: a class number, or a class name.
-        place: row -> where it is kept, for messages.
-        classes: the name of each class.
-        missing: whether a label may be missing: null or -1.
-
-    Returns:
-        ``(N,)`` int64 in ``[0, len(classes))``, -1 where one is missing.
-
-    Raises:
-        ValueError: a label that is missing, out of range, or no class name.
-    """
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = []
-    for row, value in enumerate(values):
-        if missing and is_missing(value):
-            labels.append(MISSING)
-            continue
-        if value is None:
-            raise ValueError(f"the label is missing (null) in {place(row)}.")
-        if isinstance(value, str):
-            if value not in numbers:
-                raise ValueError(f"label {value!r} in {place(row)} is none of the {len(classes)} classes of training.")
-            value = numbers[value]
-        if not 0 <= value < len(classes):
-            raise ValueError(f"label {value} in {place(row)} must be in [0, {len(classes) - 1}] ({len(classes)} classes).")
-        labels.append(value)
-    return torch.tensor(labels, dtype=torch.int64)

@@ -20,7 +20,7 @@ from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
 from logitkd.checks import listed
 from logitkd.data.frames import ArrowColumn, Frame
-from logitkd.data.splits import check_splits, image_folder_words, is_dangling, split_folders
+from logitkd.data.splits import IMAGES, check_splits, class_folder_words, is_dangling, split_folders
 
 __all__ = ["image_folder_frames", "images_under"]
 
@@ -58,7 +58,7 @@ def _split_folders(folder: Path, splits: Sequence[str], absent: str | None) -> d
     holds_classes = any(map(_is_image, folder.glob("*/*"))) or any(map(is_dangling, folder.iterdir()))
     if absent is not None and splits[0] not in known and holds_classes:
         return {splits[0]: folder}
-    check_splits(splits, absent, image_folder_words(folder), known)
+    check_splits(splits, absent, class_folder_words(folder, IMAGES), known)
     return {split: folder / split for split in splits}
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from logitkd.data.kept import Kept
 from logitkd.hashes import Snapshot
 
 if TYPE_CHECKING:
@@ -49,8 +48,11 @@ class ImageSplit:
 
 
 @dataclass(frozen=True)
-class ImageData:
+class ImageData(Kept):
     """A data set, ready to train on: decoded, or encoded images of any size, which :func:`make_loader` tells apart.
+
+    Its fingerprint is of the pixels where these are in memory, so equal exactly where they are. Images of any size are hashed
+    as they are encoded: every file is read once, none is decoded, and the same pixels in another file format are other data.
 
     Args:
         train: the labelled training images (after ``train_per_class``).
@@ -70,25 +72,6 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     files: Snapshot | None = field(default=None, init=False, repr=False, compare=False)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash (32 hexadecimal digits) of images, labels, their order, and the class names.
-
-        It is of the pixels where these are in memory, so equal exactly where they are. Images of any size are hashed as they
-        are encoded: every file is read once, none is decoded, and the same pixels in another file format are other data.
-        Of files that have not changed since it was last computed it is known already.
-        """
-        known = None if self.files is None else self.files.known()
-        if known is not None:
-            return known
-        digest = hashlib.sha256(repr(self.classes).encode())
-        for split in (self.train, self.eval):
-            split.update(digest)
-        fingerprint = digest.hexdigest()[:32]
-        if self.files is not None:
-            self.files.keep(fingerprint)
-        return fingerprint
 
     def summary(self) -> str:
         """Say in a line how much there is and of what.

@@ -23,12 +23,20 @@ from datasets import (
 
 from logitkd.data.frames import ArrowColumn, Frame, HubColumn
 from logitkd.data.image_folder import image_folder_frames
-from logitkd.data.splits import SHARD, check_splits, find_folder, parquet_shards
+from logitkd.data.splits import IMAGES, SHARD, Kind, check_splits, find_folder, table_files
 
 __all__ = ["read_frames"]
 
 
-def read_frames(source: str, splits: Sequence[str], absent: str | None = None, *, unlabelled: bool = False) -> list[Frame]:
+def read_frames(
+    source: str,
+    splits: Sequence[str],
+    absent: str | None = None,
+    *,
+    unlabelled: bool = False,
+    kind: Kind = IMAGES,
+    subset: str | None = None,
+) -> list[Frame]:
     """Return the frames of the named splits.
 
     Args:
@@ -38,18 +46,20 @@ def read_frames(source: str, splits: Sequence[str], absent: str | None = None, *
             is one split, whatever its name.
         unlabelled: whether the images of an image folder's first split may lie in no class folder; where one does not, the
             frame has all images under that folder and no labels.
+        kind: of the examples.
+        subset: of a hub id that has several.
 
     Raises:
         FileNotFoundError: no such source.
         ValueError: no such split (the message lists those there are), ``absent`` is there, or a file that cannot be read.
         ConnectionError: a hub id that cannot be reached.
     """
-    folder = find_folder(source)
+    folder = find_folder(source, kind)
     if folder is None:
-        return _hub_frames(source, splits, absent)
-    if shards := parquet_shards(folder):
-        check_splits(splits, absent, str(folder), shards)
-        return [_parquet_frame(folder, split, shards[split]) for split in splits]
+        return _hub_frames(source, splits, absent, subset)
+    if files := table_files(folder, kind):
+        check_splits(splits, absent, str(folder), files)
+        return [_parquet_frame(folder, split, files[split]) for split in splits]
     return image_folder_frames(folder, splits, absent, unlabelled)
 
 
@@ -101,10 +111,10 @@ def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
         )
 
 
-def _hub_frames(source: str, splits: Sequence[str], absent: str | None) -> list[Frame]:
+def _hub_frames(source: str, splits: Sequence[str], absent: str | None, subset: str | None = None) -> list[Frame]:
     try:
         with _no_progress_bars():
-            loaded = load_dataset(source)
+            loaded = load_dataset(source, *([] if subset is None else [subset]))
     except (OSError, ValueError) as error:  # ConnectionError and "not found" are OSErrors
         raise ConnectionError(
             f"`data.source` {source!r} is no folder here, and cannot be loaded from the Hugging Face hub: "

@@ -4,51 +4,123 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from logitkd.data.config import DataConfig
+from typing import Protocol
 
 __all__ = [
+    "IMAGES",
     "SHARD",
+    "TEXTS",
+    "Kind",
+    "Labelled",
     "check_source",
     "check_splits",
+    "check_subset",
+    "class_folder_words",
+    "eval_name",
     "find_folder",
-    "image_folder_words",
     "is_dangling",
-    "parquet_shards",
+    "source_problems",
     "split_folders",
     "split_names",
+    "table_files",
 ]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of examples, as far as their files' names and messages go.
+
+    Args:
+        noun: what one is called.
+        tables: suffixes of files that hold a row an example.
+        embedded: sources that are no files, by name.
+    """
+
+    noun: str
+    tables: tuple[str, ...]
+    embedded: tuple[str, ...] = ()
+
+
+IMAGES = Kind("image", (".parquet",), ("digits",))
+TEXTS = Kind("text", (".parquet", ".csv", ".tsv", ".jsonl", ".json"))
+
+
+class Labelled(Protocol):
+    """What the settings of labelled data say, of whatever kind; see those of images, ``DataConfig``."""
+
+    @property
+    def source(self) -> str:
+        """A folder, a hub id, or what is embedded."""
+
+    @property
+    def train_split(self) -> str:
+        """Name of the split to train on."""
+
+    @property
+    def eval_split(self) -> str:
+        """Name of the split to evaluate on."""
+
+    @property
+    def eval_fraction(self) -> float | None:
+        """The share of the training split to evaluate on instead."""
+
+    @property
+    def train_per_class(self) -> int | None:
+        """How many training examples of each class to keep."""
+
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 SHARD = re.compile(r"(?P<split>.+?)(-(?P<shard>\d+)(-of-(?P<shards>\d+))?(-[0-9a-f]+)?)?")
 
 
-def check_source(config: DataConfig) -> None:
+def check_source(config: Labelled, kind: Kind = IMAGES) -> None:
     """Check the source of a run as far as names go; what is on the hub is not asked for.
 
     Raises:
         FileNotFoundError: no such source.
         ValueError: a folder without the splits named, or with the one that is to be made out of the other.
     """
-    if config.source in ("", "digits"):
+    if config.source in ("", *kind.embedded):
         return
-    folder = find_folder(config.source)
+    folder = find_folder(config.source, kind)
     if folder is None:
         return
     splits, absent = split_names(config)
-    if shards := parquet_shards(folder):
-        check_splits(splits, absent, str(folder), shards)
+    if files := table_files(folder, kind):
+        check_splits(splits, absent, str(folder), files)
         return
     known = split_folders(folder)
-    if absent is None or splits[0] in known or not known:  # else these are classes, if there are images in them
-        check_splits(splits, absent, image_folder_words(folder), known)
+    if absent is None or splits[0] in known or not known:  # else these are classes, if there are examples in them
+        check_splits(splits, absent, class_folder_words(folder, kind), known)
 
 
-def find_folder(source: str) -> Path | None:
+def source_problems(config: Labelled, labels: str, kind: Kind) -> list[str]:
+    """Return what is wrong with the source of a run and the examples to keep of it, a message each; no file is opened.
+
+    Args:
+        config: the run's data.
+        labels: the run's, ``given`` or ``none``.
+        kind: of the examples.
+    """
+    problems = []
+    if labels == "none" and config.train_per_class is not None:
+        rule = "`data.train_per_class` must be left out with `labels: none`"
+        problems.append(f"{rule}: without labels no class can be counted.")
+    try:
+        check_source(config, kind)
+    except (OSError, ValueError) as error:
+        problems.append(str(error))
+    return problems
+
+
+def find_folder(source: str, kind: Kind = IMAGES) -> Path | None:
     """Return the folder that ``data.source`` is; ``None`` for a hub id.
+
+    Args:
+        source: the setting.
+        kind: of the examples.
 
     Raises:
         FileNotFoundError: it can be neither.
@@ -61,27 +133,41 @@ def find_folder(source: str) -> Path | None:
         raise ValueError(f"`data.source` must be a folder, got the file {source}. Give the folder it is in.")
     if HUB_ID.fullmatch(source):
         return None
+    embedded = "".join(f"`{name}`, " for name in kind.embedded)
     raise FileNotFoundError(
-        f"`data.source` must be `digits`, an existing folder, or a hub id `owner/name`, got {source!r}: "
+        f"`data.source` must be {embedded}an existing folder, or a hub id `owner/name`, got {source!r}: "
         "there is no such folder."
     )
 
 
-def split_names(config: DataConfig) -> tuple[tuple[str, ...], str | None]:
+def check_subset(source: str, subset: str | None) -> None:
+    """Raise ``ValueError`` where a folder is to have a subset: only a hub id has some."""
+    if subset is not None and Path(source).expanduser().is_dir():
+        raise ValueError(
+            f"`data.subset` must be left out where `data.source` is a folder, got {subset!r}. Give the subset's own folder."
+        )
+
+
+def split_names(config: Labelled) -> tuple[tuple[str, ...], str | None]:
     """Return the splits to load, and one that must not be there because it is made out of the first."""
     if config.eval_fraction is None:
         return (config.train_split, config.eval_split), None
     return (config.train_split,), config.eval_split
 
 
-def parquet_shards(folder: Path) -> dict[str, list[Path]]:
-    """Return the parquet files of each split, in order."""
-    shards: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.parquet")):
+def eval_name(config: Labelled) -> str:
+    """Return what the examples to evaluate on are called in results."""
+    return config.eval_split if config.eval_fraction is None else f"{config.eval_fraction:g} of {config.train_split}"
+
+
+def table_files(folder: Path, kind: Kind) -> dict[str, list[Path]]:
+    """Return the files of each split that hold a row an example, in order."""
+    files: dict[str, list[Path]] = {}
+    for path in sorted(path for suffix in kind.tables for path in folder.glob(f"*{suffix}")):
         match = SHARD.fullmatch(path.stem)
         assert match is not None  # any name is at least a split
-        shards.setdefault(match["split"], []).append(path)
-    return shards
+        files.setdefault(match["split"], []).append(path)
+    return files
 
 
 def split_folders(folder: Path) -> list[str]:
@@ -94,9 +180,10 @@ def is_dangling(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def image_folder_words(folder: Path) -> str:
+def class_folder_words(folder: Path, kind: Kind) -> str:
     """Say which folder has splits for sub-folders, and why."""
-    return f"{folder} (which has no parquet files, so each sub-folder is a split)"
+    formats = ", ".join(suffix.removeprefix(".") for suffix in kind.tables)
+    return f"{folder} (which has no {formats} files, so each sub-folder is a split)"
 
 
 def check_splits(splits: Sequence[str], absent: str | None, where: str, known: Iterable[str]) -> None:

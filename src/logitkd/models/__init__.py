@@ -10,14 +10,19 @@ from logitkd.models import (
 )
 from logitkd.models.build import build_model, build_pretrained, find_own, parameter_count
 from logitkd.models.label_map_file import read_label_map
+from logitkd.models.layers import copy_layers
 from logitkd.models.names import check_name, read_name
 from logitkd.models.own_code import import_recorded, opening
 from logitkd.models.pretrained import Pretrained
+from logitkd.models.text_classifier import TextClassifier
+from logitkd.models.tokenizers import Tokenizer, load_tokenizer
 from logitkd.models.weights import ClassCountError, load_weights
 
 __all__ = [
     "ClassCountError",
     "Pretrained",
+    "TextClassifier",
+    "Tokenizer",
     "build_model",
     "build_pretrained",
     "check_name",
@@ -27,8 +32,10 @@ __all__ = [
     "cifar_shufflenet",
     "cifar_vgg",
     "cifar_wrn",
+    "copy_layers",
     "find_own",
     "import_recorded",
+    "load_tokenizer",
     "load_weights",
     "opening",
     "parameter_count",

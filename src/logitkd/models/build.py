@@ -16,7 +16,7 @@ from logitkd.checks import check_int, suggest
 from logitkd.models.from_timm import build_timm, timm_pretrained, timm_statistics
 from logitkd.models.from_torchvision import build_torchvision, torchvision_pretrained
 from logitkd.models.from_transformers import build_transformers, transformers_pretrained, transformers_statistics
-from logitkd.models.names import PREFIXES, Source, check_name, read_name
+from logitkd.models.names import PREFIXES, Source, read_source
 from logitkd.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained
 from logitkd.models.weights import load_weights
 
@@ -32,7 +32,7 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = None) -> nn.Module:
+def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = None, layers: int | None = None) -> nn.Module:
     """Build a classifier for ``num_classes`` and, where a checkpoint is given, load its weights.
 
     A name that stands for pretrained weights brings them, but for its head where that has other classes: the new head
@@ -44,11 +44,13 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
             - a timm name (``"resnet18"``, ``"cifar_resnet8x4"``), with a pretrained tag or without
               (``"resnet50.a1_in1k"``), ``"hf-hub:OWNER/NAME"`` or ``"local-dir:FOLDER"`` as timm writes them;
             - ``"torchvision:NAME"``, with one of its weights or without (``"torchvision:resnet18.IMAGENET1K_V1"``);
-            - ``"transformers:ID_OR_FOLDER"``, an image classifier with safetensors weights;
+            - ``"transformers:ID_OR_FOLDER"``, an image or text classifier with safetensors weights;
             - ``"package.module:callable"``, which is called as ``callable(num_classes=num_classes)`` and must return an
               ``nn.Module``.
         num_classes: Classes C, at least 2.
-        checkpoint: What ``load_weights`` reads; ``None`` leaves the weights as the name has them.
+        checkpoint: What ``load_weights`` reads; ``None`` leaves the weights as the name has them. A run folder may hold the
+            configuration of its network too: then the name need not be on this machine.
+        layers: Of the encoder of a text classifier, in place of its configuration's: the first ones.
 
     Returns:
         The model on the CPU, in training mode.
@@ -63,8 +65,9 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
     83892
     """
     check_int("num_classes", num_classes, 2)
-    check_name(name)
-    source = read_name(name)
+    source = read_source(name, checkpoint)
+    if source.kind != "transformers":
+        _no_layers(name, layers)
     weights = source.has_weights and checkpoint is None
     match source.kind:
         case "own":
@@ -72,7 +75,7 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
         case "torchvision":
             model = build_torchvision(source, num_classes, weights)
         case "transformers":
-            model = build_transformers(source, num_classes, weights)
+            model = build_transformers(source, num_classes, weights, layers)
         case _:
             model = build_timm(source, num_classes, weights)
     built = getattr(model, "num_classes", num_classes)
@@ -83,13 +86,16 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
     return model
 
 
-def build_pretrained(name: str, num_classes: int | None = None, *, checkpoint: str | Path | None = None) -> Pretrained:
+def build_pretrained(
+    name: str, num_classes: int | None = None, *, checkpoint: str | Path | None = None, layers: int | None = None
+) -> Pretrained:
     """Build a classifier that is trained, head included, with its own classes.
 
     Args:
         name: As in ``build_model``.
         num_classes: Its own classes; needed with a checkpoint or one's own callable, else the weights know.
         checkpoint: What ``load_weights`` reads, in place of the weights the name stands for.
+        layers: As in ``build_model``.
 
     Raises:
         ValueError: There are no weights, or they hold no head, or their classes are not ``num_classes`` (a
@@ -97,20 +103,27 @@ def build_pretrained(name: str, num_classes: int | None = None, *, checkpoint: s
         TypeError: As ``build_model``.
         ConnectionError: As ``build_model``.
     """
-    check_name(name)
-    source = read_name(name)
+    source = read_source(name, checkpoint)
     if checkpoint is not None or source.kind == "own":  # one's own callable may load its weights itself
         if num_classes is None:
             raise ValueError(f"`num_classes` must be given, as `{name}` does not say how many classes it has.")
-        model = build_model(name, num_classes, checkpoint=checkpoint)
+        model = build_model(name, num_classes, checkpoint=checkpoint, layers=layers)
         return Pretrained(model, num_classes, None, *_statistics(source, model))
     if not source.has_weights:
         raise ValueError(f"model `{name}` has random weights: give a checkpoint, or a name that stands for trained ones.")
-    build = {"torchvision": torchvision_pretrained, "transformers": transformers_pretrained}.get(source.kind, timm_pretrained)
-    found = build(source)
+    if source.kind == "transformers":
+        found = transformers_pretrained(source, layers)
+    else:
+        _no_layers(name, layers)
+        found = (torchvision_pretrained if source.kind == "torchvision" else timm_pretrained)(source)
     if num_classes is not None and num_classes != found.num_classes:
         raise ValueError(f"`num_classes` must be what `{name}` has, {found.num_classes}, got {num_classes}. Leave it out.")
     return found
+
+
+def _no_layers(name: str, layers: int | None) -> None:
+    if layers is not None:
+        raise ValueError(f"`layers` must be left out for `{name}`: only text classifiers named `transformers:...` take it.")
 
 
 def _statistics(source: Source, model: nn.Module) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
@@ -121,7 +134,7 @@ def _statistics(source: Source, model: nn.Module) -> tuple[tuple[float, ...] | N
         case "torchvision":
             return IMAGENET_MEAN, IMAGENET_STD
         case "transformers":
-            return transformers_statistics(source)
+            return transformers_statistics(source, model)
         case _:
             return timm_statistics(source, model)
 

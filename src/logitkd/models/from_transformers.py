@@ -1,4 +1,4 @@
-"""Image classifiers of transformers, from the hub or a folder; plain logits out."""
+"""Classifiers of transformers, of images or of texts, from the hub or a folder; plain logits out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from torch import Tensor, nn
 from logitkd.checks import listed
 from logitkd.models.names import Source
 from logitkd.models.pretrained import Pretrained, loading
+from logitkd.models.text_classifier import TextClassifier, adapt_text_config, encoder_layers, no_layers
 
-__all__ = ["TransformersClassifier", "build_transformers", "transformers_pretrained", "transformers_statistics"]
+__all__ = [
+    "TransformersClassifier",
+    "build_transformers",
+    "quiet",
+    "read_config",
+    "transformers_pretrained",
+    "transformers_statistics",
+    "where",
+]
 
 
 class TransformersClassifier(nn.Module):
@@ -33,52 +42,90 @@ class TransformersClassifier(nn.Module):
         return self.model(pixel_values=images, return_dict=True).logits
 
 
-def build_transformers(source: Source, num_classes: int, weights: bool) -> nn.Module:
+def build_transformers(source: Source, num_classes: int, weights: bool, layers: int | None = None) -> nn.Module:
     """Return the network for ``num_classes``; with its weights if asked, the head random where the classes differ.
+
+    Args:
+        source: its name, taken apart.
+        num_classes: of its head.
+        weights: whether to load those that the name stands for.
+        layers: of the encoder of a text classifier, in place of the configuration's; its first ones have the weights.
 
     Raises:
         ImportError: transformers is not installed.
         ConnectionError: it is not here and cannot be fetched.
-        ValueError: the weights lack more than a head.
+        ValueError: it is no classifier of images or of texts, the weights lack more than a head, or it cannot have so many
+            layers.
     """
-    auto = _import().AutoModelForImageClassification
-    with _quiet(), loading(source):
-        config = _config(source)
+    with quiet(), loading(source):
+        config = read_config(source)
+        wrap, auto = _kind(source, config, layers)
         if config.num_labels != num_classes:
             config.num_labels = num_classes
         if not weights:
-            return TransformersClassifier(auto.from_config(config).float()).train()
-        model, info = auto.from_pretrained(
-            _where(source), config=config, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    body = f"{model.base_model_prefix}."
-    lacking = [key for key in (*info["missing_keys"], *(m[0] for m in info["mismatched_keys"])) if key.startswith(body)]
-    if lacking:
-        raise ValueError(f"model `{source.name}`: its weights lack {listed(sorted(lacking))}: they are of another network.")
-    return TransformersClassifier(model.float()).train()
+            model = auto.from_config(config)
+        else:
+            model, info = auto.from_pretrained(
+                where(source), config=config, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+            _check_body(source, model, info)
+    if layers is not None and encoder_layers(model) is None:
+        raise ValueError(no_layers(config))
+    return wrap(model.float()).train()
 
 
-def transformers_pretrained(source: Source) -> Pretrained:
+def transformers_pretrained(source: Source, layers: int | None = None) -> Pretrained:
     """Return the network with its weights and its own head.
+
+    Args:
+        source: its name, taken apart.
+        layers: as in :func:`build_transformers`.
 
     Raises:
         ImportError: transformers is not installed.
         ConnectionError: it is not here and cannot be fetched.
-        ValueError: a weight of the network, its head's among them, is not in the file.
+        ValueError: a weight of the network, its head's among them, is not in the file; and as :func:`build_transformers`.
     """
-    auto = _import().AutoModelForImageClassification
-    with _quiet(), loading(source):
-        model, info = auto.from_pretrained(_where(source), use_safetensors=True, output_loading_info=True)
+    with quiet(), loading(source):
+        config = read_config(source)
+        wrap, auto = _kind(source, config, layers)
+        model, info = auto.from_pretrained(where(source), config=config, use_safetensors=True, output_loading_info=True)
     if info["missing_keys"]:
+        what = "texts" if wrap is TextClassifier else "images"
         raise ValueError(
             f"model `{source.name}`: its weights lack {listed(sorted(info['missing_keys']))}, which would be random, so it"
-            " cannot teach. Give one that was trained to classify images."
+            f" cannot teach. Give one that was trained to classify {what}."
         )
-    network = TransformersClassifier(model.float()).train()
-    return Pretrained(network, network.num_classes, _classes(model.config), *transformers_statistics(source))
+    network = wrap(model.float()).train()
+    return Pretrained(network, network.num_classes, _classes(config), *transformers_statistics(source, network))
 
 
-def transformers_statistics(source: Source) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+def _kind(source: Source, config: Any, layers: int | None) -> tuple[type[TransformersClassifier] | type[TextClassifier], Any]:
+    """Return what wraps a network of this configuration, and the class of transformers that builds it."""
+    transformers = _import()
+    if type(config) in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        if layers is not None:
+            raise ValueError(f"`layers` must be left out for `{source.name}`: it classifies images.")
+        return TransformersClassifier, transformers.AutoModelForImageClassification
+    if type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        adapt_text_config(source.name, config, layers)
+        return TextClassifier, transformers.AutoModelForSequenceClassification
+    raise ValueError(
+        f"model `{source.name}` must be one that transformers can build as a classifier of images or of texts, got a"
+        f" {config.model_type}, for which it has neither."
+    )
+
+
+def _check_body(source: Source, model: Any, info: dict[str, Any]) -> None:
+    """Raise ``ValueError`` if more was left random than a head, and the pooling that a body may have been saved without."""
+    body = f"{model.base_model_prefix}."
+    lacking = [key for key in (*info["missing_keys"], *(m[0] for m in info["mismatched_keys"])) if key.startswith(body)]
+    lacking = [key for key in lacking if not key.startswith(f"{body}pooler.")]
+    if lacking:
+        raise ValueError(f"model `{source.name}`: its weights lack {listed(sorted(lacking))}: they are of another network.")
+
+
+def transformers_statistics(source: Source, network: nn.Module) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Return mean and std that the image processor subtracts and divides by, ``None`` for both where there is none.
 
     Its processor computes ``((pixels * rescale_factor - offset) - image_mean) / image_std``, its pixels up to 255.
@@ -86,9 +133,11 @@ def transformers_statistics(source: Source) -> tuple[tuple[float, ...] | None, t
     _import()
     from transformers.image_processing_base import ImageProcessingMixin
 
-    with _quiet():
+    if isinstance(network, TextClassifier):
+        return None, None
+    with quiet():
         try:
-            record = ImageProcessingMixin.get_image_processor_dict(_where(source))[0]
+            record = ImageProcessingMixin.get_image_processor_dict(where(source))[0]
         except OSError:  # no such file: a network without a processor
             return None, None
     scale = 255 * (record.get("rescale_factor") or 1 / 255) if record.get("do_rescale", True) else 255.0
@@ -106,11 +155,13 @@ def _classes(config: Any) -> tuple[str, ...] | None:
     return tuple(names) if len(names) == config.num_labels and not made_up else None
 
 
-def _config(source: Source) -> Any:
-    return _import().AutoConfig.from_pretrained(_where(source))
+def read_config(source: Source) -> Any:
+    """Return the network's configuration. None of the code that a folder may bring is ever run."""
+    return _import().AutoConfig.from_pretrained(where(source), trust_remote_code=False)
 
 
-def _where(source: Source) -> str:
+def where(source: Source) -> str:
+    """Return the folder, or the hub id, that the name stands for."""
     folder = Path(source.inner).expanduser()
     return str(folder) if folder.is_dir() else source.inner
 
@@ -126,7 +177,7 @@ def _import() -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from printing bars and reports: what matters in them is an error here."""
     log = _import().utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ import torchvision
 
 from logitkd.checks import listed, suggest
 
-__all__ = ["PREFIXES", "Source", "check_name", "read_name"]
+__all__ = ["NETWORK", "PREFIXES", "Source", "check_name", "read_name", "read_source"]
 
 Kind = Literal["timm", "hf-hub", "local-dir", "torchvision", "transformers", "own"]
 PREFIXES: dict[str, Kind] = {
@@ -22,6 +22,7 @@ PREFIXES: dict[str, Kind] = {
     "torchvision": "torchvision",
     "transformers": "transformers",
 }
+NETWORK = "network"  # in a run folder: the network's configuration and its tokenizer
 WAYS = (
     "A name is one of timm's (`timm.list_models()`), with a pretrained tag or without, `torchvision:NAME`,"
     " `transformers:ID_OR_FOLDER`, `hf-hub:OWNER/NAME`, `local-dir:FOLDER` or `package.module:callable`."
@@ -70,6 +71,26 @@ def read_name(name: str) -> Source:
         inner, _, tag = (rest if colon else name).partition(".")
         return Source(name, kind, inner, tag)
     return Source(name, kind, rest)
+
+
+def read_source(name: str, checkpoint: str | Path | None = None) -> Source:
+    """Check a name and take it apart; where the checkpoint brings the network's configuration, it is read from there.
+
+    Args:
+        name: of a network.
+        checkpoint: where its weights are. That of a run folder, or the folder, has its configuration in ``network/``.
+
+    Raises:
+        ValueError: as :func:`check_name`.
+    """
+    source = read_name(name)
+    if source.kind == "transformers" and checkpoint is not None:
+        path = Path(checkpoint)
+        folder = (path if path.is_dir() else path.parent) / NETWORK
+        if (folder / "config.json").is_file():
+            return replace(source, inner=str(folder))
+    check_name(name)
+    return source
 
 
 def check_name(name: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import PlainValidator, ValidationInfo
@@ -10,7 +11,7 @@ from pydantic import PlainValidator, ValidationInfo
 from logitkd import tasks
 from logitkd.checks import shown
 from logitkd.data.config import DataConfig
-from logitkd.fields import HERE, Number, Positive, Record, Seed, Switch, Text, Whole, at_least, choice, within
+from logitkd.fields import HERE, ByTask, Number, Positive, Record, Seed, Switch, Text, Whole, at_least, choice, usual, within
 from logitkd.runs.networks import ModelConfig, TeacherConfig
 from logitkd.runs.settings import Setting, settings_of
 from logitkd.runs.values import adapter, plain
@@ -21,6 +22,7 @@ __all__ = [
     "StonesConfig",
     "TrainConfig",
     "data_settings",
+    "run_defaults",
     "run_settings",
     "warmup_length",
 ]
@@ -62,8 +64,8 @@ class StonesConfig(Record):
 
 
 @dataclass(frozen=True)
-class OptimConfig(Record):
-    """The optimizer, built by timm's factory.
+class OptimConfig(ByTask):
+    """The optimizer, built by timm's factory. In a run, what is not given is what its task has for it.
 
     Args:
         name: ``sgd`` or ``adamw``.
@@ -73,16 +75,16 @@ class OptimConfig(Record):
         clip_grad: largest gradient norm; none leaves gradients alone.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: Positive = 0.05
-    momentum: Annotated[Number, within(0, 1)] = 0.9
-    weight_decay: Annotated[Number, within(0, None)] = 5e-4
-    clip_grad: Positive | None = None
+    name: Literal["sgd", "adamw"] = usual("sgd")
+    lr: Positive = usual(0.05)
+    momentum: Annotated[Number, within(0, 1)] = usual(0.9)
+    weight_decay: Annotated[Number, within(0, None)] = usual(5e-4)
+    clip_grad: Positive | None = usual(None)
 
 
 @dataclass(frozen=True)
-class ScheduleConfig(Record):
-    """How the learning rate falls, built by timm's factory.
+class ScheduleConfig(ByTask):
+    """How the learning rate falls, built by timm's factory. In a run, what is not given is what its task has for it.
 
     Args:
         name: ``multistep`` (times ``decay`` at each milestone), ``cosine``, ``poly`` or ``linear`` (to zero over the run).
@@ -96,12 +98,12 @@ class ScheduleConfig(Record):
             every epoch.
     """
 
-    name: Literal["multistep", "cosine", "poly", "linear"] = "multistep"
-    milestones: tuple[Annotated[Number, within(0, 1, "fractions of `epochs`")], ...] = (0.625, 0.75, 0.875)
-    decay: Annotated[Number, within(0, 1)] = 0.1
-    warmup: Annotated[Number, within(0, 1, "a fraction of `epochs`")] = 0.0
-    power: Positive = 0.9
-    per: Literal["epoch", "step"] | None = None
+    name: Literal["multistep", "cosine", "poly", "linear"] = usual("multistep")
+    milestones: tuple[Annotated[Number, within(0, 1, "fractions of `epochs`")], ...] = usual((0.625, 0.75, 0.875))
+    decay: Annotated[Number, within(0, 1)] = usual(0.1)
+    warmup: Annotated[Number, within(0, 1, "a fraction of `epochs`")] = usual(0.0)
+    power: Positive = usual(0.9)
+    per: Literal["epoch", "step"] | None = usual(None)
 
     @property
     def moves(self) -> str:
@@ -110,8 +112,10 @@ class ScheduleConfig(Record):
 
 
 @dataclass(frozen=True)
-class TrainConfig(Record):
+class TrainConfig(ByTask):
     """Everything that decides the result of a run, and how it is shown.
+
+    What is not given of ``optim``, ``schedule``, ``epochs`` and ``batch_size`` is the task's: see :func:`run_defaults`.
 
     Args:
         student: the network to train.
@@ -157,8 +161,8 @@ class TrainConfig(Record):
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     stones: StonesConfig = field(default_factory=StonesConfig)
-    epochs: Annotated[Whole, at_least(1)] = 240
-    batch_size: Annotated[Whole, at_least(1)] = 64
+    epochs: Annotated[Whole, at_least(1)] = usual(240)
+    batch_size: Annotated[Whole, at_least(1)] = usual(64)
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: Switch = False
     seed: Seed = 0
@@ -169,6 +173,17 @@ class TrainConfig(Record):
     trackers: tuple[Text, ...] = ()
     quiet: Switch = False
     debug: Switch = False
+
+    def __post_init__(self) -> None:
+        """Fill in what was left to the task."""
+        super().__post_init__()
+        sections: dict[str, dict[str, Any]] = {}
+        for key, value in run_defaults(self.task).items():
+            section, _, name = key.rpartition(".")
+            if name in getattr(getattr(self, section) if section else self, "left", ()):
+                sections.setdefault(section, {})[name] = value
+        vars(self).update(sections.pop("", {}))
+        vars(self).update({section: replace(getattr(self, section), **values) for section, values in sections.items()})
 
     def networks(self) -> dict[str, ModelConfig]:
         """Return every network by the key it is set under: ``student``, ``teacher``, ``teacher.others[0]``, ..."""
@@ -210,6 +225,18 @@ def data_settings(task: str | None = None) -> type:
     return tasks.settings_of(task if task in tasks.names() else TrainConfig.task)
 
 
+def run_defaults(task: str | None = None) -> Mapping[str, Any]:
+    """Return by dotted key the task's own defaults of ``optim``, ``schedule``, ``epochs`` and ``batch_size``.
+
+    The dataclass of its data says them, in ``run_defaults``; what it does not say is as for images, which say none.
+
+    >>> run_defaults("images")
+    {}
+    """
+    return getattr(data_settings(task), "run_defaults", {})
+
+
 def run_settings(task: str | None = None) -> dict[str, Setting]:
     """Return what a run of a task can be told, but for the method and its options, which the method's own classes check."""
-    return settings_of(TrainConfig, skip={"method", "method_options"}, data=data_settings(task))
+    found = settings_of(TrainConfig, skip={"method", "method_options"}, data=data_settings(task))
+    return found | {key: replace(found[key], default=value) for key, value in run_defaults(task).items()}

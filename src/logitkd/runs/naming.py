@@ -15,6 +15,7 @@ from logitkd import methods, tasks
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.folder import dotted
 from logitkd.runs.networks import ModelConfig, TeacherConfig, file_name
+from logitkd.runs.rules import usual_method
 from logitkd.runs.values import plain
 
 __all__ = ["default_folder", "pair_name", "run_name", "teacher_run"]
@@ -95,7 +96,7 @@ def _options(config: TrainConfig) -> Mapping[str, Any]:
     """Return the hyper-parameters of a run's method, but those that ``labels: none`` decides."""
     if config.method not in methods.names():
         return config.method_options
-    method = methods.get(config.method)
+    method = usual_method(config.method, config.task)
     decided = method.label_free_options if config.labels == "none" else {}
     return {key: value for key, value in {**method.options, **config.method_options}.items() if key not in decided}
 

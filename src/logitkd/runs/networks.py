@@ -11,24 +11,35 @@ from logitkd.fields import Number, Positive, Record, Text, Whole, at_least, chec
 __all__ = ["ModelConfig", "TeacherConfig", "TeacherSource", "file_name"]
 
 
+def _check_layers(name: str, values: tuple[int, ...]) -> None:
+    """Raise ``ValueError`` unless these are layers in rising order."""
+    if not values or list(values) != sorted(set(values)) or values[0] < 0:
+        raise ValueError(f"`{name}` must be rising layer numbers from 0, such as [1, 3, 5], got {list(values)}.")
+
+
 @dataclass(frozen=True)
 class ModelConfig(Record):
     """A network: what to build and the weights to load.
 
     Args:
         name: timm name (``cifar_resnet8x4``, ``resnet50.a1_in1k``), ``hf-hub:OWNER/NAME``, ``local-dir:FOLDER``,
-            ``torchvision:NAME``, ``transformers:ID_OR_FOLDER`` or ``package.module:callable``.
+            ``torchvision:NAME``, ``transformers:ID_OR_FOLDER``, ``package.module:callable``, or a run folder
+            (``runs/teacher``), whose student it is, with its weights.
         checkpoint: safetensors file, ``weights_only`` state dict, or run folder; none means the weights the name stands
             for, or random ones.
         pool: path of the module that averages the last map, for methods that read regions (``sdd-*``, ``icd-*``; others take
             no notice); found by itself where there is one to find.
         head: path of the module behind the pooling, likewise.
+        layers: the encoder layers of the teacher that a student of the same family starts from, counted from 0: ``[1, 3, 5]``
+            makes one of three layers. Embeddings and classifier are the teacher's, too. Of text (``transformers:`` names)
+            alone.
     """
 
     name: Text
     checkpoint: Text | None = None
     pool: Text | None = field(default=None, kw_only=True)
     head: Text | None = field(default=None, kw_only=True)
+    layers: Annotated[tuple[Whole, ...], rule(_check_layers)] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class TeacherSource(ModelConfig):
         checkpoint: as a student's; may be left out only where the name stands for trained weights.
         pool: as a student's.
         head: as a student's.
+        layers: how many it has, as the run folder of its checkpoint says; nobody else needs to.
         label_map: as in :class:`TeacherConfig`, and so on.
         num_classes: its own classes.
         mean: its own mean.
@@ -61,6 +73,7 @@ class TeacherConfig(TeacherSource):
         checkpoint: as a student's; may be left out only where the name stands for trained weights.
         pool: as a student's.
         head: as a student's.
+        layers: how many it has, as the run folder of its checkpoint says; nobody else needs to.
         label_map: YAML, JSON or CSV file ``teacher class: student class``, by name or index; several to one allowed.
         num_classes: the teacher's own classes; only where neither its weights nor its run folder say.
         mean: of each channel (0 to 1), what the teacher's images were normalised by; by default what its source says, else

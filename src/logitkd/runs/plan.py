@@ -1,15 +1,16 @@
 """From a recipe and overrides to a ``TrainConfig``: strict, all problems at once, before any data or model is touched.
 
 What wins, last to first: overrides, the recipe's ``teacher_training`` (for its teacher), what its ``methods`` set for the
-method, the recipe, the defaults.
-A method's hyper-parameters: the override ``method.OPTION``, the recipe's ``method``, its ``methods``, the method table.
+method, the recipe, the task's defaults.
+A method's hyper-parameters: the override ``method.OPTION``, the recipe's ``method``, its ``methods``, what the task has for
+every method, the method table.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +22,16 @@ from logitkd.models import check_name, read_name
 from logitkd.runs.config import TrainConfig, run_settings
 from logitkd.runs.folder import STUDENT
 from logitkd.runs.naming import default_folder, pair_name, run_name, teacher_run
+from logitkd.runs.network_rules import brings_weights
+from logitkd.runs.of_run import network_of_run
 from logitkd.runs.recipe import Recipe, partial, sift
-from logitkd.runs.rules import brings_weights, check_options, problems
+from logitkd.runs.rules import check_options, problems, usual_method
 from logitkd.runs.settings import SettingsError, flatten, nest
 from logitkd.runs.values import STANDS_IN, plain
 
 __all__ = ["plan"]
+
+STUDENTS = ("checkpoint", "pool", "head", "layers")  # of no use to the teacher's training
 
 # The settings that a teacher's training is proposed with: prefixes, and whole keys.
 SHARED = ("data.", "optim.", "schedule."), ("task", "epochs", "batch_size", "precision", "channels_last", "device")
@@ -76,6 +81,7 @@ def plan(
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     refused = (flat.keys() - given.keys()) | (source.refused - given.keys())
     refused |= {key.removesuffix(".name") for key in refused & {"student.name", "teacher.name"}}
+    refused |= _look_up(given, wrong) | _look_up(source.run, wrong, given)
     draft = _Draft(source, method, role == "teacher", given, options, wrong, refused)
     config = draft.settle()
     taught = draft.with_teacher(config)
@@ -85,6 +91,28 @@ def plan(
     if wrong:
         raise SettingsError(list(dict.fromkeys(wrong)))
     return taught
+
+
+def _look_up(values: dict[str, Any], problems: list[str], given: Collection[str] = ()) -> set[str]:
+    """Put networks of runs in the place of their folders; return the roles of those that are none.
+
+    Args:
+        values: dotted, changed in place.
+        problems: receives what is wrong.
+        given: the keys that win over them.
+    """
+    failed = set()
+    for role in ("student", "teacher"):
+        network = {key.removeprefix(f"{role}."): value for key, value in values.items() if key.startswith(f"{role}.")}
+        if f"{role}.name" in given:
+            network.pop("name", None)
+        try:
+            values |= {f"{role}.{key}": value for key, value in network_of_run(role, network).items()}
+        except (OSError, TypeError, ValueError) as error:
+            problems.append(str(error))
+            failed.add(role)
+            values.pop(f"{role}.name", None)
+    return failed
 
 
 @dataclass
@@ -119,7 +147,7 @@ class _Draft:
             self.refused.add("student")
             values["student.name"] = STANDS_IN
         method = self.method
-        usual = methods.get(method.name).options
+        usual = usual_method(method.name, recipe.task).options
         values |= {"method": method.name, "teacher.name": values.get("teacher.name", "")}
         values["method_options"] = {k: v for k, v in method.options.items() if v != usual[k]}
         nested = nest(values)
@@ -139,10 +167,10 @@ class _Draft:
             options |= self.recipe.method_options
         options |= check_options(name, self.options, "method.", self.problems)
         try:
-            return methods.get(name).replace(**options)
+            return usual_method(name, self.recipe.task).replace(**options)
         except (TypeError, ValueError) as error:  # each option is good alone: they do not go together
             self.problems.append(f"method `{name}`: {error}")
-            return methods.get(name)
+            return usual_method(name, self.recipe.task)
 
     def _without_labels(self) -> None:
         """Take the labels out of the method; a recipe's weights for the labels give way, an override does not."""
@@ -162,7 +190,7 @@ class _Draft:
             self.problems.append("`role: teacher` needs a teacher to train: a recipe that names one, or `teacher`.")
             return
         values["student.name"] = values.pop("teacher.name")
-        for key in ("teacher.checkpoint", "student.checkpoint", "student.pool", "student.head"):
+        for key in ("teacher.checkpoint", "teacher.layers", *(f"student.{key}" for key in STUDENTS)):
             values.pop(key, None)
             if key in self.given:
                 self.problems.append(f"`{key}` does not go with `role: teacher`, which trains the teacher from random weights.")
@@ -176,7 +204,8 @@ class _Draft:
         """Settle the teacher: none where nothing reads it, else with the weights given or those of its run."""
         teacher, method = config.teacher, self.method
         assert teacher is not None
-        if not method.has_teacher and teacher.checkpoint is None and not read_name(teacher.name).has_weights:
+        unread = not method.has_teacher and config.student.layers is None and not read_name(teacher.name).has_weights
+        if teacher.checkpoint is None and (unread or not (teacher.name or method.has_teacher)):
             return replace(config, teacher=None)
         if not teacher.name:
             if self.recipe.broken:

@@ -8,30 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from logitkd import methods
+from logitkd import methods, tasks
 from logitkd.checks import check_choice, collector, unknown
 from logitkd.data.class_weights import BALANCED, read_class_weights
 from logitkd.methods import Method
-from logitkd.models import check_name, find_own, read_name
 from logitkd.runs.config import ScheduleConfig, StonesConfig, TrainConfig, data_settings, warmup_length
 from logitkd.runs.device import resolve_device
-from logitkd.runs.networks import ModelConfig, TeacherSource
+from logitkd.runs.network_rules import brings_weights, network_problems
+from logitkd.runs.of_run import network_of_run
 from logitkd.runs.settings import SettingsError, unknown_key
-from logitkd.runs.values import read
+from logitkd.runs.values import plain, read
 
-__all__ = ["brings_weights", "check_options", "checked", "hints", "problems", "resolve_method", "without_hard_labels"]
+__all__ = ["check_options", "checked", "hints", "problems", "resolve_method", "usual_method", "without_hard_labels"]
 
 
 def checked(settings: TrainConfig) -> TrainConfig:
     """Return the settings with every value in its type (a list is a tuple, a teacher a ``TeacherConfig``).
 
+    A network whose name is a run folder is that run's student.
+
     Raises:
         SettingsError: with all that is wrong with them.
     """
-    read_settings, refused = read(TrainConfig, settings, data=data_settings(settings.task))
+    found: list[str] = []
+    given = plain(settings)
+    for role in ("student", "teacher"):
+        if isinstance(given[role], dict):
+            try:
+                given[role] = network_of_run(role, given[role])
+            except (OSError, TypeError, ValueError) as error:
+                found.append(str(error))
+    if found:  # the settings of a network that is not there say nothing
+        raise SettingsError(found)
+    read_settings, refused = read(TrainConfig, given, data=data_settings(settings.task))
     found = [line for lines in refused.values() for line in lines] + problems(read_settings, refused)
     if found:
         raise SettingsError(found)
@@ -56,9 +67,7 @@ def problems(settings: TrainConfig, refused: Collection[str] = ()) -> list[str]:
     found += _schedule(settings.schedule) + _stones(settings.stones)
     check(resolve_device, settings.device)
     found += _trackers(settings.trackers)
-    for role, network in settings.networks().items():
-        if not {role, f"{role}.name"} & set(refused):
-            found += _network(role, network)
+    found += network_problems(settings, refused)
     if "method" not in refused:
         found += _method(settings)
     return [message for message in dict.fromkeys(found) if not any(f"`{key}`" in message for key in refused)]
@@ -97,6 +106,16 @@ def hints(settings: TrainConfig) -> list[str]:
     return said
 
 
+def usual_method(name: str, task: str) -> Method:
+    """Return the method called ``name`` with the hyper-parameters that it has on a task where nobody says otherwise.
+
+    Those are the table's, but for what the dataclass of the task's data says in ``method_defaults``.
+    """
+    method = methods.get(name)
+    defaults = getattr(tasks.settings_of(task), "method_defaults", {}) if method.has_teacher and task in tasks.names() else {}
+    return method.replace(**{option: value for option, value in defaults.items() if option in method.options})
+
+
 def resolve_method(settings: TrainConfig) -> Method:
     """Return the method a run trains with: its options applied, and with ``labels: none`` nothing in it reads a label.
 
@@ -104,7 +123,7 @@ def resolve_method(settings: TrainConfig) -> Method:
         ValueError: the method or one of its options.
         TypeError: an option's value is of the wrong type.
     """
-    method = methods.get(settings.method).replace(**settings.method_options)
+    method = usual_method(settings.method, settings.task).replace(**settings.method_options)
     return method.without_labels(settings.method_options) if settings.labels == "none" else method
 
 
@@ -134,12 +153,6 @@ def check_options(name: str, options: Mapping[str, Any], written: str, problems:
         except (TypeError, ValueError) as error:
             problems.append(f"method `{name}`, `{written}{option}`: {error}")
     return good
-
-
-def brings_weights(network: ModelConfig) -> bool:
-    """Whether a network's weights come from somewhere: a checkpoint, a name that stands for them, one's own callable."""
-    source = read_name(network.name)
-    return network.checkpoint is not None or source.has_weights or source.kind == "own"
 
 
 def without_hard_labels(method: Method) -> str:
@@ -202,24 +215,6 @@ def _teacher(settings: TrainConfig, method: Method) -> list[str]:
             for role, member in teacher.members().items()
             if not brings_weights(member)
         ]
-    return found
-
-
-def _network(role: str, network: ModelConfig) -> list[str]:
-    """What a network's settings name and is not there."""
-    found: list[str] = []
-    check = collector(found)
-    check(check_name, network.name)
-    if read_name(network.name).kind == "own":
-        try:
-            check(find_own, network.name)
-        except ImportError as error:  # it is there; something that it imports is not
-            found.append(f"model `{network.name}` cannot be imported: {error}.")
-    if network.checkpoint is not None and not Path(network.checkpoint).exists():
-        found.append(f"`{role}.checkpoint` must be a file or a run folder, but there is no {network.checkpoint}.")
-    label_map = network.label_map if isinstance(network, TeacherSource) else None
-    if label_map is not None and not Path(label_map).is_file():
-        found.append(f"`{role}.label_map` must be a file, but there is no {label_map}.")
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from docstring_parser import parse
 
 from logitkd.checks import shown, suggest
+from logitkd.fields import Usual
 
 __all__ = ["Setting", "SettingsError", "canonical", "flatten", "kinds_in", "nest", "record_in", "settings_of", "unknown_key"]
 
@@ -68,6 +69,7 @@ def settings_of(record: type, skip: Iterable[str] = (), **sections: type) -> dic
         if inner is None:
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             default = None if field.default is dataclasses.MISSING else field.default
+            default = default.value if isinstance(default, Usual) else default
             found[field.name] = Setting(field.name, hint, default, text, "", required)
             continue
         for name, setting in settings_of(inner).items():

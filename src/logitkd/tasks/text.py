@@ -1,7 +1,8 @@
-"""Classification of texts, one or two a label: each network reads them by its own tokenizer, batches are of similar length."""
+"""Classification of texts, or of pairs: each network reads them by its own tokenizer, in batches of similar length."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,9 @@ from torch import nn
 
 from logitkd.data import Loader
 from logitkd.data.batch import Request
-from logitkd.data.texts import TextData, load_texts, text_fingerprint
+from logitkd.data.fingerprint import text_fingerprint
+from logitkd.data.texts import TextData, load_texts
+from logitkd.models.names import NETWORK
 from logitkd.models.tokenizers import Tokenizer, load_tokenizer
 from logitkd.reach.inputs import ByNetwork, Given
 from logitkd.reach.signals import agree, gap
@@ -84,9 +87,13 @@ class TextTask(ClassificationTask):
         length = self.settings.data.max_length
         return f"{self.data.summary()}; {100 * cut / total:.2g} % of the training texts are cut to {length} tokens"
 
-    def assets(self, student: nn.Module) -> dict[str, bytes]:
-        """Return the student's tokenizer and configuration, by which others load it."""
-        return self.tokenizers["student"].files()
+    def assets(self, student: Any) -> dict[str, bytes]:
+        """Return the student's tokenizer and configuration, by which it is built again and others load it."""
+        files = self.tokenizers["student"].files()
+        config = copy.deepcopy(student.model.config)  # of other layers or classes than the one that it was built from
+        config.id2label, config.label2id = dict(enumerate(self.classes)), {name: i for i, name in enumerate(self.classes)}
+        files["config.json"] = config.to_json_string().encode()
+        return {f"{NETWORK}/{name}": content for name, content in files.items()}
 
     def loader(self, *, train: bool, device: torch.device, batch_size: int | None = None) -> Loader:
         """Return the batches of a split, of texts of similar length."""

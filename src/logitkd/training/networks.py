@@ -18,6 +18,7 @@ from logitkd.models import (
     read_label_map,
     read_name,
 )
+from logitkd.models.layers import copy_layers
 from logitkd.reach import Ensemble, LabelMap, Teacher
 from logitkd.reach.replay.trace import find_module
 from logitkd.runs.config import TrainConfig
@@ -44,7 +45,7 @@ def load_network(config: ModelConfig, classes: Sequence[str]) -> nn.Module:
     run = _recorded_data(config.checkpoint)
     if run is not None:
         _check_learnt(run.get("classes", classes), classes, str(config.checkpoint))
-    return build_model(config.name, len(classes), checkpoint=config.checkpoint)
+    return build_model(config.name, len(classes), checkpoint=config.checkpoint, **_depth(config))
 
 
 def build_networks(config: TrainConfig, task: Task) -> tuple[nn.Module, Teacher | Ensemble | None]:
@@ -52,7 +53,11 @@ def build_networks(config: TrainConfig, task: Task) -> tuple[nn.Module, Teacher 
     seed_generators(config.seed)  # right before the student, so that every method starts from the same weights
     student = load_network(config.student, task.classes)
     _check_paths("student", student, config.student)
-    return student, None if config.teacher is None else build_teacher(config.teacher, task)
+    teacher = None if config.teacher is None else build_teacher(config.teacher, task)
+    if config.student.layers is not None and config.student.checkpoint is None:
+        assert isinstance(teacher, Teacher)  # the settings were checked
+        copy_layers(student, teacher.model, config.student.layers)
+    return student, teacher
 
 
 def build_teacher(config: ModelConfig, task: Task) -> Teacher | Ensemble:
@@ -103,9 +108,15 @@ def recorded_student(folder: Path, *, trust_code: bool = False) -> ModelConfig:
         FileNotFoundError: there is no run folder.
         ValueError: it is none, or the code it names is nowhere else; see :func:`~logitkd.models.import_recorded`.
     """
-    name = read_run(folder)["run"]["student"]["name"]
-    import_recorded(name, folder, trust_code=trust_code)
-    return ModelConfig(name, checkpoint=str(folder))
+    student = read_run(folder)["run"]["student"]
+    import_recorded(student["name"], folder, trust_code=trust_code)
+    layers = student.get("layers")
+    return ModelConfig(student["name"], checkpoint=str(folder), layers=None if layers is None else tuple(layers))
+
+
+def _depth(config: ModelConfig) -> dict[str, int]:
+    """Return how many layers a network is built with, as an option; none where that is as its name has it."""
+    return {} if config.layers is None else {"layers": len(config.layers)}
 
 
 def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
@@ -156,11 +167,11 @@ def _load(config: TeacherSource, classes: Sequence[str], learnt: Sequence[str] |
         return build_pretrained(config.name, count)
     count = count or len(learnt or classes)
     try:
-        return build_pretrained(config.name, count, checkpoint=config.checkpoint)
+        return build_pretrained(config.name, count, checkpoint=config.checkpoint, **_depth(config))
     except ClassCountError as error:
         if config.label_map is None or config.num_classes is not None:
             raise ValueError(f"{error} A teacher of other classes also needs `teacher.label_map`.") from error
-        return build_pretrained(config.name, error.classes, checkpoint=config.checkpoint)
+        return build_pretrained(config.name, error.classes, checkpoint=config.checkpoint, **_depth(config))
 
 
 def _other_classes(role: str, config: TeacherSource, count: int, classes: Sequence[str]) -> str:

@@ -1,0 +1,175 @@
+"""Tokenizers of transformers: texts as the token ids that one network takes."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from logitkd.checks import check_int
+
+from logitkd.models.from_transformers import build_transformers, quiet, read_config, where
+from logitkd.models.names import Source, read_source
+from logitkd.models.pretrained import loading
+from logitkd.tokens import Tokens
+
+__all__ = ["Tokenizer", "load_tokenizer"]
+
+_AT_ONCE = 1000  # texts that are read at a time: their encodings hold much more than their token ids
+_NO_LIMIT = 1_000_000  # transformers writes 1e30 for a tokenizer that names none
+_SHORTEST = 8  # tokens of a text that something can be learnt from, with the two or three that stand around it
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """Turns texts into what one network takes.
+
+    Args:
+        name: of the network.
+        inner: of transformers.
+        config: of the network.
+        longest: most tokens of a text that both can take, special ones included; ``None`` where there is no limit.
+        typed: whether the network takes which of two texts a token is of.
+    """
+
+    name: str
+    inner: Any
+    config: Any
+    longest: int | None
+    typed: bool
+
+    def check(self, max_length: int) -> None:
+        """Raise ``ValueError`` unless texts of ``max_length`` tokens can be read."""
+        check_int("max_length", max_length, _SHORTEST, self.longest, f"tokens that `{self.name}` takes")
+
+    def encode(self, texts: tuple[Sequence[str], ...], max_length: int) -> Tokens:
+        """Return the tokens of texts.
+
+        Args:
+            texts: one or two columns of N texts. Of two that are too long together, the longer loses tokens first.
+            max_length: tokens that are kept of a text, or of both, special ones included.
+
+        Raises:
+            ValueError: ``max_length`` is more than can be taken.
+        """
+        self.check(max_length)
+        ids: list[np.ndarray] = []
+        types: list[np.ndarray] = []
+        lengths: list[int] = []
+        cut = 0
+        for columns in _pieces(texts):
+            read = self.inner(
+                *columns,
+                add_special_tokens=True,
+                truncation=True,
+                max_length=max_length,
+                padding=False,
+                return_attention_mask=False,
+                return_token_type_ids=self.typed,
+            )
+            cut += sum(bool(encoding.overflowing) for encoding in read.encodings)
+            lengths += map(len, read["input_ids"])
+            ids += [np.concatenate([np.asarray(row, np.int32) for row in read["input_ids"]])]
+            if self.typed:
+                types += [np.concatenate([np.asarray(row, np.int32) for row in read["token_type_ids"]])]
+        return Tokens(
+            ids=_joined(ids),
+            ends=torch.tensor(lengths, dtype=torch.int64).cumsum(0),
+            types=_joined(types) if self.typed else None,
+            pad=self.inner.pad_token_id,
+            pad_type=self.inner.pad_token_type_id,
+            left=self.inner.padding_side == "left",
+            cut=cut,
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """Return by name what ``save_pretrained`` writes of the tokenizer and of the network's configuration."""
+        with quiet(), tempfile.TemporaryDirectory() as folder:
+            self.inner.save_pretrained(folder)
+            self.config.save_pretrained(folder)
+            return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def load_tokenizer(name: str, checkpoint: str | Path | None = None) -> Tokenizer:
+    """Return the tokenizer of a network.
+
+    Args:
+        name: of the network, ``transformers:ID_OR_FOLDER``.
+        checkpoint: where the network's weights are: a run folder, or a file in one, has its tokenizer too.
+
+    Raises:
+        ImportError: transformers is not installed.
+        ConnectionError: it is not here and cannot be fetched.
+        ValueError: there is none, it has no padding token, or it gives ids that the network does not have.
+    """
+    source = read_source(name, checkpoint)
+    if source.kind != "transformers":
+        raise ValueError(
+            f"model `{name}` must come with a tokenizer to read texts, got one that has none. Give `transformers:ID_OR_FOLDER`."
+        )
+    from transformers import AutoTokenizer
+
+    with quiet(), loading(source):
+        config = read_config(source)
+        inner = AutoTokenizer.from_pretrained(where(source), trust_remote_code=False)
+    with torch.device("meta"):  # no memory, no weights: what it takes is asked
+        network = build_transformers(source, config.num_labels, weights=False)
+    _check(source, inner, config)
+    typed = "token_type_ids" in inner.model_input_names and _takes_types(network, config)
+    return Tokenizer(name, inner, config, _longest(inner, config, network), typed)
+
+
+def _check(source: Source, inner: Any, config: Any) -> None:
+    """Raise ``ValueError`` unless the network can read what the tokenizer gives."""
+    if inner.pad_token_id is None:
+        raise ValueError(
+            f"model `{source.name}`: its tokenizer must have a padding token, which fills up shorter texts, got none. Save it"
+            " to a folder with one: `tokenizer.pad_token = tokenizer.eos_token` (and its id as `pad_token_id` in `config.json`)."
+        )
+    if inner.pad_token_id != config.get_text_config().pad_token_id:
+        raise ValueError(
+            f"model `{source.name}`: `pad_token_id` in its `config.json` must be what its tokenizer pads with,"
+            f" {inner.pad_token_id}, got {config.get_text_config().pad_token_id}."
+        )
+    token, largest = max(inner.get_vocab().items(), key=lambda item: item[1])
+    if largest >= config.get_text_config().vocab_size:
+        raise ValueError(
+            f"model `{source.name}`: its network must have every token of its tokenizer, got the id {largest} ({token!r}) for"
+            f" a `vocab_size` of {config.get_text_config().vocab_size}. Is it the tokenizer of another network?"
+        )
+
+
+def _takes_types(network: Any, config: Any) -> bool:
+    takes = inspect.signature(network.model.forward).parameters
+    return "token_type_ids" in takes and getattr(config, "type_vocab_size", 2) > 1
+
+
+def _longest(inner: Any, config: Any, network: nn.Module) -> int | None:
+    """Return the most tokens that tokenizer and network can take.
+
+    Some families (RoBERTa's) count positions from behind the padding's id: so many of their positions are never taken.
+    """
+    limits = [inner.model_max_length]
+    places = getattr(config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
+    limits.append(places if places > 0 else _NO_LIMIT)
+    for path, part in network.named_modules():
+        if isinstance(part, nn.Embedding) and "position" in path and part.padding_idx is not None:
+            limits.append(part.num_embeddings - part.padding_idx - 1)
+    least = int(min(limits))
+    return least if least < _NO_LIMIT else None
+
+
+def _pieces(texts: tuple[Sequence[str], ...]) -> Iterator[list[list[str]]]:
+    for start in range(0, len(texts[0]), _AT_ONCE):
+        yield [list(column[start : start + _AT_ONCE]) for column in texts]
+
+
+def _joined(pieces: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(pieces)) if pieces else torch.empty(0, dtype=torch.int32)
