@@ -63,6 +63,11 @@ def read_frames(
     return image_folder_frames(folder, splits, absent, unlabelled)
 
 
+def table_frame(path: Path) -> Frame:
+    """Return the frame of one file."""
+    return _parquet_frame(path.parent, path.name, [path])
+
+
 def _parquet_frame(folder: Path, split: str, paths: list[Path]) -> Frame:
     # Read by pyarrow and typed by `datasets`: load_dataset("parquet") would first copy every file into its cache, and a
     # row of the copy no longer knows its file.
