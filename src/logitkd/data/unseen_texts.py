@@ -107,8 +107,8 @@ def _whole(file: str, columns: Sequence[str]) -> list[Row]:
     check_path("files", file)
     if len(columns) > 1:
         raise ValueError(
-            f"{file} must be a table with the columns {' and '.join(columns)} ({', '.join(TEXTS.tables)}), as the run was trained"
-            " on pairs of texts, got a file of one text."
+            f"{file} must be a table ({', '.join(TEXTS.tables)}) with the columns {' and '.join(columns)}, as the run was"
+            " trained on pairs of texts, got a file of one text."
         )
     return [(read_utf8(Path(file)),)]
 
@@ -120,8 +120,8 @@ def _lines(columns: Sequence[str]) -> list[Row]:
     for number, row in enumerate(rows):
         if len(row) != len(columns):
             raise ValueError(
-                f"lines of standard input must be pairs, {' and '.join(columns)} with a tab between them, got {len(row) - 1} tabs"
-                f" in row {number}."
+                f"lines of standard input must be pairs, {' and '.join(columns)} with a tab between them, got {len(row) - 1}"
+                f" tabs in row {number}."
             )
     return rows
 

@@ -27,8 +27,8 @@ def decode_utf8(content: bytes, where: str) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{where} must be UTF-8 text, got the byte 0x{content[error.start]:02x} at byte {error.start}, line {line}. Is it of"
-            " another encoding, wholly or in part, or no text file? Save it as UTF-8."
+            f"{where} must be UTF-8 text, got the byte 0x{content[error.start]:02x} at byte {error.start}, line {line}. Is it"
+            " of another encoding, wholly or in part, or no text file? Save it as UTF-8."
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1

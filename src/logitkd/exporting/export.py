@@ -89,7 +89,8 @@ def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], 
     _refuse_foreign(target)
     recorded, classes = recorded_student(folder, trust_code=trust_code), record["data"]["classes"]
     name, student = recorded.name, load_network(recorded, classes).eval()
-    given, beside = kind.read_input(record, folder), kind.files(folder)
+    given = kind.read_input(record, folder)
+    beside = kind.files(folder, given)
     with _aside(target) as aside:
         parity = []
         for form in formats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -101,15 +102,17 @@ def _write_onnx(network: nn.Module, trace: Trace, path: Path) -> None:
     import onnx
 
     axes = dict(trace.axes)
-    program = torch.onnx.export(
-        _program(network, trace),
-        (),
-        dynamo=True,
-        input_names=list(trace.names),
-        output_names=["logits"],
-        dynamic_shapes=dict.fromkeys(trace.names, axes) if isinstance(trace.example, Mapping) else (axes,),
-        verbose=False,
-    )
+    with warnings.catch_warnings():  # several inputs share their axes, and these have names only once
+        warnings.filterwarnings("ignore", message=".*axis name.*will not be used")
+        program = torch.onnx.export(
+            _program(network, trace),
+            (),
+            dynamo=True,
+            input_names=list(trace.names),
+            output_names=["logits"],
+            dynamic_shapes=dict.fromkeys(trace.names, axes) if isinstance(trace.example, Mapping) else (axes,),
+            verbose=False,
+        )
     assert program is not None
     size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     program.save(path, external_data=size > ONE_FILE)

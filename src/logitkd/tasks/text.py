@@ -157,7 +157,6 @@ class TextTask(ClassificationTask):
             " `transformers:` classifier of texts, or a shorter `data.max_length`."
         )
 
-
     def recall(self, folder: Path, recorded: Mapping[str, Any]) -> None:
         """Take over classes and columns; the tokenizer is in the run folder."""
         self.classes, self.columns = tuple(recorded["classes"]), tuple(recorded["text_columns"])
