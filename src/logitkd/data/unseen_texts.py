@@ -105,6 +105,10 @@ def _given(texts: Sequence[Any], columns: Sequence[str]) -> list[Row]:
 def _whole(file: str, columns: Sequence[str]) -> list[Row]:
     """Return the one text that a file is."""
     check_path("files", file)
+    if Path(file).suffix.lower() != ".txt":
+        raise ValueError(
+            f"{file} must be a text (.txt), a table ({', '.join(TEXTS.tables)}), or - for standard input, got another file."
+        )
     if len(columns) > 1:
         raise ValueError(
             f"{file} must be a table ({', '.join(TEXTS.tables)}) with the columns {' and '.join(columns)}, as the run was"
@@ -115,7 +119,8 @@ def _whole(file: str, columns: Sequence[str]) -> list[Row]:
 
 def _lines(columns: Sequence[str]) -> list[Row]:
     """Return the lines of standard input; the texts of a pair have a tab between them."""
-    lines = decode_utf8(sys.stdin.buffer.read(), "standard input").splitlines()
+    text = decode_utf8(sys.stdin.buffer.read(), "standard input").replace("\r\n", "\n")
+    lines = text.removesuffix("\n").split("\n") if text else []  # splitlines() would split at characters of a text, too
     rows = [(line,) if len(columns) == 1 else tuple(line.split("\t")) for line in lines]
     for number, row in enumerate(rows):
         if len(row) != len(columns):
@@ -141,11 +146,19 @@ def _table(path: Path, columns: Sequence[str]) -> list[Row]:
 def _check(source: _Source, rows: Sequence[Row]) -> None:
     """Raise ``ValueError`` unless there are texts and none is empty: a network would see the special tokens alone."""
     empty = [number for number, row in enumerate(rows) if not all(text and not text.isspace() for text in row)]
+    halves = [number for number, row in enumerate(rows) if any(not _is_unicode(text) for text in row)]
     if not rows:
         raise ValueError(f"{_named(source.name)} must hold a text, got none.")
     if empty:
         where = f", in row{'s' * (len(empty) > 1)} {listed(empty, 5)}" if source.many else ""
         raise ValueError(f"{_named(source.name)} must hold no empty text, got {len(empty)}{where}. Fill or remove them.")
+    if halves:
+        rows_of = f"rows {listed(halves, 5)} of {_named(source.name)}"
+        raise ValueError(f"texts must be Unicode, got half of a character (a lone surrogate) in {rows_of}.")
+
+
+def _is_unicode(text: str | None) -> bool:
+    return text is None or text.encode(errors="ignore").decode() == text
 
 
 def _named(name: str) -> str:

@@ -15,8 +15,7 @@ from torch import nn
 
 from logitkd.data import Loader
 from logitkd.data.batch import Request
-from logitkd.data.fingerprint import text_fingerprint
-from logitkd.data.texts import TextData, load_texts
+from logitkd.data.texts import TextData, load_texts, text_fingerprint
 from logitkd.data.unseen import Unseen
 from logitkd.data.unseen_texts import read_unseen
 from logitkd.models.names import NETWORK

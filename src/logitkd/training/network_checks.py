@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten
 
 from logitkd.checks import listed
 from logitkd.reach import Ensemble, Teacher, eval_mode
-from logitkd.reach.inputs import Inputs, call
+from logitkd.reach.inputs import Given, call
 from logitkd.tasks.task import Task
 
 __all__ = ["check_learns", "check_one_example", "check_student", "check_teacher"]
@@ -132,7 +132,7 @@ def _left_as_it_was(student: nn.Module, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _trained_on(student: nn.Module, inputs: Inputs) -> object:
+def _trained_on(student: nn.Module, inputs: Given) -> object:
     """Return what the student makes of inputs in training mode, in which it stays; its running statistics are as before."""
     before = [(buffer, buffer.clone()) for buffer in student.buffers()]
     try:
