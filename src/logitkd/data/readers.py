@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from logitkd.data.text_folder import TEXT_FILES
 from logitkd.data.text_tables import READERS as TEXT_TABLES
 from logitkd.data.text_tables import text_table_frame
 
-__all__ = ["read_frames"]
+__all__ = ["read_frames", "table_frame"]
 
 FILES = {IMAGES: IMAGE_FILES, TEXTS: TEXT_FILES}
 
@@ -99,6 +100,11 @@ def _parquet_frame(folder: Path, split: str, paths: Sequence[Path]) -> Frame:
 
 
 TABLES = dict.fromkeys(TEXT_TABLES, text_table_frame) | {".parquet": _parquet_frame}
+
+
+def table_frame(path: Path) -> Frame:
+    """Return the frame of one file of any name; raises as :func:`read_frames`."""
+    return replace(TABLES[path.suffix.lower()](path.parent, path.name, [path]), where=str(path))
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:

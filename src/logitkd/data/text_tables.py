@@ -54,7 +54,7 @@ def text_table_frame(folder: Path, split: str, paths: Sequence[Path]) -> Frame:
         ValueError: a file that is not UTF-8, broken quotes, a row of other length than the header, a line that is no JSON
             object, or files of other columns; file and line are named.
     """
-    tables = [READERS[path.suffix](path) for path in paths]
+    tables = [READERS[path.suffix.lower()](path) for path in paths]
     for path, table in zip(paths, tables, strict=True):
         if set(table.columns) != set(tables[0].columns):
             raise ValueError(f"{path} has other columns than {paths[0]}: the files of a split must agree.")
