@@ -148,7 +148,9 @@ def test_layers_of_several_kinds_are_no_smaller_network(tmp_path):
 
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 32}
     Gemma2Config(vocab_size=20, num_hidden_layers=4, **sizes).save_pretrained(tmp_path)
-    words = r"`layers` must be left out for `transformers:.*`: its layers are of several kinds \(full_attention, sliding_attention"
+    words = (
+        r"`layers` must be left out for `transformers:.*`: its layers are of several kinds \(full_attention, sliding_attention"
+    )
     with pytest.raises(ValueError, match=words):
         build_model(f"transformers:{tmp_path}", 3, layers=2)
 
