@@ -94,13 +94,13 @@ def test_layers_that_are_not_there(pair, layers, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"student": "electra"}, r"of a teacher of the student's family, electra, got a bert\. Give the student the teacher's name"),
+        ({"student": "electra"}, r"of a teacher of the student's family, electra, got a bert\. Give the student the"),
         ({"classes": 5}, r"of a teacher of the student's classes, 5, got 3: the classifier is copied too"),
-        ({"width": 8}, r"of a teacher that is as the student but for the number of layers, got other hidden_size \(8 and 16\), inter"),
-        ({"num_attention_heads": 4}, r"of a teacher .*, got other num_attention_heads \(4 and 2\)\."),  # whose weights have the same shapes
+        ({"width": 8}, r"of a teacher that is as the student but for .*, got other hidden_size \(8 and 16\), inter"),
+        ({"num_attention_heads": 4}, r"of a teacher .*, got other num_attention_heads \(4 and 2\)\."),  # of the same shapes
         ({"hidden_act": "relu"}, r"of a teacher .*, got other hidden_act \('relu' and 'gelu'\)\."),
     ],
-)  # fmt: skip
+)
 def test_networks_that_are_not_alike(pair, changes, words):
     student, teacher = pair(**changes)
     with pytest.raises(ValueError, match=f"`layers` must be {words}"):
