@@ -7,21 +7,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from logitkd.checks import listed
 from logitkd.models.names import Source
-from logitkd.models.pretrained import Pretrained, loading
-from logitkd.models.text_classifier import TextClassifier, adapt_text_config, encoder_layers, no_layers
+from logitkd.models.pretrained import Pretrained, loading, reason
+from logitkd.models.text_classifier import TextClassifier, check_padding, check_text_config, set_layers
 
 __all__ = [
     "TransformersClassifier",
     "build_transformers",
+    "choose",
+    "locate",
     "quiet",
     "read_config",
+    "readable",
     "transformers_pretrained",
     "transformers_statistics",
-    "where",
 ]
 
 
@@ -42,6 +45,9 @@ class TransformersClassifier(nn.Module):
         return self.model(pixel_values=images, return_dict=True).logits
 
 
+Classifier = TransformersClassifier | TextClassifier
+
+
 def build_transformers(source: Source, num_classes: int, weights: bool, layers: int | None = None) -> nn.Module:
     """Return the network for ``num_classes``; with its weights if asked, the head random where the classes differ.
 
@@ -58,20 +64,19 @@ def build_transformers(source: Source, num_classes: int, weights: bool, layers: 
             layers.
     """
     with quiet(), loading(source):
-        config = read_config(source)
-        wrap, auto = _kind(source, config, layers)
+        place = locate(source)
+        config = read_config(source, place)
+        wrap, auto = choose(source, config, layers)
         if config.num_labels != num_classes:
             config.num_labels = num_classes
         if not weights:
             model = auto.from_config(config)
         else:
             model, info = auto.from_pretrained(
-                where(source), config=config, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+                **place, config=config, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
             )
             _check_body(source, model, info)
-    if layers is not None and encoder_layers(model) is None:
-        raise ValueError(no_layers(config))
-    return wrap(model.float()).train()
+    return _wrapped(source, wrap, model)
 
 
 def transformers_pretrained(source: Source, layers: int | None = None) -> Pretrained:
@@ -87,29 +92,49 @@ def transformers_pretrained(source: Source, layers: int | None = None) -> Pretra
         ValueError: a weight of the network, its head's among them, is not in the file; and as :func:`build_transformers`.
     """
     with quiet(), loading(source):
-        config = read_config(source)
-        wrap, auto = _kind(source, config, layers)
-        model, info = auto.from_pretrained(where(source), config=config, use_safetensors=True, output_loading_info=True)
+        place = locate(source)
+        config = read_config(source, place)
+        wrap, auto = choose(source, config, layers)
+        model, info = auto.from_pretrained(**place, config=config, use_safetensors=True, output_loading_info=True)
+    if config.num_labels < 2:
+        raise ValueError(
+            f"model `{source.name}` must have at least 2 classes, got one output (a regression, such as a similarity of texts),"
+            " so it cannot teach. Give one that was trained to classify."
+        )
     if info["missing_keys"]:
         what = "texts" if wrap is TextClassifier else "images"
         raise ValueError(
             f"model `{source.name}`: its weights lack {listed(sorted(info['missing_keys']))}, which would be random, so it"
             f" cannot teach. Give one that was trained to classify {what}."
         )
-    network = wrap(model.float()).train()
+    network = _wrapped(source, wrap, model)
     return Pretrained(network, network.num_classes, _classes(config), *transformers_statistics(source, network))
 
 
-def _kind(source: Source, config: Any, layers: int | None) -> tuple[type[TransformersClassifier] | type[TextClassifier], Any]:
-    """Return what wraps a network of this configuration, and the class of transformers that builds it."""
+def choose(source: Source, config: Any, layers: int | None = None) -> tuple[type[Classifier], Any]:
+    """Return what wraps a network of this configuration, and the class of transformers that builds it.
+
+    Args:
+        source: its name, taken apart.
+        config: changed to ``layers`` where they are given.
+        layers: as in :func:`build_transformers`.
+
+    Raises:
+        ValueError: as :func:`build_transformers`, but for its weights.
+    """
     transformers = _import()
     if type(config) in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         if layers is not None:
             raise ValueError(f"`layers` must be left out for `{source.name}`: it classifies images.")
         return TransformersClassifier, transformers.AutoModelForImageClassification
     if type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        adapt_text_config(source.name, config, layers)
-        return TextClassifier, transformers.AutoModelForSequenceClassification
+        auto = transformers.AutoModelForSequenceClassification
+        check_text_config(source.name, config)
+        if layers is not None:
+            with torch.device("meta"):  # no memory and no weights: only what it is made of
+                whole = auto.from_config(config)
+            set_layers(source.name, whole, config, layers)
+        return TextClassifier, auto
     raise ValueError(
         f"model `{source.name}` must be one that transformers can build as a classifier of images or of texts, got a"
         f" {config.model_type}, for which it has neither."
@@ -137,7 +162,7 @@ def transformers_statistics(source: Source, network: nn.Module) -> tuple[tuple[f
         return None, None
     with quiet():
         try:
-            record = ImageProcessingMixin.get_image_processor_dict(where(source))[0]
+            record = ImageProcessingMixin.get_image_processor_dict(**locate(source))[0]
         except OSError:  # no such file: a network without a processor
             return None, None
     scale = 255 * (record.get("rescale_factor") or 1 / 255) if record.get("do_rescale", True) else 255.0
@@ -155,15 +180,68 @@ def _classes(config: Any) -> tuple[str, ...] | None:
     return tuple(names) if len(names) == config.num_labels and not made_up else None
 
 
-def read_config(source: Source) -> Any:
-    """Return the network's configuration. None of the code that a folder may bring is ever run."""
-    return _import().AutoConfig.from_pretrained(where(source), trust_remote_code=False)
+def _wrapped(source: Source, wrap: type[Classifier], model: Any) -> Classifier:
+    """Return a network as the rest of the library sees it, its weights float32; what cannot be used is refused."""
+    network = wrap(model.float())
+    if isinstance(network, TextClassifier):
+        check_padding(source.name, network)
+    return network.train()
 
 
-def where(source: Source) -> str:
-    """Return the folder, or the hub id, that the name stands for."""
+def read_config(source: Source, place: dict[str, Any]) -> Any:
+    """Return the network's configuration; ``place`` is what :func:`locate` returned.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: it cannot be read.
+    """
+    with readable(source, "configuration"):
+        return _import().AutoConfig.from_pretrained(**place)
+
+
+def locate(source: Source) -> dict[str, Any]:
+    """Return what every ``from_pretrained`` gets: the folder or the hub id, and how it may be read.
+
+    None of the code that it may bring is ever run. The hub is asked only where it answers: its client tries for minutes.
+    """
     folder = Path(source.inner).expanduser()
-    return str(folder) if folder.is_dir() else source.inner
+    local = folder.is_dir() or not _hub_answers()
+    found = str(folder) if folder.is_dir() else source.inner
+    return {"pretrained_model_name_or_path": found, "local_files_only": local, "trust_remote_code": False}
+
+
+def _hub_answers() -> bool:
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception:  # of one HTTP library or another, or that the user wants to be offline
+        return False
+    return True
+
+
+@contextmanager
+def readable(source: Source, part: str) -> Iterator[None]:
+    """Give what transformers says of a file that it does not understand one form.
+
+    Args:
+        source: the network's name, taken apart.
+        part: of the network, for the message.
+
+    Raises:
+        ValueError: it is damaged, of a later version, or needs code of its own.
+    """
+    try:
+        yield
+    except (OSError, ImportError):
+        raise
+    except Exception as error:  # ValueError, KeyError, AttributeError, the tokenizers' own plain Exception ...
+        if "trust_remote_code" in str(error):
+            raise ValueError(
+                f"model `{source.name}` must be one that transformers itself can build, got one with code of its own, which is"
+                " never run. Write a `package.module:callable` that builds it, if you trust its code."
+            ) from error
+        raise ValueError(f"model `{source.name}`: its {part} cannot be read ({reason(error)}).") from error
 
 
 def _import() -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from logitkd.models.names import Source
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Pretrained", "check_head", "loading"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Pretrained", "check_head", "loading", "reason"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -49,20 +49,21 @@ def loading(source: Source) -> Iterator[None]:
         yield
     except OSError as error:  # what every hub client raises when it finds nothing, offline or not
         if Path(source.inner).expanduser().is_dir():
-            raise ValueError(f"model `{source.name}` cannot be read from its folder ({_reason(error)}).") from error
+            raise ValueError(f"model `{source.name}` cannot be read from its folder ({reason(error)}).") from error
         what = f"model `{source.name}`"
         if source.kind == "transformers":  # a folder's name may look like a hub id
             what += f": there is no folder {source.inner} here, so it is taken as a hub id, which"
         raise ConnectionError(
-            f"{what} is not on this machine and could not be fetched ({_reason(error)}). Check its name and the"
+            f"{what} is not on this machine and could not be fetched ({reason(error)}). Check its name and the"
             " connection; without one, fetch it elsewhere, copy it here, and give `local-dir:FOLDER`, `transformers:FOLDER`"
             " or a checkpoint."
         ) from error
     except (RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ValueError(f"model `{source.name}`: its weights cannot be loaded ({_reason(error)}).") from error
+        raise ValueError(f"model `{source.name}`: its weights cannot be loaded ({reason(error)}).") from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what an error says, in one line that is not too long."""
     return " ".join(str(error).split()).rstrip(".")[:300]
 
 

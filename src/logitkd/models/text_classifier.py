@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from logitkd.checks import check_int
+from logitkd.checks import check_int, listed
+from logitkd.models.pretrained import reason
 
-__all__ = ["TextClassifier", "adapt_text_config", "encoder_layers", "no_layers"]
+__all__ = [
+    "TextClassifier",
+    "check_padding",
+    "check_text_config",
+    "encoder_layers",
+    "no_layers",
+    "pads_left",
+    "set_layers",
+]
 
 
 class TextClassifier(nn.Module):
@@ -29,40 +39,95 @@ class TextClassifier(nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **types).logits
 
 
-def adapt_text_config(name: str, config: Any, layers: int | None) -> None:
-    """Check that a configuration is one of a text classifier, and set the number of its encoder's layers.
+def check_text_config(name: str, config: Any) -> None:
+    """Check that a configuration can be one of a text classifier.
 
     Args:
         name: of the network, for the message.
-        config: of transformers; changed.
-        layers: how many; ``None`` leaves them.
+        config: of transformers.
 
     Raises:
-        ValueError: it is an encoder-decoder, it says no padding id, or it cannot have so many layers.
+        ValueError: it is an encoder-decoder, or it says no padding id.
     """
     if getattr(config, "is_encoder_decoder", False):
         raise ValueError(
             f"model `{name}` must be an encoder or a decoder, got an encoder-decoder ({config.model_type}), which reads every"
             " text twice. Take an encoder such as BERT, or a decoder such as GPT-2."
         )
-    if config.get_text_config().pad_token_id is None:
+    if getattr(config.get_text_config(), "pad_token_id", None) is None:
         raise ValueError(
             f"model `{name}`: its configuration must say which token fills up shorter texts, got no `pad_token_id` (it is a"
             f" {config.model_type}). Save it to a folder, and write the id of its tokenizer's padding token into `config.json`;"
-            " where the tokenizer has none, that of its end token into both."
+            " where the tokenizer has none, give it one too: `tokenizer.pad_token = tokenizer.eos_token`."
         )
-    if layers is None:
-        return
+
+
+def set_layers(name: str, whole: Any, config: Any, layers: int) -> None:
+    """Set the number of the encoder's layers.
+
+    Args:
+        name: of the network, for the message.
+        whole: the network of transformers before that, its weights not looked at.
+        config: its configuration; changed.
+        layers: how many.
+
+    Raises:
+        ValueError: it has not so many, or none that could be left out.
+    """
+    if encoder_layers(whole) is None:
+        raise ValueError(no_layers(config))
     check_int("layers", layers, 1, config.num_hidden_layers, f"what `{name}` has")
     kinds = getattr(config, "layer_types", None)
     if kinds:
         if len(set(kinds)) > 1:
             raise ValueError(
-                f"`layers` must be left out for `{name}`: its layers are of several kinds ({', '.join(sorted(set(kinds)))}),"
+                f"`layers` must be left out for `{name}`: its layers are of several kinds ({listed(sorted(set(kinds)))}),"
                 " so that fewer of them are another network."
             )
         config.layer_types = kinds[:layers]
     config.num_hidden_layers = layers
+
+
+def pads_left(config: Any) -> bool:
+    """Whether shorter texts are filled up in front: XLNet reads the last place, whatever stands there."""
+    return config.model_type == "xlnet"
+
+
+@torch.no_grad()
+def check_padding(name: str, network: TextClassifier) -> None:
+    """Check that a text's logits do not depend on what it is filled up with, by showing the network one.
+
+    Args:
+        name: of the network, for the message.
+        network: with weights, trained or random; put in evaluation mode.
+
+    Raises:
+        ValueError: it cannot read texts, or the longest of a batch would change the logits of the others.
+    """
+    config = network.model.config.get_text_config()
+    pad, left = config.pad_token_id, pads_left(config)
+    known = getattr(config, "vocab_size", 100)
+    some = [number for number in range(max(known - 9, 0), known) if number != pad] or [pad]
+    ids = torch.tensor((some * 8)[:8])
+    text, filling = ids[:5], ids.new_full((3,), pad)
+    shown = torch.stack([torch.cat([filling, text] if left else [text, filling]), ids])
+    mask = torch.ones_like(shown)
+    mask[0, slice(3) if left else slice(5, 8)] = 0
+    network.eval()
+    try:
+        alone = network(text[None], mask[1:, :5])
+        padded = network(shown, mask)[:1]
+    except Exception as error:
+        raise ValueError(
+            f"model `{name}` must be one that takes token ids and their mask and nothing else, but it failed on some"
+            f" ({type(error).__name__}: {reason(error)})."
+        ) from error
+    gap, most = float((padded - alone).abs().max()), float(alone.abs().max())
+    if gap > 1e-4 * most + 1e-7:  # rounding comes to 1e-6 of the largest
+        raise ValueError(
+            f"model `{name}`: the logits of a text must not depend on how far it is padded, but a {config.model_type} changes"
+            f" them by {gap:.2g} (they reach {most:.2g}): it does not keep to the attention mask. Take another network."
+        )
 
 
 def no_layers(config: Any) -> str:

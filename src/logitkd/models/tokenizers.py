@@ -14,13 +14,15 @@ import torch
 from torch import nn
 
 from logitkd.checks import check_int
-from logitkd.models.from_transformers import build_transformers, quiet, read_config, where
+from logitkd.models.from_transformers import choose, locate, quiet, read_config, readable
 from logitkd.models.names import Source, read_source
 from logitkd.models.pretrained import loading
+from logitkd.models.text_classifier import TextClassifier, pads_left
 from logitkd.tokens import Tokens
 
 __all__ = ["Tokenizer", "load_tokenizer"]
 
+_Read = tuple[list[list[int]], list[list[int]], int]  # token ids, their types, how many texts were cut
 _AT_ONCE = 1000  # texts that are read at a time: their encodings hold much more than their token ids
 _NO_LIMIT = 1_000_000  # transformers writes 1e30 for a tokenizer that names none
 _SHORTEST = 8  # tokens of a text that something can be learnt from, with the two or three that stand around it
@@ -64,29 +66,48 @@ class Tokenizer:
         lengths: list[int] = []
         cut = 0
         for columns in _pieces(texts):
-            read = self.inner(
-                *columns,
-                add_special_tokens=True,
-                truncation=True,
-                max_length=max_length,
-                padding=False,
-                return_attention_mask=False,
-                return_token_type_ids=self.typed,
-            )
-            cut += sum(bool(encoding.overflowing) for encoding in read.encodings)
-            lengths += map(len, read["input_ids"])
-            ids += [np.concatenate([np.asarray(row, np.int32) for row in read["input_ids"]])]
+            rows, their_types, longer = (self._fast if self.inner.is_fast else self._slow)(columns, max_length)
+            cut += longer
+            lengths += map(len, rows)
+            ids += [np.concatenate([np.asarray(row, np.int32) for row in rows])]
             if self.typed:
-                types += [np.concatenate([np.asarray(row, np.int32) for row in read["token_type_ids"]])]
+                types += [np.concatenate([np.asarray(row, np.int32) for row in their_types])]
         return Tokens(
             ids=_joined(ids),
             ends=torch.tensor(lengths, dtype=torch.int64).cumsum(0),
             types=_joined(types) if self.typed else None,
             pad=self.inner.pad_token_id,
             pad_type=self.inner.pad_token_type_id,
-            left=self.inner.padding_side == "left",
+            left=pads_left(self.config),
             cut=cut,
         )
+
+    def _fast(self, columns: Sequence[list[str]], max_length: int) -> _Read:
+        """Return the token ids and types of texts, and how many were cut."""
+        with quiet():
+            read = self.inner(
+                *columns,
+                truncation=True,
+                max_length=max_length,
+                return_attention_mask=False,
+                return_token_type_ids=self.typed,
+            )
+        return read["input_ids"], read.get("token_type_ids", []), sum(bool(encoding.overflowing) for encoding in read.encodings)
+
+    def _slow(self, columns: Sequence[list[str]], max_length: int) -> _Read:
+        """Do the same with a tokenizer that is written in Python: it does not tell of two texts whether they were cut."""
+        ids, types, cut = [], [], 0
+        special = self.inner.num_special_tokens_to_add(pair=len(columns) == 2)
+        with quiet():
+            for texts in zip(*columns, strict=True):
+                whole = [self.inner.convert_tokens_to_ids(self.inner.tokenize(text)) for text in texts]
+                read = self.inner.prepare_for_model(
+                    *whole, truncation=True, max_length=max_length, return_token_type_ids=self.typed
+                )
+                ids.append(read["input_ids"])
+                types.append(read.get("token_type_ids", []))
+                cut += sum(map(len, whole)) + special > max_length
+        return ids, types, cut
 
     def files(self) -> dict[str, bytes]:
         """Return by name what ``save_pretrained`` writes of the tokenizer and of the network's configuration."""
@@ -116,37 +137,54 @@ def load_tokenizer(name: str, checkpoint: str | Path | None = None) -> Tokenizer
     from transformers import AutoTokenizer
 
     with quiet(), loading(source):
-        config = read_config(source)
-        inner = AutoTokenizer.from_pretrained(where(source), trust_remote_code=False)
-    with torch.device("meta"):  # no memory, no weights: what it takes is asked
-        network = build_transformers(source, config.num_labels, weights=False)
+        place = locate(source)
+        config = read_config(source, place)
+        wrap, auto = choose(source, config)
+        if wrap is not TextClassifier:
+            raise ValueError(
+                f"model `{name}` must read texts, got one of images ({config.model_type}). Give a text classifier."
+            )
+        with readable(source, "tokenizer"):
+            inner = AutoTokenizer.from_pretrained(**place)
+        with torch.device("meta"):  # no memory and no weights: only what it takes is asked
+            network = auto.from_config(config)
     _check(source, inner, config)
+    inner.padding_side = "left" if pads_left(config) else "right"
+    for key in ("is_local", "local_files_only"):  # what `save_pretrained` would say of how it was found
+        inner.init_kwargs.pop(key, None)
     typed = "token_type_ids" in inner.model_input_names and _takes_types(network, config)
     return Tokenizer(name, inner, config, _longest(inner, config, network), typed)
 
 
 def _check(source: Source, inner: Any, config: Any) -> None:
     """Raise ``ValueError`` unless the network can read what the tokenizer gives."""
+    own = config.get_text_config()
+    if set(inner.get_vocab()) <= set(inner.all_special_tokens):  # what transformers makes up where it finds no files
+        raise ValueError(
+            f"model `{source.name}` must come with a tokenizer, got none: without its files (`tokenizer.json`, or what"
+            " `tokenizer.save_pretrained` writes) no text can be read. Put those of the network that its weights are from there."
+        )
     if inner.pad_token_id is None:
         raise ValueError(
             f"model `{source.name}`: its tokenizer must have a padding token, which fills up shorter texts, got none. Save it"
             " to a folder with one: `tokenizer.pad_token = tokenizer.eos_token` (and its id as `pad_token_id` in `config.json`)."
         )
-    if inner.pad_token_id != config.get_text_config().pad_token_id:
+    if inner.pad_token_id != own.pad_token_id:
         raise ValueError(
             f"model `{source.name}`: `pad_token_id` in its `config.json` must be what its tokenizer pads with,"
-            f" {inner.pad_token_id}, got {config.get_text_config().pad_token_id}."
+            f" {inner.pad_token_id}, got {own.pad_token_id}."
         )
     token, largest = max(inner.get_vocab().items(), key=lambda item: item[1])
-    if largest >= config.get_text_config().vocab_size:
+    known = getattr(own, "vocab_size", None)
+    if known is not None and largest >= known:
         raise ValueError(
-            f"model `{source.name}`: its network must have every token of its tokenizer, got the id {largest} ({token!r}) for"
-            f" a `vocab_size` of {config.get_text_config().vocab_size}. Is it the tokenizer of another network?"
+            f"model `{source.name}`: its network must have every token of its tokenizer, got the id {largest} ({token!r}) for a"
+            f" `vocab_size` of {known}. Is it the tokenizer of another network?"
         )
 
 
 def _takes_types(network: Any, config: Any) -> bool:
-    takes = inspect.signature(network.model.forward).parameters
+    takes = inspect.signature(network.forward).parameters
     return "token_type_ids" in takes and getattr(config, "type_vocab_size", 2) > 1
 
 

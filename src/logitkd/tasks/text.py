@@ -13,8 +13,7 @@ from torch import nn
 
 from logitkd.data import Loader
 from logitkd.data.batch import Request
-from logitkd.data.fingerprint import text_fingerprint
-from logitkd.data.texts import TextData, load_texts
+from logitkd.data.texts import TextData, load_texts, text_fingerprint
 from logitkd.models.names import NETWORK
 from logitkd.models.tokenizers import Tokenizer, load_tokenizer
 from logitkd.reach.inputs import ByNetwork, Given
