@@ -194,5 +194,9 @@ def test_data_that_changed_are_noticed(home, tmp_path):
 
 
 def test_what_texts_do_not_have_is_refused(home):
-    with pytest.raises(SettingsError, match=r"`mixup` must be left out, got 0\.2: the task `text` does not read it"):
-        train(settings(home, method="ce", mixup=0.2))
+    teacher = TeacherConfig(str(home / "teacher"), mean=(0.5,) * 3, std=(0.5,) * 3, pool="model")
+    with pytest.raises(SettingsError) as refused:
+        train(settings(home, teacher=teacher, mixup=0.2, channels_last=True))
+    for key in ("mixup", "channels_last", "teacher.mean", "teacher.std", "teacher.pool"):
+        assert f"`{key}` must be left out, got " in str(refused.value)
+    assert str(refused.value).count("the task `text` does not read it") == 5
