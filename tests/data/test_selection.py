@@ -1,4 +1,4 @@
-"""Which examples are trained on and evaluated on; of images and whole sources in ``test_source.py``, of texts in ``test_texts.py``."""
+"""Which examples are trained on and evaluated on; of whole sources in ``test_source.py`` and ``test_texts.py``."""
 
 import pytest
 import torch
