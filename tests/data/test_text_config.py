@@ -59,6 +59,7 @@ def test_a_folder_has_no_subsets_and_must_have_the_splits(tmp_path):
     assert problem.startswith(f"there is no split `dev` in {folder}. Splits there: test, train. Name them with")
     (problem,) = check(TextConfig(source=folder, eval_fraction=0.1))
     assert problem.startswith("`data.eval_fraction` must be left out where there is an evaluation split")
+    assert "hold out training texts all the same" in problem
     (tmp_path / "test-0.jsonl").write_text("{}")
     (problem,) = check(TextConfig(source=folder))
     assert problem.startswith("split `test` must be in files of one format, got test-0.jsonl, test.csv in ")

@@ -142,7 +142,7 @@ def _hub_frames(
             f"{str(error).rstrip('.')}. Check the spelling and the network, or download it once and give the local folder."
         ) from error
     assert isinstance(loaded, DatasetDict)
-    check_splits(splits, absent, f"the hub's {source}", loaded)
+    check_splits(splits, absent, f"the hub's {source}", loaded, kind)
     return [_hub_frame(source, split, loaded[split]) for split in splits]
 
 
