@@ -9,7 +9,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Image, Value
 
 from logitkd.checks import suggest
-from logitkd.data.frames import Frame
+from logitkd.data.frames import Frame, Mixed
 
 __all__ = ["MISSING", "class_names", "image_column", "is_missing", "label_column", "text_columns"]
 
@@ -163,6 +163,8 @@ def _columns(frame: Frame) -> str:
 def _kind(kind: Any) -> str:
     if isinstance(kind, ClassLabel):
         return f"ClassLabel of {kind.num_classes}"
+    if isinstance(kind, Mixed):
+        return kind.words
     return kind.dtype if isinstance(kind, Value) else type(kind).__name__
 
 
@@ -171,4 +173,4 @@ def _is_integer(kind: Any) -> bool:
 
 
 def _is_string(kind: Any) -> bool:
-    return isinstance(kind, Value) and (pa.types.is_string(kind.pa_type) or pa.types.is_large_string(kind.pa_type))
+    return isinstance(kind, Value) and kind.dtype in ("string", "large_string", "string_view")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,11 +11,10 @@ from typing import Any, Literal
 import PIL
 
 from logitkd.data.config import DataConfig
-from logitkd.data.splits import IMAGES, TEXTS, find_folder
-from logitkd.data.text_config import TextConfig
+from logitkd.data.splits import IMAGES, find_folder
 from logitkd.hashes import Snapshot, snapshot
 
-__all__ = ["DECODING", "data_fingerprint", "data_snapshot", "text_fingerprint", "text_snapshot"]
+__all__ = ["DECODING", "data_fingerprint", "data_snapshot", "source_snapshot"]
 
 # To be raised when the same files come to other pixels here: what is in the caches is then not found.
 DECODING = 1
@@ -32,9 +31,6 @@ SHAPING = (
     "mean",
     "std",
 )
-# Likewise of texts, and of a TextConfig.
-READING = 1
-TEXT_SHAPING = ("source", "subset", "max_length")
 
 
 def data_fingerprint(config: DataConfig, *, seed: int = 0, labels: Literal["given", "none"] = "given") -> str | None:
@@ -58,12 +54,6 @@ def data_fingerprint(config: DataConfig, *, seed: int = 0, labels: Literal["give
     return None if files is None else files.known()
 
 
-def text_fingerprint(config: TextConfig, *, seed: int = 0, labels: Literal["given", "none"] = "given") -> str | None:
-    """Return the fingerprint that ``load_texts`` of the same arguments would give its data; see :func:`data_fingerprint`."""
-    files = text_snapshot(config, seed, labels)
-    return None if files is None else files.known()
-
-
 def data_snapshot(config: DataConfig, seed: int, labels: str) -> Snapshot | None:
     """Return what a source's files are like now, for the fingerprint to be kept with; ``None`` of images on the hub.
 
@@ -73,18 +63,22 @@ def data_snapshot(config: DataConfig, seed: int, labels: str) -> Snapshot | None
     """
     path = _digits_file() if config.source == "digits" else find_folder(config.source, IMAGES)
     reading = f"data, decoding {DECODING}, Pillow {PIL.__version__}"
-    return _snapshot(config, path, reading, SHAPING, seed, {"labels": labels, "encoded": config.image_size is not None})
+    return source_snapshot(config, path, reading, SHAPING, seed, labels=labels, encoded=config.image_size is not None)
 
 
-def text_snapshot(config: TextConfig, seed: int, labels: str) -> Snapshot | None:
-    """Return what the files of texts are like now, as :func:`data_snapshot` does of images."""
-    path = find_folder(config.source, TEXTS)
-    return _snapshot(config, path, f"texts, reading {READING}", TEXT_SHAPING, seed, {"labels": labels})
-
-
-def _snapshot(
-    config: Any, path: Path | None, reading: str, shaping: Collection[str], seed: int, more: Mapping[str, Any]
+def source_snapshot(
+    config: Any, path: Path | None, reading: str, shaping: Collection[str], seed: int, **more: object
 ) -> Snapshot | None:
+    """Return what files are like now, for the fingerprint of what is read of them; ``None`` of what is on the hub.
+
+    Args:
+        config: a dataclass of settings.
+        path: the files' folder, ``None`` for the hub.
+        reading: how they are read, as text that changes when that does.
+        shaping: settings that no fingerprint depends on.
+        seed: decides which examples ``config.train_per_class`` keeps.
+        more: what else it depends on.
+    """
     if path is None:
         return None
     # All settings but those that certainly change nothing: a new one must not be forgotten.

@@ -1,19 +1,21 @@
-"""What a source of labelled images is read into: typed columns of values nobody has decoded yet, and a name for every row.
+"""What a source of labelled examples is read into: typed columns of values nobody has decoded yet, and a name for every row.
 
 So whatever is wrong with a row can be said with its file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from logitkd.data.encoded import Column
 
-__all__ = ["ArrowColumn", "Frame", "HubColumn"]
+__all__ = ["ArrowColumn", "Frame", "HubColumn", "ListedColumn", "Mixed", "file_and_row"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,24 @@ class Frame:
     place: Callable[[int], str]
 
 
+class ListedColumn(Column, Protocol):
+    """A column that can be read at once, too."""
+
+    def to_list(self) -> list[Any]:
+        """Return all values."""
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The type of a column whose values are of several types, or of one that no column should have.
+
+    Args:
+        words: which, for messages.
+    """
+
+    words: str
+
+
 @dataclass(frozen=True)
 class ArrowColumn:
     """A column in memory as Arrow keeps it: no Python object a row, so that worker processes share its memory.
@@ -50,6 +70,10 @@ class ArrowColumn:
 
     def __getitem__(self, row: int) -> Any:
         return self.values[row].as_py()
+
+    def to_list(self) -> list[Any]:
+        """Return all values."""
+        return self.values.to_pylist()
 
 
 @dataclass(frozen=True)
@@ -69,3 +93,21 @@ class HubColumn:
 
     def __getitem__(self, row: int) -> Any:
         return self.rows[row][self.name]
+
+
+def file_and_row(sizes: Sequence[int]) -> Callable[[int], tuple[int, int]]:
+    """Return a function from a row of a split to the number of its file and the row in that.
+
+    Args:
+        sizes: rows of each of the split's files.
+
+    >>> file_and_row([2, 0, 3])(2)
+    (2, 0)
+    """
+    ends = list(accumulate(sizes))
+
+    def find(row: int) -> tuple[int, int]:
+        file = bisect_right(ends, row)
+        return file, row - (ends[file - 1] if file else 0)
+
+    return find

@@ -1,11 +1,10 @@
-"""Where labelled images are kept: a local folder of parquet files, an image folder, or a Hugging Face hub id."""
+"""Where labelled examples are kept: a local folder of tables or of class folders, or a Hugging Face hub id."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,22 @@ from datasets import (
     are_progress_bars_disabled,
     disable_progress_bars,
     enable_progress_bars,
+    get_dataset_config_names,
     load_dataset,
 )
 
-from logitkd.data.frames import ArrowColumn, Frame, HubColumn
-from logitkd.data.image_folder import image_folder_frames
-from logitkd.data.splits import IMAGES, SHARD, Kind, check_splits, find_folder, table_files
+from logitkd.checks import listed, suggest
+from logitkd.data.class_folders import class_folder_frames
+from logitkd.data.frames import ArrowColumn, Frame, HubColumn, file_and_row
+from logitkd.data.image_folder import IMAGE_FILES
+from logitkd.data.splits import IMAGES, SHARD, TEXTS, Kind, check_splits, find_folder, split_tables
+from logitkd.data.text_folder import TEXT_FILES
+from logitkd.data.text_tables import READERS as TEXT_TABLES
+from logitkd.data.text_tables import text_table_frame
 
-__all__ = ["read_frames"]
+__all__ = ["read_frames", "table_frame"]
+
+FILES = {IMAGES: IMAGE_FILES, TEXTS: TEXT_FILES}
 
 
 def read_frames(
@@ -44,8 +51,8 @@ def read_frames(
         splits: their names.
         absent: a split that is to be made out of the first one, so must not be there. A folder of class folders then
             is one split, whatever its name.
-        unlabelled: whether the images of an image folder's first split may lie in no class folder; where one does not, the
-            frame has all images under that folder and no labels.
+        unlabelled: whether the examples of the first split may lie in no class folder; where one does not, the frame has all
+            examples under that folder and no labels.
         kind: of the examples.
         subset: of a hub id that has several.
 
@@ -56,23 +63,25 @@ def read_frames(
     """
     folder = find_folder(source, kind)
     if folder is None:
-        return _hub_frames(source, splits, absent, subset)
-    if files := table_files(folder, kind):
-        check_splits(splits, absent, str(folder), files)
-        return [_parquet_frame(folder, split, files[split]) for split in splits]
-    return image_folder_frames(folder, splits, absent, unlabelled)
+        return _hub_frames(source, splits, absent, kind, subset)
+    tables = split_tables(folder, splits, absent, kind)
+    if tables is None:
+        return class_folder_frames(folder, splits, absent, unlabelled, FILES[kind])
+    found = list(zip(splits, tables, strict=True))
+    for split, paths in found:
+        _check_shards(folder, split, paths)
+    return [TABLES[paths[0].suffix](folder, split, paths) for split, paths in found]
 
 
-def _parquet_frame(folder: Path, split: str, paths: list[Path]) -> Frame:
+def _parquet_frame(folder: Path, split: str, paths: Sequence[Path]) -> Frame:
     # Read by pyarrow and typed by `datasets`: load_dataset("parquet") would first copy every file into its cache, and a
     # row of the copy no longer knows its file.
-    _check_shards(folder, split, paths)
     tables = [_open_parquet(path) for path in paths]
     features = Features.from_arrow_schema(tables[0].schema_arrow)
     for path, table in zip(paths, tables, strict=True):
         if Features.from_arrow_schema(table.schema_arrow) != features:
             raise ValueError(f"{path} has other columns than {paths[0]}: the files of a split must agree.")
-    ends = list(accumulate(table.metadata.num_rows for table in tables))
+    find = file_and_row([table.metadata.num_rows for table in tables])
 
     def column(name: str) -> ArrowColumn:
         chunks: list[pa.Array] = []
@@ -84,10 +93,18 @@ def _parquet_frame(folder: Path, split: str, paths: list[Path]) -> Frame:
         return ArrowColumn(pa.chunked_array(chunks, type=tables[0].schema_arrow.field(name).type))
 
     def place(row: int) -> str:
-        shard = bisect_right(ends, row)
-        return f"{paths[shard]}, row {row - (ends[shard - 1] if shard else 0)}"
+        file, number = find(row)
+        return f"{paths[file]}, row {number}"
 
-    return Frame(f"{folder}, split `{split}`", features, lambda name: column(name).values.to_pylist(), column, place)
+    return Frame(f"{folder}, split `{split}`", features, lambda name: column(name).to_list(), column, place)
+
+
+TABLES = dict.fromkeys(TEXT_TABLES, text_table_frame) | {".parquet": _parquet_frame}
+
+
+def table_frame(path: Path) -> Frame:
+    """Return the frame of one file of any name; raises as :func:`read_frames`."""
+    return replace(TABLES[path.suffix.lower()](path.parent, path.name, [path]), where=str(path))
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
@@ -97,7 +114,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
         raise ValueError(f"{path} is not a readable parquet file: {error}") from error
 
 
-def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
+def _check_shards(folder: Path, split: str, paths: Sequence[Path]) -> None:
     """A download that stopped half-way must not train on half of the data."""
     matches = [match for path in paths if (match := SHARD.fullmatch(path.stem))]
     counts = {match["shards"] for match in matches}
@@ -111,11 +128,15 @@ def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
         )
 
 
-def _hub_frames(source: str, splits: Sequence[str], absent: str | None, subset: str | None = None) -> list[Frame]:
+def _hub_frames(
+    source: str, splits: Sequence[str], absent: str | None, kind: Kind = IMAGES, subset: str | None = None
+) -> list[Frame]:
     try:
         with _no_progress_bars():
-            loaded = load_dataset(source, *([] if subset is None else [subset]))
+            loaded = load_dataset(source) if subset is None else load_dataset(source, subset)
     except (OSError, ValueError) as error:  # ConnectionError and "not found" are OSErrors
+        if kind.subsets and isinstance(error, ValueError):
+            _check_subset(source, subset)
         raise ConnectionError(
             f"`data.source` {source!r} is no folder here, and cannot be loaded from the Hugging Face hub: "
             f"{str(error).rstrip('.')}. Check the spelling and the network, or download it once and give the local folder."
@@ -123,6 +144,19 @@ def _hub_frames(source: str, splits: Sequence[str], absent: str | None, subset: 
     assert isinstance(loaded, DatasetDict)
     check_splits(splits, absent, f"the hub's {source}", loaded)
     return [_hub_frame(source, split, loaded[split]) for split in splits]
+
+
+def _check_subset(source: str, subset: str | None) -> None:
+    """Raise ``ValueError`` where a hub id has several subsets, and not the one that was asked for."""
+    try:
+        names = get_dataset_config_names(source)
+    except (OSError, ValueError):  # it is something else
+        return
+    if subset not in names:
+        raise ValueError(
+            f"`data.subset` must be one of the subsets of the hub's {source}, {listed(names, 20)}, got {subset!r}."
+            f"{suggest(subset or '', names)}"
+        ) from None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ __all__ = [
     "source_problems",
     "split_folders",
     "split_names",
-    "table_files",
+    "split_tables",
 ]
 
 
@@ -36,15 +36,17 @@ class Kind:
         noun: what one is called.
         tables: suffixes of files that hold a row an example.
         embedded: sources that are no files, by name.
+        subsets: whether the settings name a subset of a hub id.
     """
 
     noun: str
     tables: tuple[str, ...]
     embedded: tuple[str, ...] = ()
+    subsets: bool = False
 
 
 IMAGES = Kind("image", (".parquet",), ("digits",))
-TEXTS = Kind("text", (".parquet", ".csv", ".tsv", ".jsonl", ".json"))
+TEXTS = Kind("text", (".parquet", ".csv", ".tsv", ".jsonl", ".json"), subsets=True)
 
 
 class Labelled(Protocol):
@@ -88,8 +90,7 @@ def check_source(config: Labelled, kind: Kind = IMAGES) -> None:
     if folder is None:
         return
     splits, absent = split_names(config)
-    if files := table_files(folder, kind):
-        check_splits(splits, absent, str(folder), files)
+    if split_tables(folder, splits, absent, kind) is not None:
         return
     known = split_folders(folder)
     if absent is None or splits[0] in known or not known:  # else these are classes, if there are examples in them
@@ -160,14 +161,33 @@ def eval_name(config: Labelled) -> str:
     return config.eval_split if config.eval_fraction is None else f"{config.eval_fraction:g} of {config.train_split}"
 
 
-def table_files(folder: Path, kind: Kind) -> dict[str, list[Path]]:
-    """Return the files of each split that hold a row an example, in order."""
+def split_tables(folder: Path, splits: Sequence[str], absent: str | None, kind: Kind) -> list[list[Path]] | None:
+    """Return the files of each named split that hold a row an example, in order; ``None`` where there are class folders.
+
+    A folder of parquet files is one of tables. A file of another format beside sub-folders may be anything, a list of the
+    labels, so it decides only where it is called as a split is.
+
+    Raises:
+        ValueError: no such split, ``absent`` is there, or a split is there in two formats.
+    """
     files: dict[str, list[Path]] = {}
     for path in sorted(path for suffix in kind.tables for path in folder.glob(f"*{suffix}")):
         match = SHARD.fullmatch(path.stem)
         assert match is not None  # any name is at least a split
         files.setdefault(match["split"], []).append(path)
-    return files
+    decided = bool({*splits, absent} & set(files)) or any(
+        path.suffix == ".parquet" for paths in files.values() for path in paths
+    )
+    if not files or (not decided and any(not name.startswith(".") for name in split_folders(folder))):
+        return None
+    check_splits(splits, absent, str(folder), files)
+    for split in splits:
+        if len({path.suffix for path in files[split]}) > 1:
+            raise ValueError(
+                f"split `{split}` must be in files of one format, got {', '.join(path.name for path in files[split])} in "
+                f"{folder}. Which is the right one? Move the others away."
+            )
+    return [files[split] for split in splits]
 
 
 def split_folders(folder: Path) -> list[str]:

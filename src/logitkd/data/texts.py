@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from logitkd.data.fingerprint import text_snapshot
+from logitkd.data.fingerprint import source_snapshot
 from logitkd.data.kept import Kept
 from logitkd.data.selection import check_selection, divide, keep
-from logitkd.data.splits import TEXTS, split_names
+from logitkd.data.splits import TEXTS, find_folder, split_names
 from logitkd.data.text_config import TextConfig
 from logitkd.hashes import Snapshot
 
 if TYPE_CHECKING:
     from logitkd.data.frames import Frame
 
-__all__ = ["TextData", "TextSplit", "load_texts"]
+__all__ = ["TextData", "TextSplit", "load_texts", "text_fingerprint"]
 
 LABEL_COLUMNS = ("label", "labels")
+# To be raised when the same files come to other texts here: fingerprints that were kept are then not found.
+READING = 1
+# What of a TextConfig no fingerprint depends on: it is of the texts, whatever tokens are then made of them.
+SHAPING = ("source", "subset", "max_length")
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def load_texts(config: TextConfig, seed: int = 0, *, labels: Literal["given", "n
     if problems := config.problems():
         raise ValueError(" ".join(problems))
     check_selection(config, labels)
-    files = text_snapshot(config, seed, labels)  # before they are read: a change meanwhile must not go unseen
+    files = _snapshot(config, seed, labels)  # before they are read: a change meanwhile must not go unseen
     splits, columns, classes = _read(config, labels == "given")
     train, evaluation = divide(splits, config, labels == "given", classes, TEXTS)
     if config.train_per_class is not None:
@@ -120,6 +124,24 @@ def load_texts(config: TextConfig, seed: int = 0, *, labels: Literal["given", "n
     data = TextData(train, evaluation, classes, columns)
     object.__setattr__(data, "files", files)
     return data
+
+
+def text_fingerprint(config: TextConfig, *, seed: int = 0, labels: Literal["given", "none"] = "given") -> str | None:
+    """Return the fingerprint that ``load_texts`` of the same arguments would give its data, if that is known already.
+
+    Only names, sizes and times of files are looked at; see :func:`~logitkd.data.fingerprint.data_fingerprint`.
+
+    Raises:
+        FileNotFoundError: no such source.
+        ValueError: the source is a file.
+    """
+    files = _snapshot(config, seed, labels)
+    return None if files is None else files.known()
+
+
+def _snapshot(config: TextConfig, seed: int, labels: str) -> Snapshot | None:
+    folder = find_folder(config.source, TEXTS)
+    return source_snapshot(config, folder, f"texts, reading {READING}", SHAPING, seed, labels=labels)
 
 
 def _read(config: TextConfig, labelled: bool) -> tuple[list[TextSplit], tuple[str, ...], tuple[str, ...]]:

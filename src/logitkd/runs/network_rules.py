@@ -6,7 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from logitkd.checks import collector
-from logitkd.models import check_name, find_own, read_name
+from logitkd.models import find_own, read_name
+from logitkd.models.names import read_source
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.folder import read_run, run_folder_of
 from logitkd.runs.networks import ModelConfig, TeacherSource
@@ -38,7 +39,7 @@ def _network(role: str, network: ModelConfig) -> list[str]:
     """What a network's settings name and is not there."""
     found: list[str] = []
     check = collector(found)
-    check(check_name, network.name)
+    check(read_source, network.name, network.checkpoint)
     if read_name(network.name).kind == "own":
         try:
             check(find_own, network.name)
