@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from logitkd import tasks
 from logitkd.cost import network_cost
 from logitkd.models import opening
 from logitkd.reach import Ensemble, Teacher
+from logitkd.reach.inputs import call
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.device import resolve_device
 from logitkd.runs.folder import read_run, run_data
-from logitkd.runs.networks import ModelConfig
+from logitkd.runs.networks import ModelConfig, TeacherConfig
 from logitkd.runs.settings import SettingsError
 from logitkd.runs.values import validate
 from logitkd.tasks.task import Task, measure
@@ -40,11 +41,12 @@ def evaluate(
 
     Args:
         model: a module, a configuration of one, or a run folder (its student).
-        data: what to evaluate on, a ``DataConfig``; by default the run folder's data. The student of a run sees images
-            normalised as in its training, whatever data these are, unless ``data`` has a ``mean`` or ``std`` of its own.
+        data: what to evaluate on, the settings of a task's data, such as a ``DataConfig``; by default the run folder's. The
+            student of a run sees images normalised as in its training, whatever data these are, unless ``data`` has a ``mean``
+            or ``std`` of its own.
         teacher: the network to measure the agreement with, or with a ``TeacherConfig`` the networks; a run folder there
             means that run's student.
-        batch_size: images at a time; changes nothing but memory and speed.
+        batch_size: examples at a time; changes nothing but memory and speed.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         latency: also time batches of 1 and 64: about five passes each where one is slow, else at most half a second.
         trust_code: whether a ``package.module:callable`` that a run folder names may be imported from the folder itself; by
@@ -52,9 +54,10 @@ def evaluate(
 
     Returns:
         ``top1``, ``top5``, ``agreement`` and ``teacher_top1``, the teacher's own (percent), ``loss`` (nats),
-        ``calibration_error`` (in [0, 1]), ``examples`` (and ``images``, the same), ``split`` and ``device`` (on a CPU with its
-        threads); under ``cost``, for ``student`` and, where there is one, ``teacher``: ``parameters``, ``macs`` (multiply-adds
-        of one image: half its floating-point operations) and ``latency_ms`` (batch size to median).
+        ``calibration_error`` (in [0, 1]), ``examples`` (the same under the task's word, ``images``), ``split`` and ``device``
+        (on a CPU with its threads); under ``cost``, for ``student`` and, where there is one, ``teacher``:
+        ``parameters``, ``macs`` (multiply-adds of one example: half its floating-point operations) and ``latency_ms`` (batch
+        size to median). Of texts the last two are by length: ``{"16 tokens": ..., "128 tokens": ...}``.
 
     Raises:
         FileNotFoundError: the path is not a run folder.
@@ -85,26 +88,31 @@ def _evaluate(
 ) -> dict[str, Any]:
     if data is None:
         raise ValueError("`data` must be given unless `model` is a run folder.")
+    kind_of_task = tasks.get(kind)
     data = validate(tasks.settings_of(kind), data, "data.")
     if not isinstance(model, nn.Module):
-        data = _normalised_as_learnt(data, model)
+        data = kind_of_task.as_learnt(data, run_data(model.checkpoint) or {})
     problems: list[str] = getattr(data, "problems", list)()
     if problems:
         raise SettingsError(problems)
-    task = tasks.get(kind)(TrainConfig(ModelConfig(""), task=kind, data=data))
+    student, taught_by = (network if isinstance(network, ModelConfig) else None for network in (model, teacher))
+    if taught_by is not None and not isinstance(taught_by, TeacherConfig):
+        taught_by = TeacherConfig(**vars(taught_by))
+    task = kind_of_task(TrainConfig(student or ModelConfig(""), taught_by, task=kind, data=data))
     task.load(train=False)
     loader = task.loader(train=False, device=where, batch_size=batch_size)
     network = (model if isinstance(model, nn.Module) else load_network(model, task.classes)).to(where)
     name = f"`{type(model).__name__ if isinstance(model, nn.Module) else model.name}`"
     check_student(network, name, task, where)
-    costs = {"student": network_cost(network, loader.shape, where, latency=latency)}
+    sizes = task.cost_inputs(where)
+    costs = {"student": network_cost(partial(call, network), network, sizes, latency=latency)}
     taught, rated = None, {}
     if teacher is not None:
         frozen = _teacher(teacher, task).to(where)
         check_teacher(frozen, task, where)
         taught = measure(frozen.logits, loader.epoch(1), task.meter(where))
         rated = {f"teacher_{task.headline}": task.rate_teacher(taught)}
-        costs["teacher"] = network_cost(frozen, loader.shape, where, latency=latency)
+        costs["teacher"] = network_cost(frozen.logits, frozen, sizes, latency=latency)
     metrics = measure(network, loader.epoch(1), task.meter(where, taught)).compute()
     return {
         **metrics,
@@ -115,14 +123,6 @@ def _evaluate(
         "device": _named(where),
         "cost": costs,
     }
-
-
-def _normalised_as_learnt(data: Any, model: ModelConfig) -> Any:
-    learnt = run_data(model.checkpoint) or {}
-    usual: dict[str, Any] = {
-        name: tuple(learnt[name]) for name in ("mean", "std") if getattr(data, name, 0) is None and learnt.get(name)
-    }
-    return replace(data, **usual)
 
 
 def _named(device: torch.device) -> str:

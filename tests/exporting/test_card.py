@@ -1,7 +1,9 @@
 import torch
 
 from logitkd.exporting.card import card, describe
-from logitkd.exporting.parity import Input, Parity
+from logitkd.exporting.images import Images
+from logitkd.exporting.kind import Input, Trace
+from logitkd.exporting.parity import Parity
 from logitkd.models import build_model
 
 RUN = {
@@ -22,15 +24,21 @@ RUN = {
     "commit": "123",
 }  # fmt: skip
 RESULT = {"top1": 50.0, "split": "val", "epoch": 5, "metrics": {"loss": 1.0, "top1": 50.0, "calibration_error": 0.125}}
-GIVEN = Input(torch.zeros(8, 3, 8, 6), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "8 random images")
+KIND = Images()
+GIVEN = Input(
+    Trace(torch.zeros(2, 3, 8, 6), ("images",), {0: "batch"}),
+    {size: torch.zeros(int(size), 3, 8, 6) for size in ("1", "3", "8")},
+    "8 random images",
+    {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)},
+)
 
 
 def described(*files):
-    return describe(build_model("cifar_resnet8", 3), RUN, RESULT, GIVEN, [Parity(file, 2e-7, 1e-4) for file in files])
+    return describe(KIND, build_model("cifar_resnet8", 3), RUN, RESULT, GIVEN, [Parity(file, 2e-7, 1e-4) for file in files])
 
 
 def test_a_reader_finds_every_fact():
-    text = card(described("model.safetensors", "model.onnx", "model.pt2"))
+    text = card(KIND, described("model.safetensors", "model.onnx", "model.pt2"))
     for fact in (
         "# cifar_resnet8, distilled from resnet18",
         "| pair | resnet18 (teacher) -> cifar_resnet8 (student) |",
@@ -59,7 +67,7 @@ def test_a_reader_finds_every_fact():
 
 
 def test_only_files_that_are_there_are_explained():
-    text = card(described("model.onnx"))
+    text = card(KIND, described("model.onnx"))
     assert "onnxruntime" in text
     assert "local-dir" not in text
     assert "model.pt2" not in text
@@ -69,9 +77,9 @@ def test_several_teachers_are_all_named():
     others = {"others": [{"name": "local-dir:/home/me/secret/vit"}]}
     run = {**RUN, "run": {**RUN["run"], "teacher": {**RUN["run"]["teacher"], **others}}}
     run["teacher"] = {**RUN["teacher"], "others": {"0": {"parameters": 2000, "weights": "ghi"}}}
-    record = describe(build_model("cifar_resnet8", 3), run, RESULT, GIVEN, [])
+    record = describe(KIND, build_model("cifar_resnet8", 3), run, RESULT, GIVEN, [])
     assert [teacher["name"] for teacher in record["logitkd"]["teachers"]] == ["resnet18", "local-dir:vit"]
-    text = card(record)
+    text = card(KIND, record)
     assert "# cifar_resnet8, distilled from resnet18 and local-dir:vit" in text
     assert "| teacher | resnet18 of 1,000,000 parameters, local-dir:vit of 2,000 parameters; not in these files |" in text
     assert "/home/me" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from logitkd.data.text_folder import TEXT_FILES
 from logitkd.data.text_tables import READERS as TEXT_TABLES
 from logitkd.data.text_tables import text_table_frame
 
-__all__ = ["read_frames"]
+__all__ = ["read_frames", "table_frame"]
 
 FILES = {IMAGES: IMAGE_FILES, TEXTS: TEXT_FILES}
 
@@ -66,9 +67,10 @@ def read_frames(
     tables = split_tables(folder, splits, absent, kind)
     if tables is None:
         return class_folder_frames(folder, splits, absent, unlabelled, FILES[kind])
-    for split, paths in tables.items():
+    found = list(zip(splits, tables, strict=True))
+    for split, paths in found:
         _check_shards(folder, split, paths)
-    return [TABLES[paths[0].suffix](folder, split, paths) for split, paths in tables.items()]
+    return [TABLES[paths[0].suffix](folder, split, paths) for split, paths in found]
 
 
 def _parquet_frame(folder: Path, split: str, paths: Sequence[Path]) -> Frame:
@@ -98,6 +100,11 @@ def _parquet_frame(folder: Path, split: str, paths: Sequence[Path]) -> Frame:
 
 
 TABLES = dict.fromkeys(TEXT_TABLES, text_table_frame) | {".parquet": _parquet_frame}
+
+
+def table_frame(path: Path) -> Frame:
+    """Return the frame of one file of any name; raises as :func:`read_frames`."""
+    return replace(TABLES[path.suffix.lower()](path.parent, path.name, [path]), where=str(path))
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
@@ -135,7 +142,7 @@ def _hub_frames(
             f"{str(error).rstrip('.')}. Check the spelling and the network, or download it once and give the local folder."
         ) from error
     assert isinstance(loaded, DatasetDict)
-    check_splits(splits, absent, f"the hub's {source}", loaded)
+    check_splits(splits, absent, f"the hub's {source}", loaded, kind)
     return [_hub_frame(source, split, loaded[split]) for split in splits]
 
 

@@ -25,7 +25,7 @@ from logitkd.data.utf8 import read_utf8
 __all__ = ["READERS", "text_table_frame"]
 
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # as a program writes it, in 64 bits; 01 and +1 are names
-NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?(inf|nan)", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?(inf|nan)", re.IGNORECASE)
 LONGEST = 2**31 - 1  # characters of a field: csv's own limit is 131,072
 WORDS = {str: "text", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
 
@@ -54,7 +54,7 @@ def text_table_frame(folder: Path, split: str, paths: Sequence[Path]) -> Frame:
         ValueError: a file that is not UTF-8, broken quotes, a row of other length than the header, a line that is no JSON
             object, or files of other columns; file and line are named.
     """
-    tables = [READERS[path.suffix](path) for path in paths]
+    tables = [READERS[path.suffix.lower()](path) for path in paths]
     for path, table in zip(paths, tables, strict=True):
         if set(table.columns) != set(tables[0].columns):
             raise ValueError(f"{path} has other columns than {paths[0]}: the files of a split must agree.")

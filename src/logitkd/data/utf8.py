@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["read_utf8"]
+__all__ = ["decode_utf8", "read_utf8"]
 
 
 def read_utf8(path: Path) -> str:
@@ -17,15 +17,20 @@ def read_utf8(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error}.") from error
+    return decode_utf8(content, str(path))
+
+
+def decode_utf8(content: bytes, where: str) -> str:
+    """Return the text that ``content`` of a file called ``where`` spells; see :func:`read_utf8`."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{path} must be UTF-8 text, got the byte 0x{content[error.start]:02x} at byte {error.start}, line {line}. Is it of"
-            " another encoding, wholly or in part, or no text file? Save it as UTF-8."
+            f"{where} must be UTF-8 text, got the byte 0x{content[error.start]:02x} at byte {error.start}, line {line}. Is it"
+            " of another encoding, wholly or in part, or no text file? Save it as UTF-8."
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"{path} must be a text file, got a null byte in line {line}. Is it of another format?")
+        raise ValueError(f"{where} must be a text file, got a null byte in line {line}. Is it of another format?")
     return text.removeprefix("\ufeff")

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import timm
-
-from logitkd.exporting.card import CARD, CONFIG, card, describe, is_timm
-from logitkd.exporting.formats import FORMATS, Network, check_formats
-from logitkd.exporting.parity import Parity, ParityError, compare, read_input
+from logitkd.exporting.card import CARD, card, describe
+from logitkd.exporting.formats import FORMATS, check_formats
+from logitkd.exporting.kind import CONFIG
+from logitkd.exporting.kinds import kind_of
+from logitkd.exporting.parity import Parity, compare
 from logitkd.files import check_output, sync_folder, writing
 from logitkd.models import opening
-from logitkd.runs.folder import check_images, read_result, read_run
-from logitkd.runs.networks import ModelConfig
+from logitkd.runs.folder import read_result, read_run
 from logitkd.training.networks import load_network, recorded_student
 
 __all__ = ["ExportResult", "export"]
@@ -33,7 +33,7 @@ class ExportResult:
     Args:
         folder: where the files are.
         parity: a line a format.
-        checked_on: the images the files were compared on, in words.
+        checked_on: the examples the files were compared on, in words.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ def export(
 ) -> ExportResult:
     """Write the plain student of a finished run, with a model card, to a folder of its own.
 
-    Every file is read back and must agree with the student at several batch sizes, on evaluation images of the run where
+    Every file is read back and must agree with the student at several batch sizes, on evaluation examples of the run where
     its data can be read, else on random ones. The folder appears whole, in place of an earlier export, or not at all.
 
     Args:
@@ -84,40 +84,35 @@ def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], 
             f"a run must be finished to be exported, and {folder} has no result.json yet. Give the `logitkd train` command "
             "that began it again: it goes on where it stopped."
         )
-    check_images(record, "export")
+    kind = kind_of(record)
     target = folder / "export" if output is None else Path(output)
     _refuse_foreign(target)
     recorded, classes = recorded_student(folder, trust_code=trust_code), record["data"]["classes"]
     name, student = recorded.name, load_network(recorded, classes).eval()
-    given = read_input(record)
+    given = kind.read_input(record, folder)
+    beside = kind.files(folder, given)
     with _aside(target) as aside:
         parity = []
         for form in formats:
             file = FORMATS[form].file
+            network = kind.plain(student) if FORMATS[form].plain else student
             try:
                 with writing(target / file):
-                    FORMATS[form].write(student, given.images[:2], aside / file)
+                    FORMATS[form].write(network, given.trace, aside / file)
             except OSError:
                 raise  # a full disk is not the student's fault
             except Exception as error:  # the tracer runs the user's code on symbols: it fails in any way
                 raise ValueError(_untraceable(form, name, error)) from error
-            exported = FORMATS[form].read(aside / file, lambda path: load_network(ModelConfig(name, str(path)), classes))
-            parity.append(compare(student, exported, given.images, file))
-        facts = describe(student, record, result, given, parity)
-        for file, text in ((CONFIG, json.dumps(facts, indent=2, ensure_ascii=False) + "\n"), (CARD, card(facts))):
+            exported = FORMATS[form].read(aside / file, lambda path: kind.rebuild(student, name, path, classes))
+            parity.append(compare(student, exported, given.batches, file))
+        facts = describe(kind, student, record, result, given, parity)
+        facts["logitkd"]["beside"] = sorted(beside)
+        said = {CONFIG: json.dumps(facts, indent=2, ensure_ascii=False) + "\n", CARD: card(kind, facts)}
+        for file, content in {**beside, **{file: text.encode() for file, text in said.items()}}.items():
             with writing(target / file):
-                (aside / file).write_text(text, encoding="utf-8")
-        if "safetensors" in formats and is_timm(name):
-            compare(student, _by_timm(aside), given.images, CONFIG)
+                (aside / file).write_bytes(content)
+        kind.check(aside, student, name, given, formats)
     return ExportResult(target, tuple(parity), given.words)
-
-
-def _by_timm(folder: Path) -> Network:
-    """Return the network as the card says that timm loads it."""
-    try:
-        return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    except Exception as error:
-        raise ParityError(f"timm must load what is exported, got {type(error).__name__}: {error}") from error
 
 
 def _untraceable(form: str, name: str, error: Exception) -> str:
@@ -134,8 +129,10 @@ def _refuse_foreign(target: Path) -> None:
     check_output(target)
     if not target.exists():
         return
-    foreign = sorted(path.name for path in target.iterdir() if path.name not in OURS)
-    if not foreign and any(target.iterdir()) and not _is_export(target):
+    earlier = _earlier(target)
+    ours = OURS if earlier is None else OURS | set(map(str, earlier.get("beside", ())))
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in ours)
+    if not foreign and any(target.iterdir()) and earlier is None:
         foreign = sorted(path.name for path in target.iterdir())
     if foreign:
         raise FileExistsError(
@@ -144,11 +141,13 @@ def _refuse_foreign(target: Path) -> None:
         )
 
 
-def _is_export(target: Path) -> bool:
+def _earlier(target: Path) -> dict[str, Any] | None:
+    """Return what the ``config.json`` of an earlier export says under our name, ``None`` where there was none."""
     try:
-        return "logitkd" in json.loads((target / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return False
+        said = json.loads((target / CONFIG).read_text(encoding="utf-8"))["logitkd"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
 
 
 @contextmanager

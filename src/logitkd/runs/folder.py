@@ -23,7 +23,6 @@ __all__ = [
     "RESULT",
     "STATE",
     "STUDENT",
-    "check_images",
     "check_student_file",
     "dotted",
     "read_result",
@@ -85,13 +84,6 @@ def read_run(folder: Path) -> dict[str, Any]:
         if not isinstance(found, kind):
             raise ValueError(f"{path} must be what a run wrote, but it has no `{key}`.")
     return record
-
-
-def check_images(record: dict[str, Any], what: str) -> None:
-    """Raise ``ValueError`` unless a run's task is that of images, the only one that ``what`` can do by now."""
-    task = record["run"].get("task", "images")
-    if task != "images":
-        raise ValueError(f"`{what}` must be given a run on images, got one of the task `{task}`, which it cannot do yet.")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from logitkd.data import ImageData, Loader, load_images, make_loader
+from logitkd.data.config import DataConfig
 from logitkd.data.fingerprint import data_fingerprint
 from logitkd.data.mixing import Mixing
+from logitkd.data.unseen import Unseen
+from logitkd.data.unseen_images import unseen_images
 from logitkd.reach.normalization import Renormalize
 from logitkd.tasks.classification import ClassificationTask
 
@@ -109,6 +113,33 @@ class ImageTask(ClassificationTask):
         )
         same = (mean, std) == (tuple(data.mean), tuple(data.std))
         return None if same else Renormalize(data.mean, data.std, mean, std)
+
+    @classmethod
+    def as_learnt(cls, data: DataConfig, learnt: Mapping[str, Any]) -> DataConfig:
+        """Return the data normalised as the run's, unless they have a mean or std of their own."""
+        usual: dict[str, Any] = {
+            name: tuple(learnt[name]) for name in ("mean", "std") if getattr(data, name) is None and learnt.get(name)
+        }
+        return replace(data, **usual)
+
+    def recall(self, folder: Path, recorded: Mapping[str, Any]) -> None:
+        """Take over classes, size and normalisation."""
+        lacking = [key for key in ("classes", "input_size", "mean", "std") if key not in recorded]
+        if lacking:
+            raise ValueError(
+                f"{folder}/config.yaml must record `data.{lacking[0]}`, which an earlier version did not: train the run again."
+            )
+        self.classes, self.shape = tuple(recorded["classes"]), tuple(recorded["input_size"])
+        self.shown = tuple(recorded["mean"]), tuple(recorded["std"])
+
+    def unseen(
+        self, files: Sequence[str | Path], texts: Sequence[Any] | None, *, batch_size: int, device: torch.device
+    ) -> Unseen:
+        """Return images from files and folders of them."""
+        if texts is not None:
+            raise ValueError("`texts` must be left out for a run on images. Give `files`, paths of images.")
+        size = None if self.settings.data.image_size is not None else (self.shape[1], self.shape[2])
+        return unseen_images(files, self.settings.data, self.classes, self.shown, size, batch_size, device)
 
 
 def _built_size(model: nn.Module) -> tuple[int, int] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from logitkd.reach.inputs import Given, call, eval_mode
 
 if TYPE_CHECKING:
     from logitkd.data import Batch, Loader
+    from logitkd.data.unseen import Unseen
     from logitkd.objective import Targets, Term
     from logitkd.reach.signals import Signals
 
@@ -114,6 +116,10 @@ class Task(ABC):
     def blank(self, count: int, device: torch.device) -> Given:
         """Return ``count`` blank examples as a network gets them, to show it before time is spent."""
 
+    def cost_inputs(self, device: torch.device) -> dict[str, Callable[[int], Given]]:
+        """Return what a network's cost is measured on: sizes of an example in words, and what gives so many of that size."""
+        return {"": lambda count: self.blank(count, device)}
+
     @abstractmethod
     def check_output(self, output: Any, count: int, name: str) -> None:
         """Refuse what a student returned for ``count`` examples if it is not what the task needs.
@@ -164,6 +170,46 @@ class Task(ABC):
             own: what its weights, or the run that trained it, say of the inputs it was trained with.
         """
         return None
+
+    @classmethod
+    def as_learnt(cls, data: Any, learnt: Mapping[str, Any]) -> Any:
+        """Return the settings of other data so that they are shown as those that a network was trained on.
+
+        Args:
+            data: the settings.
+            learnt: the block ``data`` of the run that trained the network; empty where no run did.
+        """
+        return data
+
+    def recall(self, folder: Path, recorded: Mapping[str, Any]) -> None:
+        """Take over what a run wrote down of its data, instead of :meth:`load`: they may be gone.
+
+        Args:
+            folder: the run's.
+            recorded: the block ``data`` of its ``config.yaml``.
+
+        Raises:
+            ValueError: something is lacking; or, as here, the task knows no files to predict.
+        """
+        raise ValueError(
+            f"`predict` must be given a run whose task reads files, got one of the task `{self.settings.task}`, which does not."
+        )
+
+    def unseen(
+        self, files: Sequence[str | Path], texts: Sequence[Any] | None, *, batch_size: int, device: torch.device
+    ) -> Unseen:
+        """Return examples from a person's files, shown as those of the evaluation split; :meth:`recall` comes first.
+
+        Args:
+            files: their paths.
+            texts: texts at hand, in place of files.
+            batch_size: examples a batch.
+            device: where batches are made.
+
+        Raises:
+            ValueError: some cannot be read; all such are named.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def targets(self, batch: Batch, student: Signals) -> Targets:

@@ -6,6 +6,8 @@ import copy
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from torch import nn
 from logitkd.data import Loader
 from logitkd.data.batch import Request
 from logitkd.data.texts import TextData, load_texts, text_fingerprint
+from logitkd.data.unseen import Unseen
+from logitkd.data.unseen_texts import read_unseen
 from logitkd.models.names import NETWORK
 from logitkd.models.tokenizers import Tokenizer, load_tokenizer
 from logitkd.reach.inputs import ByNetwork, Given
@@ -24,6 +28,7 @@ from logitkd.tokens import Tokens
 __all__ = ["TextTask", "TokenFetcher"]
 
 EVAL_BATCH = 64  # shorter texts first fill no more memory than training does
+COST_LENGTHS = (16, 128)  # tokens
 
 
 class TextTask(ClassificationTask):
@@ -51,31 +56,40 @@ class TextTask(ClassificationTask):
     def load(self, *, train: bool = True) -> None:
         """Read texts, labels and class weights, and turn the texts into each network's tokens."""
         super().load(train=train)
-        longest = self.settings.data.max_length
+        self.columns = self.data.columns
+        self._learn_to_read()
+        self._eval = self._encode(self.data.eval.texts)
+        self._train = self._encode(self.data.train.texts) if train else self._eval
+
+    def _learn_to_read(self) -> None:
+        """Take each network's tokenizer."""
         self.tokenizers: dict[str, Tokenizer] = {}
         found: dict[tuple[str, str | None], Tokenizer] = {}
         for role, network in self.settings.networks().items():
             key = network.name, network.checkpoint
             if key not in found:
                 found[key] = load_tokenizer(*key)
-                found[key].check(longest)
+                found[key].check(self.settings.data.max_length)
             self.tokenizers[role] = found[key]
-        blank = tuple([" ".join(["a"] * longest)] for _ in self.data.train.texts)
-        self._blank = self._encode(blank)
-        self._eval = self._encode(self.data.eval.texts)
-        self._train = self._encode(self.data.train.texts) if train else self._eval
+        self._blank = self._filled(self.settings.data.max_length)
 
-    def _encode(self, texts: tuple[Sequence[str], ...]) -> dict[str, Tokens]:
+    def _filled(self, length: int) -> dict[str, Tokens]:
+        """Return a text of ``length`` tokens, or a pair that comes to as many, for each network."""
+        return self._encode(tuple([" ".join(["a"] * length)] for _ in self.columns), length)
+
+    def _encode(self, texts: tuple[Sequence[str], ...], max_length: int | None = None) -> dict[str, Tokens]:
         """Return the tokens of each network by its role; networks that read alike hold the same object."""
+        max_length = max_length or self.settings.data.max_length
         found: dict[Tokenizer, Tokens] = {}
         for tokenizer in self.tokenizers.values():
             if tokenizer not in found:
-                found[tokenizer] = tokenizer.encode(texts, self.settings.data.max_length)
+                found[tokenizer] = tokenizer.encode(texts, max_length)
         return {role: found[tokenizer] for role, tokenizer in self.tokenizers.items()}
 
     def record(self) -> dict[str, Any]:
-        """Return also how many texts were cut, and a hash of what each network reads."""
+        """Return also the columns, how many texts were cut, and a hash of what each network reads."""
         record = super().record()
+        record["text_columns"] = list(self.columns)
         record["cut"] = {"train": self._train["student"].cut, "eval": self._eval["student"].cut}
         record["tokens"] = {role: _hash(self._train[role], self._eval[role]) for role in self.tokenizers}
         return record
@@ -110,8 +124,13 @@ class TextTask(ClassificationTask):
 
     def blank(self, count: int, device: torch.device) -> Given:
         """Return ``count`` texts as long as any will be."""
-        rows = torch.zeros(count, dtype=torch.long, device=device)
-        return next(TokenFetcher(self._blank, device).fetch([Request(rows, rows)]))
+        return _repeated(self._blank, count, device)
+
+    def cost_inputs(self, device: torch.device) -> dict[str, Callable[[int], Given]]:
+        """Return texts of 16 and of 128 tokens, or as many as all networks can take."""
+        longest = [tokenizer.longest for tokenizer in self.tokenizers.values() if tokenizer.longest is not None]
+        lengths = sorted({min([length, *longest]) for length in COST_LENGTHS})
+        return {f"{length} tokens": partial(_repeated, self._filled(length), device=device) for length in lengths}
 
     def check_network(self, see: Callable[[Given], Any], role: str, name: str, device: torch.device) -> None:
         """Refuse a network whose logits of a text depend on what it is filled up with: on which texts are in its batch.
@@ -136,6 +155,21 @@ class TextTask(ClassificationTask):
             f"take texts of {self.settings.data.max_length} tokens ({names}) and nothing else, but {failed}. Give a"
             " `transformers:` classifier of texts, or a shorter `data.max_length`."
         )
+
+    def recall(self, folder: Path, recorded: Mapping[str, Any]) -> None:
+        """Take over classes and columns; the tokenizer is in the run folder."""
+        self.classes, self.columns = tuple(recorded["classes"]), tuple(recorded["text_columns"])
+        self._learn_to_read()
+
+    def unseen(
+        self, files: Sequence[str | Path], texts: Sequence[Any] | None, *, batch_size: int, device: torch.device
+    ) -> Unseen:
+        """Return texts from files, or those at hand, as the student reads them; those of similar length come together."""
+        places, columns = read_unseen(files, texts, self.columns)
+        tokens = self._encode(columns)
+        labels = torch.zeros(len(places), dtype=torch.int64)  # nobody reads them
+        fetcher, lengths = TokenFetcher(tokens, device), tokens["student"].lengths
+        return Unseen(places, Loader(fetcher, labels, batch_size=batch_size, device=device, lengths=lengths))
 
 
 class TokenFetcher:
@@ -170,6 +204,12 @@ class TokenFetcher:
                 yield self._tokens["student"].rows(rows)
             else:
                 yield ByNetwork({role: tokens.rows(rows) for role, tokens in self._tokens.items()}, self._shared)
+
+
+def _repeated(tokens: Mapping[str, Tokens], count: int, device: torch.device) -> Given:
+    """Return the first text ``count`` times."""
+    rows = torch.zeros(count, dtype=torch.long, device=device)
+    return next(TokenFetcher(tokens, device).fetch([Request(rows, rows)]))
 
 
 def _two(tokens: Tokens) -> Tokens:

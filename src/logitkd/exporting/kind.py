@@ -1,0 +1,137 @@
+"""What an export has of its own for each task: a kind; the rest is the same for all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from torch import nn
+
+from logitkd.reach.inputs import Inputs
+
+__all__ = ["CONFIG", "Input", "Kind", "Trace"]
+
+CONFIG = "config.json"  # in the export folder
+
+
+class Trace(NamedTuple):
+    """What a network is traced with.
+
+    Args:
+        example: its inputs.
+        names: of the tensors, in their order.
+        axes: those whose length is free, and what they are called; of every tensor.
+    """
+
+    example: Inputs
+    names: tuple[str, ...]
+    axes: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the student takes.
+
+    Args:
+        trace: what it is traced with.
+        batches: what the exported files are compared on, and each batch's size in words.
+        words: what those examples are, in words, for the card.
+        facts: what else a kind has to know of them.
+    """
+
+    trace: Trace
+    batches: Mapping[str, Inputs]
+    words: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Kind(ABC):
+    """What stands beside the weights, what inputs files are compared on, and what the card says of them.
+
+    Attributes:
+        units: what a person calls examples.
+        classifier: what a person calls the network, with its article.
+        pipeline: what a hub calls the network's task.
+    """
+
+    units: ClassVar[str]
+    classifier: ClassVar[str]
+    pipeline: ClassVar[str]
+
+    @abstractmethod
+    def read_input(self, record: dict[str, Any], folder: Path) -> Input:
+        """Return what the student takes, from the run's data where they can be read, else from what the run wrote down.
+
+        Args:
+            record: what the run's ``config.yaml`` says.
+            folder: the run's.
+
+        Raises:
+            ValueError: neither is to be had.
+        """
+
+    def plain(self, student: nn.Module) -> nn.Module:
+        """Return the network whose own names the weights are written under."""
+        return student
+
+    @abstractmethod
+    def rebuild(self, student: nn.Module, name: str, weights: Path, classes: Sequence[str]) -> nn.Module:
+        """Return the network again, with the weights of an exported file.
+
+        Args:
+            student: the network that was exported.
+            name: by which it was built.
+            weights: the safetensors file.
+            classes: in order.
+        """
+
+    def files(self, folder: Path, given: Input) -> dict[str, bytes]:
+        """Return what else lies beside the weights: names and contents.
+
+        Args:
+            folder: the run's.
+            given: what the student takes.
+        """
+        return {}
+
+    @abstractmethod
+    def check(self, folder: Path, student: nn.Module, name: str, given: Input, formats: Sequence[str]) -> None:
+        """Load the finished folder as its card tells others to, and compare.
+
+        Args:
+            folder: the export, whole.
+            student: the network that was exported.
+            name: by which it was built.
+            given: what it takes.
+            formats: that were written.
+
+        Raises:
+            ParityError: it does not load, or does not give the student's logits.
+        """
+
+    @abstractmethod
+    def facts(self, student: nn.Module, run: dict[str, Any], given: Input) -> dict[str, Any]:
+        """Return what other programs read in ``config.json``."""
+
+    def ours(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Return what ``config.json`` says under ``logitkd`` for this kind alone."""
+        return {}
+
+    @abstractmethod
+    def library(self, record: dict[str, Any]) -> str:
+        """Return the library that loads the folder, as a hub calls it; ``record`` is that of ``config.json``, as below."""
+
+    @abstractmethod
+    def labels(self, record: dict[str, Any]) -> list[str]:
+        """Return the names of the classes, in order."""
+
+    @abstractmethod
+    def input_section(self, record: dict[str, Any]) -> str:
+        """Return what the card says of the inputs."""
+
+    @abstractmethod
+    def loading(self, record: dict[str, Any]) -> list[str]:
+        """Return the card's blocks of Python, one for each file, as few lines as it takes."""
