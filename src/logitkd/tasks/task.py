@@ -192,7 +192,8 @@ class Task(ABC):
             ValueError: something is lacking; or, as here, the task knows no files to predict.
         """
         raise ValueError(
-            f"`predict` must be given a run whose task reads files, got one of the task `{self.settings.task}`, which does not."
+            "`predict` must be given a run of the task images, text or another that reads files, got one of the task "
+            f"`{self.settings.task}`."
         )
 
     def unseen(
