@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from logitkd.models import TextClassifier, build_model, build_pretrained, load_tokenizer
+from logitkd.models import ClassCountError, TextClassifier, build_model, build_pretrained, load_tokenizer
 from text_folders import CLASSES, network_folder
 
-TEXTS = ["my card was lost", "what", "the rate of the new loan is high today please help", "high rate"]
-MORE = ["is the loan new", "my my my my my my my", "no", "what"]
+TEXTS = ["my card was lost", "what", "the rate of the new loan is high today please help", "high [PAD] rate [PAD]"]
+MORE = ["is the loan new", "my my my my my my my", "no", "what [SEP]"]
 RELATIVE = {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0}
 KINDS = {
     "bert": {},
@@ -148,7 +148,7 @@ def test_layers_of_several_kinds_are_no_smaller_network(tmp_path):
 
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 32}
     Gemma2Config(vocab_size=20, num_hidden_layers=4, **sizes).save_pretrained(tmp_path)
-    words = r"`layers` must be left out for `transformers:.*`: its layers are of several kinds \(full_attention, sliding_attention"
+    words = r"`layers` must be left out for `transformers:.*`: its layers are of several kinds \(full_attention, sliding"
     with pytest.raises(ValueError, match=words):
         build_model(f"transformers:{tmp_path}", 3, layers=2)
 
@@ -186,6 +186,14 @@ def test_a_seed_decides_a_new_head(make):
         torch.manual_seed(7)
         heads.append(build_model(name, 5, layers=layers).model.classifier.weight)
     assert heads[0].equal(heads[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_of_other_classes_says_so(make, kind, tmp_path):
+    name = make(kind)
+    save_file(build_model(name, 5).state_dict(), tmp_path / "five.safetensors")
+    with pytest.raises(ClassCountError, match=r"has 5 classes .*, the model has 3: build it with `num_classes=5`"):
+        build_pretrained(name, 3, checkpoint=tmp_path / "five.safetensors")
 
 
 def test_what_is_no_text_classifier(make, tmp_path):

@@ -173,10 +173,10 @@ def test_loading_leaves_the_random_stream_as_it_was(make):
 
 
 def test_a_tokenizer_that_its_network_cannot_read(make):
-    words = r"must have every token of its tokenizer, got the id 19 \('today'\) for a `vocab_size` of 19\. Is it the tokenizer of"
+    words = r"must have every token of its tokenizer, got the id 19 \(.today.\) for a `vocab_size` of 19\. Is it the"
     with pytest.raises(ValueError, match=words):
         load_tokenizer(make(vocab_size=len(WORDS) + 3))
-    with pytest.raises(ValueError, match=r"its tokenizer must have a padding token, .* got none\. Save it to a folder with one"):
+    with pytest.raises(ValueError, match=r"its tokenizer must have a padding token, .* got none\. Save it to a"):
         load_tokenizer(make(padding=False))
     with pytest.raises(ValueError, match=r"`pad_token_id` in its `config.json` must be what its tokenizer pads with, 0, got 5"):
         load_tokenizer(make(pad_token_id=5))
@@ -188,7 +188,7 @@ def test_a_folder_without_a_tokenizer(make, kind):
     name = make(kind)
     for path in folder_of(name).glob("tokenizer*"):
         path.unlink()
-    with pytest.raises(ValueError, match=r"must come with a tokenizer, got none: without what `tokenizer.save_pretrained` writes"):
+    with pytest.raises(ValueError, match=r"must come with a tokenizer, got none: without what `tokenizer.save_pretrained`"):
         load_tokenizer(name)
 
 

@@ -27,6 +27,7 @@ class TextClassifier(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
+        model.config.use_cache = False  # of decoders: for reading on from where a text ends
         self.model = model
         self.num_classes = int(model.config.num_labels)
 
