@@ -5,6 +5,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -51,6 +52,34 @@ def teacher_folder(tmp_path_factory):
         )
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def text_run(tmp_path_factory):
+    """A finished run on text: a tiny BERT whose own folder is gone, taught by a DistilBERT that reads other token ids."""
+    from logitkd.data.text_config import TextConfig
+    from text_folders import WORDS, network_folder, write_lines
+
+    home = tmp_path_factory.mktemp("text")
+    write_lines(home / "data")
+    network_folder(home / "small")
+    network_folder(home / "big", "distilbert", words=WORDS[::-1], seed=1)
+    config = logitkd.TrainConfig(
+        logitkd.ModelConfig(f"transformers:{home / 'small'}"),
+        logitkd.TeacherConfig(f"transformers:{home / 'big'}"),
+        task="text",
+        data=TextConfig(str(home / "data"), max_length=24),
+        optim=logitkd.OptimConfig("adamw", lr=1e-2, weight_decay=0.01),
+        batch_size=8,
+        output=str(home / "run"),
+        device="cpu",
+        quiet=True,
+        method_options={"warmup_epochs": 0, "ce_weight": 1.0, "kd_weight": 0.01},
+    )
+    with pytest.warns(UserWarning, match="little to teach"):
+        logitkd.train(config)
+    shutil.rmtree(home / "small")
+    return home / "run"
 
 
 @pytest.fixture

@@ -68,6 +68,14 @@ def test_cost_of_a_network_leaves_no_trace():
     assert "latency_ms" not in network_cost(model, model, {"": lambda count: images(8, count)}, latency=False)
 
 
+def test_sizes_with_names_are_told_apart():
+    model = nn.Conv2d(3, 2, 1)
+    sizes = {"small": lambda count: images(2, count), "large": lambda count: images(4, count)}
+    cost = network_cost(model, model, sizes)
+    assert cost["macs"] == {"small": 6 * 4, "large": 6 * 16}
+    assert {size: list(spent) for size, spent in cost["latency_ms"].items()} == {"small": [1, 64], "large": [1, 64]}
+
+
 def test_each_latency_is_of_its_own_batch():
     """Only the larger batch waits, and nothing sleeps too short: however busy the machine is, the bound holds."""
 

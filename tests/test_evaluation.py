@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from logitkd import ModelConfig, evaluate, train
 from logitkd.data import DataConfig
+from logitkd.data.text_config import TextConfig
 from logitkd.models import build_model
 
 DIGITS = DataConfig(crop_padding=1, flip=False)
@@ -80,3 +82,35 @@ def test_a_folder_of_another_program(tmp_path):
 def test_data_must_be_given():
     with pytest.raises(ValueError, match="`data` must be given"):
         evaluate(build_model("cifar_resnet8", 10))
+
+
+def test_a_run_on_text(text_run):
+    """Its own numbers; the cost of a text by its length, in the tokens of each network."""
+    found = evaluate(text_run, teacher=ModelConfig(f"transformers:{text_run.parent / 'big'}"))
+    stored = json.loads((text_run / "result.json").read_text())
+    assert {key: found[key] for key in stored["metrics"]} == pytest.approx(stored["metrics"], rel=1e-4)
+    assert found["teacher_top1"] == stored["teacher_top1"]
+    assert found["texts"] == found["examples"] == 30
+    cost = found["cost"]["student"]
+    assert cost["parameters"] == stored["parameters"]
+    # Two layers of width 16: query, key, value, output and two of twice the width; query by key and weights by value; then
+    # pooler and head. The tokenizer takes 64 tokens at most.
+    layers = {length: 2 * (length * (4 * 16 * 16 + 2 * 16 * 32) + 2 * length**2 * 16) for length in (16, 64)}
+    assert cost["macs"] == {f"{length} tokens": macs + 16 * 16 + 16 * 3 for length, macs in layers.items()}
+    assert {size: list(spent) for size, spent in cost["latency_ms"].items()} == {"16 tokens": [1, 64], "64 tokens": [1, 64]}
+    assert found["cost"]["teacher"]["macs"].keys() == cost["macs"].keys()
+    assert evaluate(text_run, teacher=text_run, latency=False)["agreement"] == 100
+
+
+def test_a_run_on_text_agrees_with_the_same_network_by_name(text_run):
+    data = TextConfig(str(text_run.parent / "data"), max_length=24)
+    name = ModelConfig("transformers:gone", str(text_run))  # the run folder has configuration and tokenizer
+    assert evaluate(name, data, latency=False) == evaluate(text_run, latency=False)
+
+
+def test_a_module_does_not_say_how_it_reads_texts(text_run):
+    data = TextConfig(str(text_run.parent / "data"))
+    with pytest.raises(ValueError, match="`model` must be a run folder or a `ModelConfig` .* got a Linear"):
+        evaluate(nn.Linear(2, 3), data)
+    with pytest.raises(ValueError, match="`teacher` must be a run folder or a `ModelConfig`"):
+        evaluate(text_run, teacher=nn.Linear(2, 3))

@@ -1,4 +1,4 @@
-"""predict() against the run's own evaluation, and what it refuses before anything is predicted."""
+"""predict() against the run's own evaluation, on images and on text, and what it refuses before anything is predicted."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,9 @@ from PIL import Image
 from image_files import pixels, png, write_image_folder, write_mixed_folder
 from logitkd import ModelConfig, Prediction, TrainConfig, evaluate, predict, prediction, train
 from logitkd.data import DataConfig, load_images
+from logitkd.data.text_config import TextConfig
 from logitkd.models import build_model
+from text_folders import network_folder
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +128,56 @@ def test_another_student_than_the_run_wrote_is_refused(tiny, scans):
     (result.folder / "student.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="student"):
         predict(result.folder, scans[0][:1])
+
+
+def test_the_runs_own_evaluation_texts_give_its_own_top1(text_run):
+    table = text_run.parent / "data/test.jsonl"
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    found = predict(text_run, table, top=3, batch_size=4)  # batches are of similar length, predictions in the file's order
+    result = json.loads((text_run / "result.json").read_text())
+    assert result["top1"] > 50
+    assert share_right(found, [line["label"] for line in lines]) == pytest.approx(result["top1"])
+    assert [(one.file, one.row) for one in found] == [(str(table), row) for row in range(len(lines))]
+    assert all(sum(one.probabilities) == pytest.approx(1, abs=1e-5) for one in found)
+    again = predict(text_run, texts=[line["text"] for line in lines], top=3)
+    assert [one.classes for one in again] == [one.classes for one in found]
+    assert all(
+        one.probabilities == pytest.approx(other.probabilities, abs=1e-5) for one, other in zip(found, again, strict=True)
+    )
+
+
+def test_a_text_of_any_length_is_predicted_alone_and_beside_others(text_run, tmp_path):
+    (tmp_path / "a.txt").write_text("card " * 20_000)
+    (tmp_path / "b.txt").write_text("loan")
+    both = predict(text_run, tmp_path, top=3)
+    assert [(one.file, one.row) for one in both] == [(str(tmp_path / name), None) for name in ("a.txt", "b.txt")]
+    for one in both:
+        (alone,) = predict(text_run, one.file, top=3)
+        assert alone.classes == one.classes
+        assert alone.probabilities == pytest.approx(one.probabilities, abs=1e-6)
+
+
+def test_pairs_of_texts(tmp_path):
+    texts = ["my card", "the loan is new", "rate please", "a card of a loan"] * 3
+    rows = [{"premise": text, "hypothesis": "high rate", "label": number % 2} for number, text in enumerate(texts)]
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    name = f"transformers:{network_folder(tmp_path / 'net', classes=2)}"
+    result = train(
+        TrainConfig(
+            ModelConfig(name), method="ce", task="text", data=TextConfig(str(tmp_path), max_length=16), epochs=1,
+            output=str(tmp_path / "run"), device="cpu", quiet=True,
+        )
+    )  # fmt: skip
+    found = predict(result.folder, tmp_path / "test.jsonl", top=2)
+    pairs = predict(result.folder, texts=[(row["premise"], row["hypothesis"]) for row in rows], top=2)
+    assert [one.probabilities for one in pairs] == [one.probabilities for one in found]
+    turned = predict(result.folder, texts=[(row["hypothesis"], row["premise"]) for row in rows], top=2)
+    assert [one.probabilities for one in turned] != [one.probabilities for one in found]
+
+
+def test_each_task_reads_its_own(teacher_folder, text_run, scans):
+    with pytest.raises(ValueError, match="`texts` must be left out for a run on images. Give `files`"):
+        predict(teacher_folder, texts=["a"])
+    with pytest.raises(ValueError, match=r"000\.png must be a text \(\.txt\)"):
+        predict(text_run, scans[0][:1])

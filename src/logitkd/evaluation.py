@@ -89,6 +89,12 @@ def _evaluate(
     if data is None:
         raise ValueError("`data` must be given unless `model` is a run folder.")
     kind_of_task = tasks.get(kind)
+    for role, network in (("model", model), ("teacher", teacher)):
+        if kind_of_task.named and isinstance(network, nn.Module):
+            raise ValueError(
+                f"`{role}` must be a run folder or a `ModelConfig` for data of the task `{kind}`, which are shown to it by what"
+                f" belongs to its name (a tokenizer), got a {type(network).__name__}."
+            )
     data = validate(tasks.settings_of(kind), data, "data.")
     if not isinstance(model, nn.Module):
         data = kind_of_task.as_learnt(data, run_data(model.checkpoint) or {})

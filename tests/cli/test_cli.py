@@ -80,7 +80,7 @@ def test_pages_of_the_commands(command, parts, capsys):
         (["eval"], "a run folder or a checkpoint must be given"),
         (["eval", "gone"], "`gone` is neither a run folder nor a checkpoint"),
         (["eval", "gone", "--batch", "3"], "unknown option `--batch`. Did you mean `--batch_size`?"),
-        (["predict"], "a run folder and image files must be given: `logitkd predict RUN FILES...`, got none."),
+        (["predict"], "a run folder and files must be given: `logitkd predict RUN FILES...`, got none."),
         (["predict", "run"], "`logitkd predict RUN FILES...`, got a run alone."),
         (["predict", "run", "a.png", "--format", "xml"], "`format` must be one of 'csv', 'json', got 'xml'."),
         (["train"], "`student` must be given, or a recipe"),

@@ -83,3 +83,19 @@ def test_code_in_the_run_folder_runs_only_if_it_is_trusted(tmp_path, files, monk
     assert main(["predict", ".", *files, "--trust_code"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(files)
     sys.modules.pop("foreign_net")
+
+
+def test_texts_are_named_by_file_and_row(text_run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.txt").write_text("the card")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"my loan\nhigh rate\n")))
+    assert main(["predict", str(text_run), str(tmp_path / "a.txt"), "-", "--top", "2", "--device", "cpu"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["file"], row["row"], row["rank"]) for row in rows] == [
+        (file, row, rank) for file, row in ((str(tmp_path / "a.txt"), ""), ("-", "0"), ("-", "1")) for rank in ("1", "2")
+    ]
+    found = predict(text_run, texts=["the card", "my loan", "high rate"], top=2)
+    assert [row["class"] for row in rows] == [name for one in found for name in one.classes]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"my loan\n")))
+    assert main(["predict", str(text_run), "-", "--format", "json", "--device", "cpu"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["file"], line["row"], line["classes"]) == ("-", 0, list(found[1].classes[:1]))

@@ -37,6 +37,15 @@ def test_labels_are_hidden_after_the_held_out_were_chosen_by_them():
     assert sorted(shown.labels.tolist()) == [-1, 0, 1]
 
 
+def test_which_are_chosen_stays_as_it_is():
+    """The numbers are part of every result that was published."""
+    rows = split(*[0] * 8)
+    _, evaluation = divide([rows], TextConfig(eval_fraction=0.25), False, CLASSES, TEXTS)
+    assert evaluation.texts == (["text 5", "text 7"],)
+    assert keep(rows, 2, 0, CLASSES, TEXTS).texts == (["text 3", "text 5"],)
+    assert keep(rows, 2, 1, CLASSES, TEXTS).texts == (["text 0", "text 1"],)
+
+
 def test_what_cannot_be_chosen():
     with pytest.raises(ValueError, match=r"`data.train_per_class` must be at least 1, got 0"):
         check_selection(TextConfig(train_per_class=0), "given")

@@ -220,7 +220,9 @@ def test_a_decoder_must_say_what_fills_up_shorter_texts(make):
 @pytest.mark.parametrize("record", [{"model_type": "mystery"}, {"hidden_size": 3}, {"model_type": "bert", "hidden_size": "x"}])
 def test_a_configuration_that_says_nothing_known(tmp_path, record):
     (tmp_path / "config.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=r"^model `transformers:.*`: its configuration cannot be read \(.+\)\.$"):
+    with pytest.raises(
+        ValueError, match=r"^model `transformers:.*`: its configuration cannot be read \(.+\)\. It must be what `save_"
+    ):
         build_model(f"transformers:{tmp_path}", 3)
 
 

@@ -127,7 +127,9 @@ def test_a_task_of_ones_own(vectors, tmp_path, capsys):
     assert said.splitlines()[0].split()[:4] == ["student", "data", "recall", "teacher_recall"]
     for command in (["export", str(result.folder)], ["predict", str(result.folder), "a.png"]):
         assert main(command) == 1
-        assert f"`{command[0]}` must be given a run on images, got one of the task `vectors`" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"`{command[0]}` must be given a run of the task images" in said
+        assert "got one of the task `vectors`" in said
     with pytest.raises(ValueError, match=r"`mixup` must be left out, got 0\.2: the task `vectors` does not read it"):
         train(replace(config, method="ce", mixup=0.2))
 

@@ -10,22 +10,22 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from logitkd.checks import check_path
-from logitkd.data.config import DataConfig
 from logitkd.fields import Record, Seed, Switch, Text, Whole, at_least
-from logitkd.runs.config import run_settings
+from logitkd.runs.config import data_settings, run_settings
 from logitkd.runs.networks import TeacherConfig
 from logitkd.runs.settings import Setting, SettingsError, canonical, settings_of, unknown_key
 from logitkd.runs.values import read_text, read_value
 
 __all__ = [
     "DEMO_FLAGS",
-    "EVAL_FLAGS",
+    "EVAL_ALONE",
     "EXPORT_FLAGS",
     "PREDICT_FLAGS",
     "DemoFlags",
     "EvalFlags",
     "ExportFlags",
     "PredictFlags",
+    "eval_flags",
     "read_flags",
     "split",
     "train_flags",
@@ -46,21 +46,21 @@ class EvalFlags(Record):
     """What ``logitkd eval`` can be told.
 
     Args:
+        task: what the data of a checkpoint file are, images or text; a run folder knows its own.
         model: the network of a checkpoint file, a timm name or package.module:callable; a run folder knows its own.
-        batch_size: images at a time; changes memory and speed only.
+        batch_size: examples at a time; changes memory and speed only.
         device: auto, cpu, cuda or cuda:N.
         latency: also time batches of 1 and 64: about five passes of each where one is slow, else at most half a second.
-        data: what to evaluate on; by default the run folder's.
         teacher: the network, or networks, to measure agreement with; by default the run folder's.
         trust_code: also import a package.module:callable that a run folder names from that folder; by default only from
             elsewhere.
     """
 
+    task: Text | None = None
     model: Text | None = None
     batch_size: Annotated[Whole, at_least(1)] = 256
     device: Text = "auto"
     latency: Switch = True
-    data: DataConfig | None = None
     teacher: TeacherConfig | None = None
     trust_code: Switch = False
 
@@ -86,9 +86,9 @@ class PredictFlags(Record):
     """What ``logitkd predict`` can be told.
 
     Args:
-        format: csv, a line a class with a header, or json, an object a line for each image.
-        top: so many classes of each image, the most probable first.
-        batch_size: images at a time; changes memory and speed only.
+        format: csv, a line a class with a header, or json, an object a line for each image or text.
+        top: so many classes of each, the most probable first.
+        batch_size: examples at a time; changes memory and speed only.
         device: auto, cpu, cuda or cuda:N.
         trust_code: also import a package.module:callable that the run folder names from that folder; by default only from
             elsewhere.
@@ -118,12 +118,21 @@ class DemoFlags(Record):
     quiet: Switch = False
 
 
-UNREAD = ("data.train_per_class", "data.crop_padding", "data.flip", "data.transforms")  # they only shape training
-EVAL_FLAGS = {
-    key: replace(setting, default=None) if key.startswith("data.") else setting  # by default the run folder's
-    for key, setting in settings_of(EvalFlags).items()
-    if key not in UNREAD
-}
+EVAL_ALONE = settings_of(EvalFlags)  # the flags of `logitkd eval` but for those of the data
+DATA = "what to evaluate on; by default the run folder's"
+UNREAD = ("train_per_class", "crop_padding", "flip", "transforms")  # they only shape training
+
+
+def eval_flags(task: str | None = None) -> dict[str, Setting]:
+    """Return the flags of ``logitkd eval`` for a task."""
+    data = {
+        f"data.{name}": replace(setting, key=f"data.{name}", default=None, section=DATA)  # by default the run folder's
+        for name, setting in settings_of(data_settings(task)).items()
+        if name not in UNREAD
+    }
+    return {**EVAL_ALONE, **data}
+
+
 EXPORT_FLAGS = settings_of(ExportFlags)
 PREDICT_FLAGS = settings_of(PredictFlags)
 DEMO_FLAGS = settings_of(DemoFlags)

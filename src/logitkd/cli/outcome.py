@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from logitkd import tasks
 from logitkd.cli import tables
-from logitkd.data.config import DataConfig
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.folder import CONFIG, read_result, read_run
 from logitkd.runs.networks import ModelConfig, TeacherConfig
@@ -129,7 +129,7 @@ def _numbers(metrics: dict[str, Any], columns: Sequence[tuple[str, str, int]] = 
 
 def show_evaluations(
     targets: Sequence[str],
-    plans: Sequence[tuple[ModelConfig, DataConfig, TeacherConfig | None]],
+    plans: Sequence[tuple[ModelConfig, Any, TeacherConfig | None]],
     metrics: Sequence[dict[str, Any]],
 ) -> None:
     """Print a line for each target, then what the networks cost."""
@@ -146,14 +146,26 @@ def show_evaluations(
         for role, named in (("student", model), ("teacher", teacher)):
             if named is not None:
                 cost = found["cost"][role]
-                counts = (named.name, role, f"{cost['parameters']:,}", f"{cost['macs']:,}")
-                costs.setdefault(counts, [*counts, *(f"{spent:.2f}" for spent in cost.get("latency_ms", {}).values())])
+                for size, macs, spent in _by_size(cost):
+                    counts = (named.name, role, f"{cost['parameters']:,}", size, f"{macs:,}")
+                    costs.setdefault(counts, [*counts, *(f"{milliseconds:.2f}" for milliseconds in spent.values())])
     titles = [title for title, _, _ in columns]
     tables.show(["student", "data", *titles], rows, right=titles)
-    titles = ["parameters", "multiply-adds", "ms, batch 1", "ms, batch 64"]
-    shown = list(costs.values())
-    print(f"\nOne image, float32, {found['device']}:")
+    shown, titles = list(costs.values()), ["parameters", "size", "multiply-adds", "ms, batch 1", "ms, batch 64"]
+    if not any(size for _, _, _, size, *_ in shown):
+        shown, titles = [[*row[:3], *row[4:]] for row in shown], [title for title in titles if title != "size"]
+    units = {tasks.get(tasks.name_of(data)).units for _, data, _ in plans}
+    unit = units.pop().removesuffix("s") if len(units) == 1 else "example"
+    print(f"\nOne {unit}, float32, {metrics[0]['device']}:")
     tables.show(["network", "role", *titles][: len(shown[0])], shown, right=titles)
+
+
+def _by_size(cost: dict[str, Any]) -> list[tuple[str, int, dict[int, float]]]:
+    """Return size, multiply-adds and latencies: one line without a size where all examples have the same."""
+    macs, spent = cost["macs"], cost.get("latency_ms", {})
+    if not isinstance(macs, dict):
+        return [("", macs, spent)]
+    return [(size, number, spent.get(size, {})) for size, number in macs.items()]
 
 
 def show_export(result: ExportResult) -> None:

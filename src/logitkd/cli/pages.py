@@ -46,7 +46,7 @@ commands:
   demo     train a teacher and seven students on scans of digits; about a minute, offline
   train    train a student with any method, or a teacher, from a recipe or from flags
   eval     accuracy, calibration and agreement with the teacher of one or more run folders
-  predict  the classes that a run's student gives image files, and their probabilities
+  predict  the classes that a run's student gives images or texts, and their probabilities
   export   the plain student of a run for others: safetensors, ONNX, torch.export, a model card
   list     methods (and one METHOD in detail), recipes, models
 
@@ -108,34 +108,47 @@ A flag of `true | false` may stand alone: `--quiet` is `--quiet true`, and `--da
 EVAL = """\
 usage:
   logitkd eval RUN... [--FLAGS]
-  logitkd eval CHECKPOINT --model NAME --data.source SOURCE [--FLAGS]
+  logitkd eval CHECKPOINT --model NAME --data.source SOURCE [--task text] [--FLAGS]
 
 Prints a line for each run folder or checkpoint: accuracies and agreement with the teacher in percent, expected calibration
 error (15 bins, in percent), the teacher's own top-1. A run folder brings its network, data and teacher; flags override data
 and teacher. A package.module:callable that it names is not imported from that folder unless --trust_code is given.
 
-Then what each network costs: parameters, multiply-adds for one image (half its floating-point operations), and the median
-milliseconds for batches of 1 and 64, in float32 on the device and threads named. --latency false leaves the times out.
+Then what each network costs: parameters, multiply-adds for one image, or for one text of 16 and of 128 tokens (half its
+floating-point operations), and the median milliseconds for batches of 1 and 64, in float32 on the device and threads named.
+--latency false leaves the times out.
 """
 
 PREDICT = """\
 usage: logitkd predict RUN FILES... [--FLAGS]
 
-Prints the classes that the student of a run gives image files, with their probabilities, in the order given; of a folder all
-images in it, sorted. Images are shown as in the run's evaluation: resized and cropped where it has `data.image_size`, else
-they must have the size of its images. If a file cannot be read, nothing is predicted and every such file is named.
+Prints the classes that the student of a run gives images or texts, with their probabilities, in the order given. If a file
+cannot be read, nothing is predicted and every such file is named.
+
+Of a run on images, FILES are images and folders of them (all images in one, sorted). They are shown as in the run's evaluation:
+resized and cropped where it has `data.image_size`, else they must have the size of its images.
 
   logitkd predict runs/photos photo.jpg more/ > predictions.csv
   logitkd predict runs/photos photo.jpg --format json --top 3
+
+Of a run on text, FILES are texts (.txt, and folders of them), tables with the run's columns of text (.csv, .tsv, .jsonl, .json,
+.parquet), and - for standard input, a text a line. Each prediction then names file and row, counted from 0. Of a run on pairs
+they are tables, or lines with a tab between the two texts.
+
+  logitkd predict runs/banking mails.csv note.txt > predictions.csv
+  echo "my card was declined" | logitkd predict runs/banking -
 """
 
 EXPORT = """\
 usage: logitkd export RUN [--FLAGS]
 
-Writes the student of a finished run as others load it, with nothing of the teacher in it: model.safetensors with a config.json
-that timm reads, model.onnx for any number of images (needs `pip install 'logitkd[export]'`), model.pt2 of torch.export, and
-README.md, the model card. Each file is read back and must give the student's logits, on evaluation images of the run where its
-data is there. If one does not, nothing is exported. An earlier export in the same folder is replaced.
+Writes the student of a finished run as others load it, with nothing of the teacher in it: model.safetensors with a config.json,
+model.onnx (needs `pip install 'logitkd[export]'`), model.pt2 of torch.export, and README.md, the model card. Each file is read
+back and must give the student's logits, on evaluation examples of the run where its data is there, in batches of several sizes.
+If one does not, nothing is exported. An earlier export in the same folder is replaced.
+
+A student of images is loaded by timm where timm knows the network. A student of texts is loaded, with its tokenizer, by
+AutoModelForSequenceClassification and AutoTokenizer of transformers, and takes texts of any length in every format.
 
   logitkd export runs/digits/dkd-seed0
   logitkd export runs/digits/dkd-seed0 --output digits-net --format safetensors,torch_export

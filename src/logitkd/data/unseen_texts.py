@@ -150,11 +150,15 @@ def _check(source: _Source, rows: Sequence[Row]) -> None:
     if not rows:
         raise ValueError(f"{_named(source.name)} must hold a text, got none.")
     if empty:
-        where = f", in row{'s' * (len(empty) > 1)} {listed(empty, 5)}" if source.many else ""
+        where = f", in {_rows(empty)}" if source.many else ""
         raise ValueError(f"{_named(source.name)} must hold no empty text, got {len(empty)}{where}. Fill or remove them.")
     if halves:
-        rows_of = f"rows {listed(halves, 5)} of {_named(source.name)}"
-        raise ValueError(f"texts must be Unicode, got half of a character (a lone surrogate) in {rows_of}.")
+        where = f"{_rows(halves)} of {_named(source.name)}"
+        raise ValueError(f"texts must be Unicode, got half of a character (a lone surrogate) in {where}.")
+
+
+def _rows(numbers: Sequence[int]) -> str:
+    return f"row{'s' * (len(numbers) > 1)} {listed(numbers, 5)}"
 
 
 def _is_unicode(text: str | None) -> bool:

@@ -233,7 +233,9 @@ def readable(source: Source, part: str) -> Iterator[None]:
                 f"model `{source.name}` must be one that transformers itself can build, got one with code of its own, which is"
                 " never run. Write a `package.module:callable` that builds it, if you trust its code."
             ) from error
-        raise ValueError(f"model `{source.name}`: its {part} cannot be read ({reason(error)}).") from error
+        raise ValueError(
+            f"model `{source.name}`: its {part} cannot be read ({reason(error)}). It must be what `save_pretrained` writes."
+        ) from error
 
 
 def _import() -> Any:

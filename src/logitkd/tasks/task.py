@@ -43,6 +43,7 @@ class Task(ABC):
         headline: the metric a person asks for, the higher the better, a key of what a meter computes.
         title: what a person calls it.
         units: what a person calls examples.
+        named: whether what a network takes depends on its name, such as on the tokenizer that belongs to it.
         settings: the run's: ``data``, ``seed``, ``labels`` and whatever else the task reads of them.
         classes: the name of each class, in label order; known after :meth:`load`.
         train_size: training examples; likewise.
@@ -56,6 +57,7 @@ class Task(ABC):
     headline: ClassVar[str]
     title: ClassVar[str]
     units: ClassVar[str] = "examples"
+    named: ClassVar[bool] = False
     classes: tuple[str, ...]
     train_size: int
     eval_size: int
@@ -192,7 +194,8 @@ class Task(ABC):
             ValueError: something is lacking; or, as here, the task knows no files to predict.
         """
         raise ValueError(
-            f"`predict` must be given a run whose task reads files, got one of the task `{self.settings.task}`, which does not."
+            "`predict` must be given a run of the task images, text or another that reads files, got one of the task "
+            f"`{self.settings.task}`."
         )
 
     def unseen(

@@ -38,7 +38,7 @@ class TextTask(ClassificationTask):
     ``batch_size`` and the seeds.
     """
 
-    units, one = "texts", "a text"
+    units, one, named = "texts", "a text", True
     data: TextData
 
     def read(self, *, train: bool) -> TextData:
