@@ -78,7 +78,7 @@ def test_weights_given_beside_it_are_refused():
 def test_its_teacher_is_not_trained_again():
     run_folder("runs/a")
     assert said(plan, "digits", None, "teacher", {"teacher": "runs/a"}) == [
-        "`teacher.checkpoint` does not go with `role: teacher`, which trains the teacher from random weights."
+        "`teacher.checkpoint` does not go with `role: teacher`, which trains the teacher anew."
     ]
 
 

@@ -193,7 +193,7 @@ class _Draft:
         for key in ("teacher.checkpoint", "teacher.layers", *(f"student.{key}" for key in STUDENTS)):
             values.pop(key, None)
             if self.given.get(key) is not None:
-                self.problems.append(f"`{key}` does not go with `role: teacher`, which trains the teacher from random weights.")
+                self.problems.append(f"`{key}` does not go with `role: teacher`, which trains the teacher anew.")
         for key in ("pool", "head"):
             if f"teacher.{key}" in values:
                 values[f"student.{key}"] = values.pop(f"teacher.{key}")
