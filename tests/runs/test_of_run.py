@@ -78,7 +78,7 @@ def test_weights_given_beside_it_are_refused():
 def test_its_teacher_is_not_trained_again():
     run_folder("runs/a")
     assert said(plan, "digits", None, "teacher", {"teacher": "runs/a"}) == [
-        "`teacher.checkpoint` does not go with `role: teacher`, which trains the teacher from random weights."
+        "`teacher.checkpoint` does not go with `role: teacher`, which trains the teacher anew."
     ]
 
 
@@ -99,6 +99,9 @@ def test_a_name_without_a_slash_is_a_networks():
     assert plan(None, "ce", overrides={"student": "cifar_resnet8"}).student == ModelConfig("cifar_resnet8")
     assert not is_run_folder("runs/gone")
     config = TrainConfig(ModelConfig("runs/gone"), method="ce")
+    given = {"student": "transformers:a/b", "student.layers": [1], "teacher": "runs/gone"}
+    told = ["`teacher` must be a network's name or a run folder, but there is no runs/gone/config.yaml."]
+    assert said(plan, None, "kd", overrides=given) == told
     assert said(checked, config) == [
         "`student` must be a network's name or a run folder, but there is no runs/gone/config.yaml."
     ]

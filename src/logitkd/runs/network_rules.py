@@ -11,6 +11,7 @@ from logitkd.models.names import read_source
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.folder import CONFIG, read_run, run_folder_of
 from logitkd.runs.networks import ModelConfig, TeacherSource
+from logitkd.runs.of_run import is_path
 
 __all__ = ["brings_weights", "network_problems"]
 
@@ -39,7 +40,7 @@ def _network(role: str, network: ModelConfig) -> list[str]:
     """What a network's settings name and is not there."""
     found: list[str] = []
     check = collector(found)
-    if "/" in network.name and read_name(network.name).kind == "timm":  # which has no such names: a path is meant
+    if is_path(network.name):
         found.append(f"`{role}` must be a network's name or a run folder, but there is no {network.name}/{CONFIG}.")
     else:
         check(read_source, network.name, network.checkpoint)
@@ -85,6 +86,6 @@ def _layers(settings: TrainConfig) -> list[str]:
             f"{start} unless student and teacher are text networks of one family, `transformers:ID_OR_FOLDER`, {got} and "
             f"`{role}` {network.name}."
             for role, network in (("student", student), ("teacher", teacher))
-            if read_name(network.name).kind != "transformers"
+            if read_name(network.name).kind != "transformers" and not is_path(network.name)  # of which is told
         ]
     return found

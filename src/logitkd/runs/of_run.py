@@ -10,7 +10,16 @@ from logitkd.checks import shown
 from logitkd.models import import_recorded
 from logitkd.runs.folder import CONFIG, STUDENT, read_run
 
-__all__ = ["is_run_folder", "network_of_run"]
+__all__ = ["is_path", "is_run_folder", "network_of_run"]
+
+
+def is_path(name: Any) -> bool:
+    """Whether a network's name can only be a folder's: no network of timm has a slash in its name.
+
+    >>> is_path("runs/teacher"), is_path("transformers:runs/teacher")
+    (True, False)
+    """
+    return isinstance(name, str) and "/" in name and ":" not in name.partition("/")[0]
 
 
 def is_run_folder(name: Any) -> bool:
@@ -19,7 +28,7 @@ def is_run_folder(name: Any) -> bool:
     >>> is_run_folder("resnet18")
     False
     """
-    return isinstance(name, str) and "/" in name and (Path(name) / CONFIG).is_file()
+    return is_path(name) and (Path(name) / CONFIG).is_file()
 
 
 def network_of_run(role: str, network: Mapping[str, Any]) -> dict[str, Any]:

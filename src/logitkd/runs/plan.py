@@ -23,7 +23,7 @@ from logitkd.runs.config import TrainConfig, run_settings
 from logitkd.runs.folder import STUDENT
 from logitkd.runs.naming import default_folder, pair_name, run_name, teacher_run
 from logitkd.runs.network_rules import brings_weights
-from logitkd.runs.of_run import network_of_run
+from logitkd.runs.of_run import is_path, network_of_run
 from logitkd.runs.recipe import Recipe, partial, sift
 from logitkd.runs.rules import check_options, problems, usual_method
 from logitkd.runs.settings import SettingsError, flatten, nest
@@ -193,7 +193,7 @@ class _Draft:
         for key in ("teacher.checkpoint", "teacher.layers", *(f"student.{key}" for key in STUDENTS)):
             values.pop(key, None)
             if self.given.get(key) is not None:
-                self.problems.append(f"`{key}` does not go with `role: teacher`, which trains the teacher from random weights.")
+                self.problems.append(f"`{key}` does not go with `role: teacher`, which trains the teacher anew.")
         for key in ("pool", "head"):
             if f"teacher.{key}" in values:
                 values[f"student.{key}"] = values.pop(f"teacher.{key}")
@@ -218,6 +218,9 @@ class _Draft:
                 self.problems.append("`teacher` must be given, as its checkpoint is.")
             return replace(config, teacher=None)
         if brings_weights(teacher) and not (trained and teacher.checkpoint is None):
+            return config
+        if is_path(teacher.name):  # of no run, which is told of
+            self.refused.add("teacher.checkpoint")
             return config
         looked = self.teacher_folders(config)
         for folder in looked:
