@@ -297,3 +297,56 @@ def test_who_needs_hard_labels() -> None:
 def test_a_row_without_labels_by_an_option_of_its_own() -> None:
     assert methods.get("dkd").replace(target="teacher").labels_optional
     assert not methods.get("dkd").replace(target="teacher").without_labels().needs_labels
+
+
+def of_two_classes(name, **options):
+    """The loss and its gradient on two classes."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, 2, generator=generator) for _ in range(2))
+    student.requires_grad_()
+    methods.get(name).replace(**options).loss(student, 3 * teacher, torch.tensor([0, 1, 1, 0, 1, 0])).backward()
+    return student.grad
+
+
+COLLAPSING = {"dkd": {}, "gdkd": {"top_k": 1}, "ldrld": {"depth": 2}}
+
+
+@pytest.mark.parametrize("name", COLLAPSING)
+def test_with_two_classes_some_methods_are_kd(name):
+    ratio = of_two_classes(name, **COLLAPSING[name]) / of_two_classes("kd")
+    torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio), rtol=1e-4, atol=0)
+    method = methods.get(name).replace(**COLLAPSING[name])
+    assert method.note_classes(2).startswith(f"with 2 classes `{name}` is `kd` with other weights")
+    assert method.note_classes(3) == ""
+
+
+def test_with_two_classes_standardized_logits_have_no_gradient():
+    assert of_two_classes("ls-kd").abs().max() < 1e-5 * of_two_classes("kd").abs().max()
+    assert "`ls-kd` learns nothing from the teacher" in methods.get("ls-kd").note_classes(2)
+
+
+def test_with_two_classes_what_is_left_of_nkd_is_a_weight():
+    one = torch.tensor([[0.3, -0.2]]), torch.tensor([[2.0, -1.0]]), torch.tensor([0])
+    assert methods.get("nkd").loss.terms(*one)["nontarget"] == 0
+    assert "only how sure it is of the label" in methods.get("nkd").note_classes(2)
+    assert methods.get("nkd").replace(exclude_target=False).note_classes(2) == ""
+
+
+def test_with_two_classes_others_stay_what_they_are():
+    told = {name for name in methods.names() if methods.get(name).note_classes(2)}
+    assert told.isdisjoint({"ce", "kd", "dist", "mlkd", "sdd-kd", "icd-kd", "block-kd"})
+    named = {"sdd-dkd": "sdd-kd", "icd-gdkd": "icd-kd", "block-ldrld": "block-kd"}  # inside other losses, too
+    assert all(f"`{name}` is `{kd}` with" in methods.get(name).note_classes(2) for name, kd in named.items())
+    assert told >= {"sdd-nkd", "block-dkd", "ls-dkd", "ls-gdkd"}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [("gdkd", "--method.top_k 1"), ("ldrld", "--method.depth 2"), ("block-gdkd", "--method.top_k 1")]
+)
+def test_with_two_classes_the_option_that_fits_is_named_with_what_it_makes(name, flags):
+    kd = "block-kd" if name.startswith("block") else "kd"
+    with pytest.raises(ValueError, match=rf"got \d\. Give `{flags}`; but with 2 classes `{name}` is `{kd}` with other weights"):
+        methods.get(name).check_classes(2)
+    methods.get(name).replace(**{"top_k": 1} if "top_k" in flags else {"depth": 2}).check_classes(2)
+    with pytest.raises(ValueError, match=r"needs at least 3 classes"):
+        methods.get("gdkd3").check_classes(2)

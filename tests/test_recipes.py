@@ -7,6 +7,7 @@ import pytest
 from logitkd import methods, recipes
 from logitkd.cli.commands import planned
 from logitkd.losses import ICDLoss
+from logitkd.runs.rules import resolve_method
 from logitkd.runs.settings import SettingsError
 
 # METHODS.md: learning rate, DKD beta, GDKD w_top and w_rest, LS-KD temperature and weight, LS-DKD the same and beta.
@@ -25,6 +26,10 @@ PAIRS = {
 }
 
 
+TEXTS = ("banking77", "mrpc", "rte", "sst2")
+MINILM = "transformers:sentence-transformers/all-MiniLM-L6-v2"
+
+
 @pytest.fixture
 def teacher(tmp_path):
     path = tmp_path / "teacher.safetensors"
@@ -37,8 +42,9 @@ def options(name, method, teacher):
     return config, methods.get(method).replace(**config.method_options).options
 
 
-def test_the_eleven_pairs_and_the_digits_are_shipped():
-    assert recipes.names() == sorted([*(f"cifar100/{pair}" for pair in PAIRS), "digits"])
+def test_the_eleven_pairs_the_digits_and_the_texts_are_shipped():
+    texts = [f"text/{name}" for name in TEXTS]
+    assert recipes.names() == sorted([*(f"cifar100/{pair}" for pair in PAIRS), "digits", *texts])
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -104,6 +110,53 @@ def test_pairs_hold_the_numbers_of_ldrld_s_authors(pair, teacher):
     for arguments in (["--method", "gdkd", *teacher], ["--role", "teacher"]):
         assert planned([name, *arguments]).schedule.warmup == 0
     assert planned([name, "--method", "ldrld", "--schedule.warmup", "0.1", *teacher]).schedule.warmup == 0.1
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_recipe_trains_its_teacher_and_starts_the_student_from_it(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    taught = planned([f"text/{name}", "--role", "teacher"])
+    assert (taught.student.name, taught.student.layers, taught.teacher) == (MINILM, None, None)
+    assert (taught.optim.name, taught.optim.weight_decay, taught.schedule.name) == ("adamw", 0.01, "linear")
+    assert not taught.output.startswith(planned(["text/rte" if name != "rte" else "text/mrpc", "--role", "teacher"]).output)
+    folder = tmp_path / taught.output
+    for method in ("kd", "ce"):
+        (problem,) = problems([f"text/{name}", "--method", method])
+        assert problem.startswith(
+            f"the teacher `{MINILM}` is not trained yet, and no finished run of it is in {taught.output}."
+        )
+        assert f"logitkd train text/{name} --role teacher" in problem
+    folder.mkdir(parents=True)
+    (folder / "student.safetensors").touch()
+    for method in ("dkd", "block-kd", "ce"):
+        run = planned([f"text/{name}", "--method", method])
+        assert (run.teacher.checkpoint, run.student.layers) == (taught.output, (1, 3, 5))
+        assert run.output == f"runs/{name}/{method}-seed0"
+        assert methods.get(method).replace(**run.method_options).warmup_epochs in (0, 20)
+        assert resolve_method(run).warmup_epochs == 0
+    alone = planned([f"text/{name}", "--method", "ce", "--student.layers", "null"])
+    assert (alone.teacher, alone.student.layers) == (None, None)
+    other = planned([f"text/{name}", "--method", "kd", "--teacher", "transformers:me/finished"])  # with a classifier of its own
+    assert (other.teacher.name, other.teacher.checkpoint) == ("transformers:me/finished", None)
+    (folder / "config.yaml").write_text(CONFIG)
+    again = planned([f"text/{name}", "--method", "kd", "--student", taught.output])
+    assert (again.student.checkpoint, again.student.layers) == (taught.output, None)
+
+
+CONFIG = f"run: {{student: {{name: '{MINILM}'}}, data: {{}}}}\nmethod: {{}}\nversions: {{logitkd: '1'}}\n"
+
+
+@pytest.mark.parametrize("name", ["mrpc", "rte", "sst2"])
+def test_recipes_of_two_classes_have_options_that_fit(name, teacher):
+    for method in methods.names():
+        config, _ = options(f"text/{name}", method, teacher)
+        if methods.get(method).wants.reads == "logits" and method != "gdkd3":
+            resolve_method(config).check_classes(2)
+
+
+def test_pairs_on_the_same_data_share_their_teachers():
+    assert recipes.shares_data("cifar100/resnet56-resnet20")
+    assert not any(recipes.shares_data(name) for name in ("digits", *(f"text/{name}" for name in TEXTS)))
 
 
 def write(tmp_path, text):

@@ -64,7 +64,7 @@ def network_folder(
 
     Args:
         folder: to write.
-        kind: a model type of transformers: ``bert``, ``distilbert``, ``roberta``, ``gpt2``.
+        kind: a model type of transformers: ``bert``, ``distilbert``, ``roberta``, ``gpt2``, ``xlnet`` and those like BERT.
         layers: of the encoder.
         width: of a token.
         classes: of its head.
@@ -84,16 +84,19 @@ def network_folder(
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if kind == "bert" else [])
+    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if kind in ("bert", "electra", "albert", "xlnet") else [])
     special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"} | ({"pad_token": "[PAD]"} if padding else {})
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, model_max_length=64, **special)
     sizes = {
         "bert": {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 2 * width},
         "distilbert": {"dim": width, "n_layers": layers, "n_heads": 2, "hidden_dim": 2 * width},
-        "gpt2": {"n_embd": width, "n_layer": layers, "n_head": 2, "n_positions": 64},
+        "gpt2": {"n_embd": width, "n_layer": layers, "n_head": 2, "n_positions": 64, "bos_token_id": 2, "eos_token_id": 3},
+        "xlnet": {"d_model": width, "n_layer": layers, "n_head": 2, "d_inner": 2 * width},
     }
     size = sizes.get(kind, sizes["bert"])
-    if kind != "gpt2":
+    if kind in ("electra", "albert"):
+        size = {**size, "embedding_size": width}
+    if kind not in ("gpt2", "xlnet"):
         size = {**size, "max_position_embeddings": 66 if kind == "roberta" else 64}
     config = AutoConfig.for_model(
         kind, **{**size, "vocab_size": len(known), "pad_token_id": 0, "num_labels": classes, **changes}

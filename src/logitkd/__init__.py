@@ -12,7 +12,7 @@ from logitkd.lazy import by_name, loader
 
 if TYPE_CHECKING:
     from logitkd import losses, methods
-    from logitkd.data import DataConfig
+    from logitkd.data import DataConfig, TextConfig
     from logitkd.evaluation import evaluate
     from logitkd.exporting.export import export
     from logitkd.losses import (
@@ -68,6 +68,7 @@ __all__ = [
     "Teacher",
     "TeacherConfig",
     "TeacherSource",
+    "TextConfig",
     "TrainConfig",
     "build_model",
     "evaluate",
@@ -88,7 +89,7 @@ _HOME = by_name(
         "objective": "Objective",
         "reach": "RegionModel Signals StoneModel Teacher",
         "models": "build_model load_weights",
-        "data": "DataConfig",
+        "data": "DataConfig TextConfig",
         "evaluation": "evaluate",
         "exporting.export": "export",
         "prediction": "Prediction predict",

@@ -152,8 +152,32 @@ class Method:
             ...
         ValueError: `top_k` must be in [1, 3] (num_classes - 1), got 5.
         """
-        if self.loss is not None:
+        if self.loss is None:
+            return
+        try:
             self.loss.check_classes(num_classes)
+        except ValueError as error:
+            fit = {spelt[name]: value for part, spelt in self.spellings() for name, value in part.two_class_options.items()}
+            if num_classes != 2 or not fit or fit.items() <= self.options.items():
+                raise
+            flags = " ".join(f"--method.{option} {value}" for option, value in fit.items())
+            raise ValueError(f"{error} Give `{flags}`; but {self.replace(**fit).note_classes(2)}") from error
+
+    def note_classes(self, num_classes: int) -> str:
+        """Return what becomes of the method where there are two classes alone; empty where it stays what it is.
+
+        >>> get("block-dkd").note_classes(2).partition(':')[0]
+        'with 2 classes `block-dkd` is `block-kd` with other weights'
+        >>> get("block-dkd").note_classes(3)
+        ''
+        """
+        parts = [] if self.loss is None or num_classes != 2 else list(self.loss.modules())
+        for part in parts:  # the outermost first
+            if isinstance(part, LogitLoss) and part.two_classes:
+                plain = tuple(KDLoss if kind is type(part) else kind for kind in self.parts)
+                kd = next((method.name for method in _TABLE.values() if method.parts == plain), "kd")
+                return f"with 2 classes `{self.name}` {part.two_classes.format(kd=kd)}."
+        return ""
 
     @property
     def wants(self) -> Wants:

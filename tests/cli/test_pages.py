@@ -18,10 +18,25 @@ def shown(page):
 
 def test_training_leads_with_the_fifteen_flags_people_use():
     page = commands.page("train")
-    assert shown(page) == ["--" + key.removesuffix(".name") for key in pages.FIRST]
-    assert len(pages.FIRST) == len(set(pages.FIRST)) == 15
+    first = [key for key in pages.FIRST if key in FLAGS]
+    assert shown(page) == ["--" + key.removesuffix(".name") for key in first]
+    assert len(first) == len(set(first)) == 15
     assert f"`--help-all` shows all {len(FLAGS)} flags." in page
-    assert set(pages.FIRST) <= FLAGS.keys()
+    assert set(pages.FIRST) <= FLAGS.keys() | train_flags("text").keys()
+
+
+@pytest.mark.parametrize("arguments", [["--task", "text"], ["text/banking77"], ["--quiet", "text/banking77"]])
+def test_texts_have_flags_and_defaults_of_their_own(arguments):
+    page = commands.page("train", arguments)
+    assert {"--data.source", "--data.text_columns", "--data.max_length"} < set(shown(page))
+    assert "--data.image_size" not in shown(page)
+    defaults = dict(re.findall(r"\n  --(epochs|batch_size|optim\.lr|data\.max_length) [^(]*\([^)]*default ([^)]*)\)", page))
+    assert defaults == {"epochs": "3", "batch_size": "32", "optim.lr": "5e-05", "data.max_length": "128"}
+    assert "default )" not in page
+    every = commands.page("train", [*arguments, "--help-all"])
+    assert {"--student.layers", "--optim", "--schedule.warmup"} < set(shown(every))
+    assert "default adamw" in every
+    assert "default linear" in every
 
 
 def test_a_flag_to_lead_with_that_does_not_exist_is_an_error():

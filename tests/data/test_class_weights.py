@@ -18,6 +18,8 @@ def test_balanced_classes_carry_the_same_weight():
 def test_balanced_needs_every_class():
     with pytest.raises(ValueError, match=r"a labelled training image of every class, got none of ant, bee\. Give"):
         class_weights("balanced", torch.tensor([0, 0, -1]), CLASSES)
+    with pytest.raises(ValueError, match=r"a labelled training text of every class"):
+        class_weights("balanced", torch.tensor([0, 0, -1]), CLASSES, "text")
 
 
 @pytest.mark.parametrize("text", ["bee: 2\nant: 1.5\n0: 1\n", json.dumps({"0": 1, "ant": 1.5, "bee": 2})])

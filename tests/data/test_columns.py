@@ -1,8 +1,8 @@
 import pytest
 from datasets import ClassLabel, Image, Value
 
-from logitkd.data.columns import class_names, image_column, label_column
-from logitkd.data.frames import Frame
+from logitkd.data.columns import class_names, image_column, label_column, text_columns
+from logitkd.data.frames import Frame, Mixed
 
 
 def frame(where="the split", **features):
@@ -10,6 +10,7 @@ def frame(where="the split", **features):
 
 
 CIFAR = frame(img=Image(), fine=ClassLabel(names=["a", "b", "c"]), coarse=ClassLabel(names=["x", "y"]))
+TEXT = Value("string")
 PLAIN = frame(picture=Value("binary"), y=Value("int64"), name=Value("string"), score=Value("float32"))
 
 
@@ -77,3 +78,51 @@ def test_splits_must_number_their_classes_alike():
     other = frame("the other split", fine=ClassLabel(names=["b", "a", "c"]))
     with pytest.raises(ValueError, match=r"column `fine` must be the same in every split.*one number would mean two"):
         class_names([CIFAR, other], "fine", [0])
+
+
+def test_a_label_column_of_a_usual_name_is_taken_where_types_do_not_tell():
+    usual = ("label", "labels")
+    plain = frame(text=TEXT, labels=Value("int64"))
+    assert label_column(plain, None, usual) == "labels"
+    assert label_column(frame(labels=TEXT, label=TEXT), None, usual) == "label"
+    assert label_column(frame(label=TEXT, kind=ClassLabel(names=["a"])), None, usual) == "kind"
+    assert label_column(plain, "text", usual) == "text"
+    with pytest.raises(ValueError, match=r"no label column by its type\. Name one"):
+        label_column(plain, None)
+    with pytest.raises(ValueError, match=r"several label columns: fine, coarse"):
+        label_column(CIFAR, None, usual)
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ("text title", "text"),
+        ("idx sentence", "sentence"),
+        ("sentence2 sentence1", "sentence1 sentence2"),
+        ("question1 question2 id", "question1 question2"),
+        ("premise hypothesis genre", "premise hypothesis"),
+        ("sentence question", "question sentence"),
+        ("question", "question"),
+        ("utterance", "utterance"),
+        ("sentence1", "sentence1"),
+    ],
+)
+def test_columns_of_texts_by_their_names(there, found):
+    split = frame(label=ClassLabel(names=["a"]), **dict.fromkeys(there.split(), TEXT))
+    assert text_columns(split, None, "label") == tuple(found.split())
+
+
+def test_columns_of_texts_hold_texts():
+    split = frame(text=Value("int64"), words=TEXT, more=TEXT, label=TEXT, any=Mixed("text in row 0 and a number in row 3"))
+    assert text_columns(split, ("more", "words"), "label") == ("more", "words")
+    with pytest.raises(
+        ValueError, match=r"column `text` of the split must hold texts, got int64\. Columns there: text \(int64\)"
+    ):
+        text_columns(split, None, "label")
+    with pytest.raises(ValueError, match=r"column `any` of the split must hold texts, got text in row 0 and a number in row 3"):
+        text_columns(split, ("any",), "label")
+    with pytest.raises(ValueError, match=r"`data\.text_columns` must not name the labels, got `label`"):
+        text_columns(split, ("label",), "label")
+    with pytest.raises(ValueError, match=r"`data\.text_columns` names `word`, .* Did you mean `words`\?"):
+        text_columns(split, ("word",), "label")
+    assert text_columns(frame(label=TEXT, text=TEXT), None, "text") == ("label",)

@@ -98,6 +98,10 @@ def test_a_name_without_a_slash_is_a_networks():
     assert is_run_folder("./cifar_resnet8")
     assert plan(None, "ce", overrides={"student": "cifar_resnet8"}).student == ModelConfig("cifar_resnet8")
     assert not is_run_folder("runs/gone")
+    config = TrainConfig(ModelConfig("runs/gone"), method="ce")
+    assert said(checked, config) == [
+        "`student` must be a network's name or a run folder, but there is no runs/gone/config.yaml."
+    ]
 
 
 def test_code_that_lies_in_it_is_not_run():

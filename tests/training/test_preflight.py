@@ -1,13 +1,16 @@
 """What goes into a run: the classes a checkpoint was trained on are the data's."""
 
 import shutil
+import warnings
 
 import pytest
 import torch
 import torchvision
 import yaml
+from datasets import ClassLabel
 from torch import nn
 
+from image_files import write_parquet
 from logitkd import ModelConfig, TrainConfig, evaluate, train
 from logitkd.data import Batch, DataConfig
 from logitkd.reach import Ensemble, Teacher
@@ -90,3 +93,22 @@ def test_a_network_without_regions_is_told_by_its_flags():
     told = Teacher(average(), num_classes=3, pool="0")
     with pytest.raises(ValueError, match=r"`0` is none\. Pass `--teacher.pool PATH`.* What passes: `--teacher.pool 1`\.$"):
         check_regions(average(), Ensemble([told, told]))
+
+
+@pytest.mark.parametrize(("method", "told"), [("dkd", 1), ("kd", 0)])
+def test_with_two_classes_what_a_method_then_is_is_said_once(tiny, tmp_path, method, told):
+    for split, rows in (("train", 20), ("test", 10)):
+        labels = [row % 2 for row in range(rows)]
+        write_parquet(tmp_path / f"{split}.parquet", range(rows), labels=labels, label_type=ClassLabel(names=["no", "yes"]))
+    data = DataConfig(str(tmp_path), crop_padding=1, flip=False)
+    config = tiny(teacher=ModelConfig("tiny_net:TinyNet"), method=method, data=data, epochs=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(config)
+    said = [str(one.message) for one in caught if "with 2 classes" in str(one.message)]
+    assert len(said) == told
+    assert all(one.startswith("with 2 classes `dkd` is `kd` with other weights: ") for one in said)
+    with pytest.raises(
+        ValueError, match=r"`top_k` must be in \[1, 1\] .* Give `--method\.top_k 1`; but with 2 classes `gdkd` is `kd`"
+    ):
+        train(tiny(teacher=ModelConfig("tiny_net:TinyNet"), method="gdkd", data=data, output=str(tmp_path / "refused")))

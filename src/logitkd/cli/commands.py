@@ -76,7 +76,8 @@ def _task(arguments: Sequence[str]) -> str:
     if "--task" in words[:-1]:
         return words[words.index("--task") + 1]
     try:
-        return str(recipes.read(recipes.find(arguments[0])).get("task", TrainConfig.task))
+        recipe = split(arguments, train_flags(), [], free="method.")[0][0]
+        return str(recipes.read(recipes.find(recipe)).get("task", TrainConfig.task))
     except (IndexError, OSError, ValueError):  # no recipe, or one of which the plan speaks
         return TrainConfig.task
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docstring_parser import parse
 
-from logitkd import methods, recipes
+from logitkd import methods, recipes, tasks
 from logitkd.checks import unknown
 from logitkd.cli import tables
 from logitkd.runs.settings import SettingsError
@@ -47,6 +47,7 @@ def _list_methods() -> None:
     print(
         "\nCE and KD weigh labels and teacher; over the warm-up epochs KD grows. All but `ce` need a teacher."
         "\nLabels optional: `--labels none` trains on the teacher alone. `list METHOD`: paper and options."
+        f"\nTasks: {', '.join(tasks.names())} (`train --task NAME`). Regions need images."
     )
 
 

@@ -14,6 +14,7 @@ from logitkd.runs.settings import Setting, kinds_in
 __all__ = ["DEMO", "EVAL", "EXPORT", "FIRST", "LIST", "MAIN", "PREDICT", "TRAIN", "render", "width"]
 
 # The flags of `logitkd train` that people use, in the order in which they are thought of; the others follow `--help-all`.
+# Each task has those of its own data.
 FIRST = (
     "student.name",
     "teacher.name",
@@ -21,6 +22,9 @@ FIRST = (
     "method",
     "role",
     "data.source",
+    "data.subset",
+    "data.text_columns",
+    "data.max_length",
     "data.image_size",
     "data.eval_fraction",
     "epochs",
@@ -34,7 +38,7 @@ FIRST = (
 IN_A_PIPE = 100  # columns
 
 MAIN = """\
-logitkd distils a big image classifier into a small one through its logits.
+logitkd distils a big classifier of images or texts into a small one through its logits.
 
 usage: logitkd COMMAND [ARGUMENTS] [--FLAGS]
 
@@ -61,6 +65,10 @@ your own data and networks (timm, torchvision:NAME, transformers:ID, hf-hub:ID, 
   logitkd train --student resnet18 --teacher resnet50 --method gdkd \\
       --data.source photos/ --data.image_size 224
 
+your own texts, each network with its own tokenizer (csv, json lines, parquet, text files, a hub id):
+  logitkd train --task text --student transformers:FOLDER --teacher runs/teacher --method gdkd \\
+      --data.source questions/
+
 `logitkd COMMAND --help` explains a command. --version prints the version. A run that was stopped goes on where it stood when
 the same command is given again.
 """
@@ -85,6 +93,12 @@ A teacher of other classes needs the label map, lines `teacher class: student cl
 --labels none trains on the teacher alone, with images that may have no labels:
   logitkd train --student resnet18 --teacher resnet50 --teacher.checkpoint t.pt --labels none \\
       --data.source photos
+
+--teacher runs/teacher is the student of that run, with its weights. Texts have flags and defaults of their own:
+`logitkd train --task text --help`. --student.layers starts a student from some of its teacher's layers:
+  logitkd train --task text --student transformers:bert --method ce --data.source questions
+  logitkd train --task text --student transformers:bert --student.layers [1,3,5] \\
+      --teacher runs/transformers_bert/ce-seed0 --data.source questions
 
 A flag of `true | false` may stand alone: `--quiet` is `--quiet true`, and `--data.flip false` turns flipping off.
 --method.OPTION VALUE sets a hyper-parameter of the method; `logitkd list METHOD` shows which it has. In a recipe:
@@ -222,7 +236,7 @@ def _described(setting: Setting, left: int, columns: int) -> str:
     kinds = [kind for kind in kinds_in(setting.type) if kind is not type(None)]  # that it may be left out goes without saying
     untold = [kind for kind in kinds if not _tells(meaning, _choices(kind))]
     facts = [_kind(untold)] if untold else []
-    if setting.default not in (None, ()):
+    if setting.default not in (None, (), ""):
         facts.append(f"default {_value(setting.default)}")
     lines = _fill(f"{meaning} ({'; '.join(facts)})" if facts else meaning, columns, " " * left)
     return f"  {_flag(setting)}".ljust(left) + lines[0][left:] + "".join(f"\n{line}" for line in lines[1:])

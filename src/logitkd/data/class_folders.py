@@ -78,7 +78,7 @@ def _split_folders(folder: Path, splits: Sequence[str], absent: str | None, file
     holds_classes = any(map(files.has, folder.glob("*/*"))) or any(map(is_dangling, folder.iterdir()))
     if absent is not None and splits[0] not in known and holds_classes:
         return {splits[0]: folder}
-    check_splits(splits, absent, class_folder_words(folder, files.kind), known)
+    check_splits(splits, absent, class_folder_words(folder, files.kind), known, files.kind)
     return {split: folder / split for split in splits}
 
 

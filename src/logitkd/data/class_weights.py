@@ -47,7 +47,7 @@ def read_class_weights(path: str) -> dict[str, float]:
     return weights
 
 
-def class_weights(given: str, labels: Tensor, classes: Sequence[str]) -> Tensor:
+def class_weights(given: str, labels: Tensor, classes: Sequence[str], noun: str = "image") -> Tensor:
     """Return the weight of each class, ``(C,)`` float32.
 
     Args:
@@ -55,9 +55,10 @@ def class_weights(given: str, labels: Tensor, classes: Sequence[str]) -> Tensor:
             :func:`read_class_weights`.
         labels: ``(N,)`` class numbers of the training split, -1 where one is missing.
         classes: the name of each class.
+        noun: what an example is called.
 
     Raises:
-        ValueError: a class without a weight, a weight without a class, or ``balanced`` with a class without images.
+        ValueError: a class without a weight, a weight without a class, or ``balanced`` with a class without examples.
 
     >>> class_weights("balanced", torch.tensor([0, 0, 0, 1, -1]), ["ant", "bee"])
     tensor([0.6667, 2.0000])
@@ -67,7 +68,7 @@ def class_weights(given: str, labels: Tensor, classes: Sequence[str]) -> Tensor:
         absent = [classes[number] for number in (counts == 0).nonzero().flatten().tolist()]
         if absent:
             raise ValueError(
-                f"`class_weights: {BALANCED}` must have a labelled training image of every class, got none of "
+                f"`class_weights: {BALANCED}` must have a labelled training {noun} of every class, got none of "
                 f"{listed(absent)}. Give the weights in a file."
             )
         return counts.sum() / (len(classes) * counts.float())

@@ -173,4 +173,4 @@ def _is_integer(kind: Any) -> bool:
 
 
 def _is_string(kind: Any) -> bool:
-    return isinstance(kind, Value) and (pa.types.is_string(kind.pa_type) or pa.types.is_large_string(kind.pa_type))
+    return isinstance(kind, Value) and kind.dtype in ("string", "large_string", "string_view")

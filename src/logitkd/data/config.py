@@ -106,7 +106,17 @@ class DataConfig(Record):
         return eval_name(self)
 
     # What its task reads of the run's settings beside these.
-    run_settings: ClassVar[tuple[str, ...]] = ("labels", "mixup", "cutmix", "class_weights")
+    run_settings: ClassVar[tuple[str, ...]] = (
+        "labels",
+        "mixup",
+        "cutmix",
+        "class_weights",
+        "channels_last",
+        "mean",
+        "std",
+        "pool",
+        "head",
+    )
 
     def problems(self, run: TrainConfig | None = None) -> list[str]:
         """Return what is wrong with values that are each good alone, or name no source, a message each; no data is read.

@@ -67,9 +67,10 @@ def read_frames(
     tables = split_tables(folder, splits, absent, kind)
     if tables is None:
         return class_folder_frames(folder, splits, absent, unlabelled, FILES[kind])
-    for split, paths in tables.items():
+    found = list(zip(splits, tables, strict=True))
+    for split, paths in found:
         _check_shards(folder, split, paths)
-    return [TABLES[paths[0].suffix](folder, split, paths) for split, paths in tables.items()]
+    return [TABLES[paths[0].suffix](folder, split, paths) for split, paths in found]
 
 
 def _parquet_frame(folder: Path, split: str, paths: Sequence[Path]) -> Frame:
@@ -141,7 +142,7 @@ def _hub_frames(
             f"{str(error).rstrip('.')}. Check the spelling and the network, or download it once and give the local folder."
         ) from error
     assert isinstance(loaded, DatasetDict)
-    check_splits(splits, absent, f"the hub's {source}", loaded)
+    check_splits(splits, absent, f"the hub's {source}", loaded, kind)
     return [_hub_frame(source, split, loaded[split]) for split in splits]
 
 

@@ -94,7 +94,7 @@ def check_source(config: Labelled, kind: Kind = IMAGES) -> None:
         return
     known = split_folders(folder)
     if absent is None or splits[0] in known or not known:  # else these are classes, if there are examples in them
-        check_splits(splits, absent, class_folder_words(folder, kind), known)
+        check_splits(splits, absent, class_folder_words(folder, kind), known, kind)
 
 
 def source_problems(config: Labelled, labels: str, kind: Kind) -> list[str]:
@@ -161,7 +161,7 @@ def eval_name(config: Labelled) -> str:
     return config.eval_split if config.eval_fraction is None else f"{config.eval_fraction:g} of {config.train_split}"
 
 
-def split_tables(folder: Path, splits: Sequence[str], absent: str | None, kind: Kind) -> dict[str, list[Path]] | None:
+def split_tables(folder: Path, splits: Sequence[str], absent: str | None, kind: Kind) -> list[list[Path]] | None:
     """Return the files of each named split that hold a row an example, in order; ``None`` where there are class folders.
 
     A folder of parquet files is one of tables. A file of another format beside sub-folders may be anything, a list of the
@@ -180,18 +180,18 @@ def split_tables(folder: Path, splits: Sequence[str], absent: str | None, kind: 
     )
     if not files or (not decided and any(not name.startswith(".") for name in split_folders(folder))):
         return None
-    check_splits(splits, absent, str(folder), files)
+    check_splits(splits, absent, str(folder), files, kind)
     for split in splits:
         if len({path.suffix for path in files[split]}) > 1:
             raise ValueError(
                 f"split `{split}` must be in files of one format, got {', '.join(path.name for path in files[split])} in "
                 f"{folder}. Which is the right one? Move the others away."
             )
-    return {split: files[split] for split in splits}
+    return [files[split] for split in splits]
 
 
 def split_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in an image folder: its splits, or the classes of its one split."""
+    """Return the names of the folders in a folder of class folders: its splits, or the classes of its one split."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() or is_dangling(path))
 
 
@@ -206,16 +206,16 @@ def class_folder_words(folder: Path, kind: Kind) -> str:
     return f"{folder} (which has no {formats} files, so each sub-folder is a split)"
 
 
-def check_splits(splits: Sequence[str], absent: str | None, where: str, known: Iterable[str]) -> None:
+def check_splits(splits: Sequence[str], absent: str | None, where: str, known: Iterable[str], kind: Kind = IMAGES) -> None:
     """Check that a source, called ``where``, has the named ``splits``.
 
     Raises:
-        ValueError: it lacks one, or the evaluation split ``absent`` to be made out of the training images is there already.
+        ValueError: it lacks one, or the evaluation split ``absent`` to be made out of the training split is there already.
     """
     if absent is not None and absent in known:
         raise ValueError(
             f"`data.eval_fraction` must be left out where there is an evaluation split, and {where} has `{absent}`. To leave "
-            "that one untouched and hold out training images all the same, give another name as `data.eval_split`."
+            f"that one untouched and hold out training {kind.noun}s all the same, give another name as `data.eval_split`."
         )
     for split in splits:
         if split not in known:

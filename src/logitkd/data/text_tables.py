@@ -25,7 +25,7 @@ from logitkd.data.utf8 import read_utf8
 __all__ = ["READERS", "text_table_frame"]
 
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # as a program writes it, in 64 bits; 01 and +1 are names
-NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?(inf|nan)", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?(inf|nan)", re.IGNORECASE)
 LONGEST = 2**31 - 1  # characters of a field: csv's own limit is 131,072
 WORDS = {str: "text", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
 

@@ -64,12 +64,16 @@ class LogitLoss(nn.Module):
         without_labels: the constructor's options with which it needs none, where that is a matter of options.
         per_example: whether a batch's value is the mean of its examples' values.
         labelled_terms: terms that are cross-entropies with the labels: averaged over the labelled examples alone.
+        two_classes: what becomes of it where there are two classes alone, in the words that follow its method's name; ``{kd}``
+            stands for the method with KD in its place. Empty where it stays what it is.
+        two_class_options: the constructor's options with which it takes two classes, where its defaults do not.
         unscaled_terms: terms that carry their own weight only: an objective applies neither ``kd_weight`` nor warm-up.
     """
 
     reads: ClassVar[str] = "logits"
     needs_labels: bool = False
     without_labels: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    two_class_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     per_example: bool = True
     labelled_terms: frozenset[str] = frozenset()
     unscaled_terms: frozenset[str] = frozenset()
@@ -77,6 +81,11 @@ class LogitLoss(nn.Module):
     def __init__(self, term_weights: dict[str, float]) -> None:
         super().__init__()
         self.term_weights = term_weights
+
+    @property
+    def two_classes(self) -> str:
+        """What becomes of it with two classes alone: see the class."""
+        return ""
 
     @property
     def needs_hard_labels(self) -> bool:

@@ -94,6 +94,8 @@ class DKDLoss(LogitLoss):
         kl_type: direction of the non-target term: ``forward``, ``reverse`` or ``both``.
     """
 
+    two_classes = "is `{kd}` with other weights: there is one class beside the target, and nothing to tell of it"
+
     def __init__(
         self,
         alpha: float = 1.0,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -192,6 +194,9 @@ class GDKDLoss(LogitLoss):
     >>> float(loss(torch.zeros(3, 5), torch.zeros(3, 5)))
     0.0
     """
+
+    two_classes = "is `{kd}` with other weights: each group holds one class, and nothing to tell of it"
+    two_class_options: ClassVar[Mapping[str, Any]] = MappingProxyType({"top_k": 1})
 
     def __init__(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -140,6 +142,9 @@ class LDRLDLoss(LogitLoss):
         decay: how fast the weight of a pair falls with its ranks.
         rank_eps: added to the distance of ranks.
     """
+
+    two_classes = "is `{kd}` with other weights: there is one pair of classes, and none is left"
+    two_class_options: ClassVar[Mapping[str, Any]] = MappingProxyType({"depth": 2})
 
     def __init__(
         self,

@@ -36,6 +36,10 @@ class Standardized(LogitLoss):
     """
 
     reads: ClassVar[str] = "logits"
+    two_classes = (
+        "learns nothing from the teacher: standardized, two logits say which is larger and no more, which has no gradient; "
+        "`kd` learns from them"
+    )
 
     def __init__(self, loss: LogitLoss, eps: float = 1e-7) -> None:
         check_inner("loss", loss, ("logits",), "Over regions, standardize inside: SDDLoss(Standardized(KDLoss())).")

@@ -87,6 +87,14 @@ class NKDLoss(LogitLoss):
         super().__init__({"target": 1.0, "nontarget": gamma})
         self.temperature, self.exclude_target = temperature, exclude_target
 
+    @property
+    def two_classes(self) -> str:
+        """See :class:`LogitLoss`; with the target in it, the second term still tells of both."""
+        what = (
+            "keeps of the teacher only how sure it is of the label, as a weight of the cross-entropy; `{kd}` learns all it says"
+        )
+        return what if self.exclude_target else ""
+
     def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """See :func:`nkd_terms`."""
         return nkd_terms(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from logitkd.checks import listed
 from logitkd.models.names import Source
 from logitkd.models.pretrained import Pretrained, loading, reason
-from logitkd.models.text_classifier import TextClassifier, check_padding, check_text_config, set_layers
+from logitkd.models.text_classifier import TextClassifier, check_text_config, set_layers
 
 __all__ = [
     "TransformersClassifier",
@@ -76,7 +76,7 @@ def build_transformers(source: Source, num_classes: int, weights: bool, layers: 
                 **place, config=config, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
             )
             _check_body(source, model, info)
-    return _wrapped(source, wrap, model)
+    return wrap(model.float()).train()
 
 
 def transformers_pretrained(source: Source, layers: int | None = None) -> Pretrained:
@@ -107,7 +107,7 @@ def transformers_pretrained(source: Source, layers: int | None = None) -> Pretra
             f"model `{source.name}`: its weights lack {listed(sorted(info['missing_keys']))}, which would be random, so it"
             f" cannot teach. Give one that was trained to classify {what}."
         )
-    network = _wrapped(source, wrap, model)
+    network = wrap(model.float()).train()
     return Pretrained(network, network.num_classes, _classes(config), *transformers_statistics(source, network))
 
 
@@ -180,14 +180,6 @@ def _classes(config: Any) -> tuple[str, ...] | None:
     return tuple(names) if len(names) == config.num_labels and not made_up else None
 
 
-def _wrapped(source: Source, wrap: type[Classifier], model: Any) -> Classifier:
-    """Return a network as the rest of the library sees it, its weights float32; what cannot be used is refused."""
-    network = wrap(model.float())
-    if isinstance(network, TextClassifier):
-        check_padding(source.name, network)
-    return network.train()
-
-
 def read_config(source: Source, place: dict[str, Any]) -> Any:
     """Return the network's configuration; ``place`` is what :func:`locate` returned.
 
@@ -241,7 +233,9 @@ def readable(source: Source, part: str) -> Iterator[None]:
                 f"model `{source.name}` must be one that transformers itself can build, got one with code of its own, which is"
                 " never run. Write a `package.module:callable` that builds it, if you trust its code."
             ) from error
-        raise ValueError(f"model `{source.name}`: its {part} cannot be read ({reason(error)}).") from error
+        raise ValueError(
+            f"model `{source.name}`: its {part} cannot be read ({reason(error)}). It must be what `save_pretrained` writes."
+        ) from error
 
 
 def _import() -> Any:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from logitkd.checks import check_int, listed
-from logitkd.models.pretrained import reason
 
 __all__ = [
     "TextClassifier",
-    "check_padding",
     "check_text_config",
     "encoder_layers",
     "no_layers",
@@ -30,6 +27,7 @@ class TextClassifier(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
+        model.config.use_cache = False  # of decoders: for reading on from where a text ends
         self.model = model
         self.num_classes = int(model.config.num_labels)
 
@@ -91,43 +89,6 @@ def set_layers(name: str, whole: Any, config: Any, layers: int) -> None:
 def pads_left(config: Any) -> bool:
     """Whether shorter texts are filled up in front: XLNet reads the last place, whatever stands there."""
     return config.model_type == "xlnet"
-
-
-@torch.no_grad()
-def check_padding(name: str, network: TextClassifier) -> None:
-    """Check that a text's logits do not depend on what it is filled up with, by showing the network one.
-
-    Args:
-        name: of the network, for the message.
-        network: with weights, trained or random; put in evaluation mode.
-
-    Raises:
-        ValueError: it cannot read texts, or the longest of a batch would change the logits of the others.
-    """
-    config = network.model.config.get_text_config()
-    pad, left = config.pad_token_id, pads_left(config)
-    known = getattr(config, "vocab_size", 100)
-    some = [number for number in range(max(known - 9, 0), known) if number != pad] or [pad]
-    ids = torch.tensor((some * 8)[:8])
-    text, filling = ids[:5], ids.new_full((3,), pad)
-    shown = torch.stack([torch.cat([filling, text] if left else [text, filling]), ids])
-    mask = torch.ones_like(shown)
-    mask[0, slice(3) if left else slice(5, 8)] = 0
-    network.eval()
-    try:
-        alone = network(text[None], mask[1:, :5])
-        padded = network(shown, mask)[:1]
-    except Exception as error:
-        raise ValueError(
-            f"model `{name}` must be one that takes token ids and their mask and nothing else, but it failed on some"
-            f" ({type(error).__name__}: {reason(error)})."
-        ) from error
-    gap, most = float((padded - alone).abs().max()), float(alone.abs().max())
-    if gap > 1e-4 * most + 1e-7:  # rounding comes to 1e-6 of the largest
-        raise ValueError(
-            f"model `{name}`: the logits of a text must not depend on how far it is padded, but a {config.model_type} changes"
-            f" them by {gap:.2g} (they reach {most:.2g}): it does not keep to the attention mask. Take another network."
-        )
 
 
 def no_layers(config: Any) -> str:

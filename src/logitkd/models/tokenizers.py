@@ -35,16 +35,16 @@ class Tokenizer:
     Args:
         name: of the network.
         inner: of transformers.
-        config: of the network.
         longest: most tokens of a text that both can take, special ones included; ``None`` where there is no limit.
         typed: whether the network takes which of two texts a token is of.
+        left: whether shorter texts are filled up in front.
     """
 
     name: str
     inner: Any
-    config: Any
     longest: int | None
     typed: bool
+    left: bool
 
     def check(self, max_length: int) -> None:
         """Raise ``ValueError`` unless texts of ``max_length`` tokens can be read."""
@@ -78,7 +78,7 @@ class Tokenizer:
             types=_joined(types) if self.typed else None,
             pad=self.inner.pad_token_id,
             pad_type=self.inner.pad_token_type_id,
-            left=pads_left(self.config),
+            left=self.left,
             cut=cut,
         )
 
@@ -110,10 +110,12 @@ class Tokenizer:
         return ids, types, cut
 
     def files(self) -> dict[str, bytes]:
-        """Return by name what ``save_pretrained`` writes of the tokenizer and of the network's configuration."""
+        """Return by name what ``save_pretrained`` writes of the tokenizer."""
+        if self.inner.is_fast:  # it keeps how it was used last, and would write it
+            self.inner.backend_tokenizer.no_truncation()
+            self.inner.backend_tokenizer.no_padding()
         with quiet(), tempfile.TemporaryDirectory() as folder:
             self.inner.save_pretrained(folder)
-            self.config.save_pretrained(folder)
             return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
@@ -134,9 +136,9 @@ def load_tokenizer(name: str, checkpoint: str | Path | None = None) -> Tokenizer
         raise ValueError(
             f"model `{name}` must come with a tokenizer to read texts, got one that has none. Give `transformers:ID_OR_FOLDER`."
         )
-    from transformers import AutoTokenizer
-
     with quiet(), loading(source):
+        from transformers import AutoTokenizer
+
         place = locate(source)
         config = read_config(source, place)
         wrap, auto = choose(source, config)
@@ -149,11 +151,12 @@ def load_tokenizer(name: str, checkpoint: str | Path | None = None) -> Tokenizer
         with torch.device("meta"):  # no memory and no weights: only what it takes is asked
             network = auto.from_config(config)
     _check(source, inner, config)
-    inner.padding_side = "left" if pads_left(config) else "right"
+    left = pads_left(config)
+    inner.padding_side = "left" if left else "right"  # so that whoever loads what is written pads as we do
     for key in ("is_local", "local_files_only"):  # what `save_pretrained` would say of how it was found
         inner.init_kwargs.pop(key, None)
     typed = "token_type_ids" in inner.model_input_names and _takes_types(network, config)
-    return Tokenizer(name, inner, config, _longest(inner, config, network), typed)
+    return Tokenizer(name, inner, _longest(inner, config, network), typed, left)
 
 
 def _check(source: Source, inner: Any, config: Any) -> None:
@@ -161,13 +164,14 @@ def _check(source: Source, inner: Any, config: Any) -> None:
     own = config.get_text_config()
     if set(inner.get_vocab()) <= set(inner.all_special_tokens):  # what transformers makes up where it finds no files
         raise ValueError(
-            f"model `{source.name}` must come with a tokenizer, got none: without its files (`tokenizer.json`, or what"
-            " `tokenizer.save_pretrained` writes) no text can be read. Put those of the network that its weights are from there."
+            f"model `{source.name}` must come with a tokenizer, got none: without what"
+            " `tokenizer.save_pretrained` writes no text can be read. Put those of the network that its weights are from in."
         )
     if inner.pad_token_id is None:
         raise ValueError(
-            f"model `{source.name}`: its tokenizer must have a padding token, which fills up shorter texts, got none. Save it"
-            " to a folder with one: `tokenizer.pad_token = tokenizer.eos_token` (and its id as `pad_token_id` in `config.json`)."
+            f"model `{source.name}`: its tokenizer must have a padding token, which fills up shorter texts, got none."
+            " Save it to a folder with one: `tokenizer.pad_token = tokenizer.eos_token` (and its id as `pad_token_id` in"
+            " `config.json`)."
         )
     if inner.pad_token_id != own.pad_token_id:
         raise ValueError(

@@ -10,7 +10,7 @@ import yaml
 from logitkd import strict_yaml
 from logitkd.checks import suggest
 
-__all__ = ["command", "find", "names", "read"]
+__all__ = ["command", "find", "names", "read", "shares_data"]
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
@@ -55,6 +55,14 @@ def read(path: Path) -> dict[Any, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold `key: value` lines, got {type(found).__name__}.")
     return found
+
+
+def shares_data(name: str) -> bool:
+    """Whether a shipped recipe lies in a folder with another on the same data, whose teachers are then teachers of both."""
+    folder = f"{Path(name).parent.as_posix()}/"
+    mine = read(find(name)).get("data")
+    others = (other for other in names() if other != name and other.startswith(folder))
+    return any(read(find(other)).get("data") == mine for other in others)
 
 
 def command(path: Path) -> str:

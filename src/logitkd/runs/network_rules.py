@@ -9,7 +9,7 @@ from logitkd.checks import collector
 from logitkd.models import find_own, read_name
 from logitkd.models.names import read_source
 from logitkd.runs.config import TrainConfig
-from logitkd.runs.folder import read_run, run_folder_of
+from logitkd.runs.folder import CONFIG, read_run, run_folder_of
 from logitkd.runs.networks import ModelConfig, TeacherSource
 
 __all__ = ["brings_weights", "network_problems"]
@@ -39,7 +39,10 @@ def _network(role: str, network: ModelConfig) -> list[str]:
     """What a network's settings name and is not there."""
     found: list[str] = []
     check = collector(found)
-    check(read_source, network.name, network.checkpoint)
+    if "/" in network.name and read_name(network.name).kind == "timm":  # which has no such names: a path is meant
+        found.append(f"`{role}` must be a network's name or a run folder, but there is no {network.name}/{CONFIG}.")
+    else:
+        check(read_source, network.name, network.checkpoint)
     if read_name(network.name).kind == "own":
         try:
             check(find_own, network.name)

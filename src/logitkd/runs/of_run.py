@@ -55,5 +55,4 @@ def network_of_run(role: str, network: Mapping[str, Any]) -> dict[str, Any]:
     if not (folder / STUDENT).is_file():
         raise ValueError(f"`{role}` must be the folder of a finished run, but {name} holds no {STUDENT}. Finish it first.")
     import_recorded(student["name"], folder)
-    found |= {"name": student["name"], "checkpoint": name}
-    return found if student.get("layers") is None else found | {"layers": student["layers"]}
+    return found | {"name": student["name"], "checkpoint": name, "layers": student.get("layers")}

@@ -192,7 +192,7 @@ class _Draft:
         values["student.name"] = values.pop("teacher.name")
         for key in ("teacher.checkpoint", "teacher.layers", *(f"student.{key}" for key in STUDENTS)):
             values.pop(key, None)
-            if key in self.given:
+            if self.given.get(key) is not None:
                 self.problems.append(f"`{key}` does not go with `role: teacher`, which trains the teacher from random weights.")
         for key in ("pool", "head"):
             if f"teacher.{key}" in values:
@@ -204,7 +204,11 @@ class _Draft:
         """Settle the teacher: none where nothing reads it, else with the weights given or those of its run."""
         teacher, method = config.teacher, self.method
         assert teacher is not None
-        unread = not method.has_teacher and config.student.layers is None and not read_name(teacher.name).has_weights
+        source = read_name(teacher.name)
+        # A network of transformers comes with weights and need not come with a classifier: a recipe that says how its teacher
+        # is trained means one that was.
+        trained = source.kind == "transformers" and bool(self.recipe.teacher_training)
+        unread = not method.has_teacher and config.student.layers is None and (trained or not source.has_weights)
         if teacher.checkpoint is None and (unread or not (teacher.name or method.has_teacher)):
             return replace(config, teacher=None)
         if not teacher.name:
@@ -213,12 +217,14 @@ class _Draft:
             elif not method.has_teacher:
                 self.problems.append("`teacher` must be given, as its checkpoint is.")
             return replace(config, teacher=None)
-        if brings_weights(teacher):
+        if brings_weights(teacher) and not (trained and teacher.checkpoint is None):
             return config
         looked = self.teacher_folders(config)
         for folder in looked:
             if (folder / STUDENT).exists():
                 return replace(config, teacher=replace(teacher, checkpoint=str(folder)))
+        if trained and "teacher.name" in self.given:  # another than the recipe's: it may come with its classifier
+            return config
         self.refused.add("teacher.checkpoint")
         self.problems.append(self._no_weights(teacher.name, looked))
         return config
@@ -246,7 +252,8 @@ class _Draft:
 
     def _no_weights(self, name: str, looked: list[Path]) -> str:
         """Say where the teacher was looked for, how to train it, and which other runs of it there are."""
-        start, give = f"the teacher `{name}` has no weights", "give its checkpoint with `--teacher.checkpoint PATH`."
+        start = f"the teacher `{name}` {'is not trained yet' if read_name(name).has_weights else 'has no weights'}"
+        give = "give its checkpoint with `--teacher.checkpoint PATH`."
         try:
             check_name(name)
         except ValueError:  # which is named among the problems; nothing could be trained by that name
@@ -279,4 +286,4 @@ class _Draft:
 
     def _is_shared(self) -> bool:
         """Whether the recipe is shipped in a folder with others that may have the same teacher."""
-        return self.recipe.name in recipes.names() and "/" in (self.recipe.name or "")
+        return self.recipe.name is not None and self.recipe.name in recipes.names() and recipes.shares_data(self.recipe.name)

@@ -76,11 +76,15 @@ def problems(settings: TrainConfig, refused: Collection[str] = ()) -> list[str]:
 def _unread(settings: TrainConfig) -> list[str]:
     """What is set of a run's data that its task does not read: the data settings say in ``run_settings`` what it reads."""
     read = getattr(settings.data, "run_settings", ())
-    given = {name: getattr(settings, name) for name in ("labels", "mixup", "cutmix", "class_weights") if name not in read}
+    names = ("labels", "mixup", "cutmix", "class_weights", "channels_last")
+    given = {name: getattr(settings, name) for name in names if getattr(settings, name) != getattr(TrainConfig, name)}
+    for role, network in settings.networks().items():
+        values = {name: getattr(network, name, None) for name in ("mean", "std", "pool", "head")}
+        given |= {f"{role}.{name}": value for name, value in values.items() if value is not None}
     return [
-        f"`{name}` must be left out, got {value!r}: the task `{settings.task}` does not read it."
-        for name, value in given.items()
-        if value != getattr(TrainConfig, name)
+        f"`{key}` must be left out, got {value!r}: the task `{settings.task}` does not read it."
+        for key, value in given.items()
+        if key.rpartition(".")[2] not in read
     ]
 
 

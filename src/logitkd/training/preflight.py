@@ -77,6 +77,8 @@ def live(config: TrainConfig, method: Method, task: Task, folder: RunFolder, dev
         folder: the run's, open.
         device: where to train.
 
+    Warns of a method that is another one with two classes.
+
     Raises:
         TypeError: a network does not return a tensor.
         ValueError: labels are missing that the method needs; the method does not fit the classes; a network does not fit the
@@ -84,6 +86,9 @@ def live(config: TrainConfig, method: Method, task: Task, folder: RunFolder, dev
     """
     check_training_labels(method, task)
     method.check_classes(len(task.classes))
+    note = method.note_classes(len(task.classes))
+    if note:
+        warnings.warn(note, stacklevel=2)
     student, teacher = build_networks(config, task)
     record = input_record(config, task, student, teacher)
     check_inputs(folder, record, task)
