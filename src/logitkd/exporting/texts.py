@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from logitkd.data.text_config import TextConfig
 from logitkd.data.texts import TextData, load_texts
-from logitkd.exporting.kind import CONFIG, Input, Kind, Trace
+from logitkd.exporting.kind import CONFIG, Input, Kind, Trace, data_seed
 from logitkd.exporting.parity import BATCHES, ParityError, compare
 from logitkd.models.from_transformers import quiet
 from logitkd.models.names import NETWORK
@@ -35,8 +35,10 @@ READ = ["a text", "another text, which is longer"]  # what an exported tokenizer
 
 
 class Texts(Kind):
-    """See :class:`~logitkd.exporting.kind.Kind`; ``Input.facts`` holds the run's ``tokenizer``, ``texts`` that it has read, to
-    ``max_length``, and their ``tokens``."""
+    """See :class:`~logitkd.exporting.kind.Kind`.
+
+    ``Input.facts`` holds the run's ``tokenizer``, ``texts`` that it has read, up to ``max_length``, and their ``tokens``.
+    """
 
     units, classifier, pipeline = "texts", "A text classifier", "text-classification"
 
@@ -48,18 +50,19 @@ class Texts(Kind):
         data = _data(record, config)
         if data is None:
             read: tuple[list[str], ...] = tuple(READ for _ in record["data"]["text_columns"])
-            tokens = _random(tokenizer.encode(read, longest), len(tokenizer.inner.get_vocab()), longest, len(read))
+            read_so = tokenizer.encode(read, longest)
+            tokens = _random(read_so, len(tokenizer.inner.get_vocab()), longest, len(read))
             words = f"{largest} texts of random tokens (seed 0), as the run's data could not be read here"
         else:
             read = _some(data, tokenizer, longest)
-            tokens = tokenizer.encode(read, longest)
+            tokens = read_so = tokenizer.encode(read, longest)
             words = f"the first {min(largest, len(data.eval))} evaluation texts of the run (`{config.eval_name}`)"
             words += f", some repeated to {longest} tokens"
         lengths = (min(SHORT, longest), min(MIDDLE, longest), longest)
         sizes = zip(BATCHES, lengths, strict=True)
         batches = {f"{count} ({length} tokens)": _sized(tokens, count, length) for count, length in sizes}
         example = _sized(tokens, *TRACED)
-        facts = {"tokenizer": tokenizer, "texts": read, "tokens": tokenizer.encode(read, longest), "max_length": longest}
+        facts = {"tokenizer": tokenizer, "texts": read, "tokens": read_so, "max_length": longest}
         return Input(Trace(example, tuple(example), {0: "batch", 1: "length"}), batches, words, facts)
 
     def plain(self, student: nn.Module) -> nn.Module:
@@ -173,8 +176,7 @@ def _data(record: dict[str, Any], config: TextConfig) -> TextData | None:
     """Return the run's data, ``None`` where they are gone or others lie there."""
     run = record["run"]
     try:
-        seed = run["seed"] if run.get("data_seed") is None else run["data_seed"]
-        data = load_texts(config, seed=seed, labels=run.get("labels", "given"))
+        data = load_texts(config, seed=data_seed(run), labels=run.get("labels", "given"))
     except (OSError, ValueError):
         return None
     return data if data.fingerprint == record["data"]["fingerprint"] else None
