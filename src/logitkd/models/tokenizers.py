@@ -48,7 +48,7 @@ class Tokenizer:
 
     def check(self, max_length: int) -> None:
         """Raise ``ValueError`` unless texts of ``max_length`` tokens can be read."""
-        check_int("max_length", max_length, _SHORTEST, self.longest, f"tokens that `{self.name}` takes")
+        check_int("data.max_length", max_length, _SHORTEST, self.longest, f"tokens that `{self.name}` takes")
 
     def encode(self, texts: tuple[Sequence[str], ...], max_length: int) -> Tokens:
         """Return the tokens of texts.
