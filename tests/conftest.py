@@ -62,7 +62,7 @@ def text_run(tmp_path_factory):
 
     home = tmp_path_factory.mktemp("text")
     write_lines(home / "data")
-    network_folder(home / "small")
+    network_folder(home / "small", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     network_folder(home / "big", "distilbert", words=WORDS[::-1], seed=1)
     config = logitkd.TrainConfig(
         logitkd.ModelConfig(f"transformers:{home / 'small'}"),
@@ -70,6 +70,7 @@ def text_run(tmp_path_factory):
         task="text",
         data=TextConfig(str(home / "data"), max_length=24),
         optim=logitkd.OptimConfig("adamw", lr=1e-2, weight_decay=0.01),
+        epochs=6,
         batch_size=8,
         output=str(home / "run"),
         device="cpu",

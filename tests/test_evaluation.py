@@ -111,7 +111,7 @@ def test_a_run_on_text_agrees_with_the_same_network_by_name(text_run):
 
 def test_a_module_does_not_say_how_it_reads_texts(text_run):
     data = TextConfig(str(text_run.parent / "data"))
-    with pytest.raises(ValueError, match="`model` must be a run folder or a `ModelConfig` .* got a Linear"):
+    with pytest.raises(ValueError, match=r"`model` must be a run folder or a `ModelConfig` .* got a Linear"):
         evaluate(nn.Linear(2, 3), data)
     with pytest.raises(ValueError, match="`teacher` must be a run folder or a `ModelConfig`"):
         evaluate(text_run, teacher=nn.Linear(2, 3))

@@ -177,7 +177,7 @@ def test_pairs_of_texts(tmp_path):
 
 
 def test_each_task_reads_its_own(teacher_folder, text_run, scans):
-    with pytest.raises(ValueError, match="`texts` must be left out for a run on images. Give `files`"):
+    with pytest.raises(ValueError, match=r"`texts` must be left out for a run on images\. Give `files`"):
         predict(teacher_folder, texts=["a"])
     with pytest.raises(ValueError, match=r"000\.png must be a text \(\.txt\)"):
         predict(text_run, scans[0][:1])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from logitkd.data import DataConfig, load_images, make_loader
-from logitkd.exporting.kind import CONFIG, Input, Kind, Trace
+from logitkd.exporting.kind import CONFIG, Input, Kind, Trace, data_seed
 from logitkd.exporting.parity import BATCHES, ParityError, compare
 from logitkd.exporting.public import public_name
 from logitkd.models import read_name
@@ -33,8 +33,7 @@ class Images(Kind):
         config, wrote = validate(DataConfig, record["run"]["data"], "data."), record["data"]
         largest = max(BATCHES)
         try:
-            seed = record["run"]["seed"] if record["run"].get("data_seed") is None else record["run"]["data_seed"]
-            data = load_images(config, seed=seed, labels=record["run"].get("labels", "given"))
+            data = load_images(config, seed=data_seed(record["run"]), labels=record["run"].get("labels", "given"))
             gone = "" if data.fingerprint == wrote.get("fingerprint") else "the data there are not those of the run"
         except (OSError, ValueError) as error:
             data, gone = None, str(error)

@@ -12,7 +12,7 @@ from torch import nn
 
 from logitkd.reach.inputs import Inputs
 
-__all__ = ["CONFIG", "Input", "Kind", "Trace"]
+__all__ = ["CONFIG", "Input", "Kind", "Trace", "data_seed"]
 
 CONFIG = "config.json"  # in the export folder
 
@@ -135,3 +135,10 @@ class Kind(ABC):
     @abstractmethod
     def loading(self, record: dict[str, Any]) -> list[str]:
         """Return the card's blocks of Python, one for each file, as few lines as it takes."""
+
+
+def data_seed(run: Mapping[str, Any]) -> int:
+    """Return the seed that decided which examples a run kept; ``run`` is that block of its ``config.yaml``."""
+    own: int | None = run.get("data_seed")
+    seed: int = run["seed"]
+    return seed if own is None else own

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from logitkd.data.text_config import TextConfig
 from logitkd.data.texts import TextData, load_texts
-from logitkd.exporting.kind import CONFIG, Input, Kind, Trace
+from logitkd.exporting.kind import CONFIG, Input, Kind, Trace, data_seed
 from logitkd.exporting.parity import BATCHES, ParityError, compare
 from logitkd.models.from_transformers import quiet
 from logitkd.models.names import NETWORK
@@ -31,11 +31,14 @@ __all__ = ["Texts"]
 
 TRACED = (2, 7)  # texts, tokens
 SHORT, MIDDLE = 5, 16  # tokens of other batches; the last has as many as the run's texts may have
-READ = ("a text", "another text, which is longer")  # what the exported tokenizer must read as the run's did
+READ = ["a text", "another text, which is longer"]  # what an exported tokenizer is tried on where there are no data
 
 
 class Texts(Kind):
-    """See :class:`~logitkd.exporting.kind.Kind`; ``Input.facts`` holds the run's ``tokenizer``."""
+    """See :class:`~logitkd.exporting.kind.Kind`.
+
+    ``Input.facts`` holds the run's ``tokenizer``, ``texts`` that it has read, up to ``max_length``, and their ``tokens``.
+    """
 
     units, classifier, pipeline = "texts", "A text classifier", "text-classification"
 
@@ -46,17 +49,21 @@ class Texts(Kind):
         longest, largest = config.max_length, max(BATCHES)
         data = _data(record, config)
         if data is None:
-            tokens = _random(tokenizer, longest, len(record["data"]["text_columns"]))
+            read: tuple[list[str], ...] = tuple(READ for _ in record["data"]["text_columns"])
+            read_so = tokenizer.encode(read, longest)
+            tokens = _random(read_so, len(tokenizer.inner.get_vocab()), longest, len(read))
             words = f"{largest} texts of random tokens (seed 0), as the run's data could not be read here"
         else:
-            tokens = _some(data, tokenizer, longest)
+            read = _some(data, tokenizer, longest)
+            tokens = read_so = tokenizer.encode(read, longest)
             words = f"the first {min(largest, len(data.eval))} evaluation texts of the run (`{config.eval_name}`)"
             words += f", some repeated to {longest} tokens"
         lengths = (min(SHORT, longest), min(MIDDLE, longest), longest)
         sizes = zip(BATCHES, lengths, strict=True)
         batches = {f"{count} ({length} tokens)": _sized(tokens, count, length) for count, length in sizes}
         example = _sized(tokens, *TRACED)
-        return Input(Trace(example, tuple(example), {0: "batch", 1: "length"}), batches, words, {"tokenizer": tokenizer})
+        facts = {"tokenizer": tokenizer, "texts": read, "tokens": read_so, "max_length": longest}
+        return Input(Trace(example, tuple(example), {0: "batch", 1: "length"}), batches, words, facts)
 
     def plain(self, student: nn.Module) -> nn.Module:
         """Return the network of transformers."""
@@ -94,7 +101,8 @@ class Texts(Kind):
                     )
             except Exception as error:
                 raise ParityError(f"transformers must load what is exported, got {type(error).__name__}: {error}") from error
-        if not replace(tokenizer, inner=inner).encode((READ,), len(READ[1])).same(tokenizer.encode((READ,), len(READ[1]))):
+        again = replace(tokenizer, inner=inner).encode(given.facts["texts"], given.facts["max_length"])
+        if not again.same(given.facts["tokens"]):
             raise ParityError("the exported tokenizer must read texts as the run's did, but it gives other tokens.")
         if "safetensors" in formats:
             if lacking := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
@@ -168,32 +176,28 @@ def _data(record: dict[str, Any], config: TextConfig) -> TextData | None:
     """Return the run's data, ``None`` where they are gone or others lie there."""
     run = record["run"]
     try:
-        seed = run["seed"] if run.get("data_seed") is None else run["data_seed"]
-        data = load_texts(config, seed=seed, labels=run.get("labels", "given"))
+        data = load_texts(config, seed=data_seed(run), labels=run.get("labels", "given"))
     except (OSError, ValueError):
         return None
     return data if data.fingerprint == record["data"]["fingerprint"] else None
 
 
-def _some(data: TextData, tokenizer: Tokenizer, longest: int) -> Tokens:
+def _some(data: TextData, tokenizer: Tokenizer, longest: int) -> tuple[list[str], ...]:
     """Return the first evaluation texts, every second repeated until it is cut."""
     rows = [row % len(data.eval) for row in range(max(BATCHES))]
     columns = [[column[row] for row in rows] for column in data.eval.texts]
     short = tokenizer.encode(tuple(columns), longest).lengths.tolist()
     times = [1 if number % 2 else -(-longest // length) + 1 for number, length in enumerate(short)]
-    repeated = tuple([" ".join([text] * count) for text, count in zip(column, times, strict=True)] for column in columns)
-    return tokenizer.encode(repeated, longest)
+    return tuple([" ".join([text] * count) for text, count in zip(column, times, strict=True)] for column in columns)
 
 
-def _random(tokenizer: Tokenizer, longest: int, columns: int) -> Tokens:
-    """Return random tokens, half of the texts as long as they may be, and the rest of any length."""
+def _random(like: Tokens, vocabulary: int, longest: int, columns: int) -> Tokens:
+    """Return random tokens padded as ``like``, half of the texts as long as they may be, and the rest of any length."""
     draw = torch.Generator().manual_seed(0)
-    number = max(BATCHES)
-    lengths = torch.randint(SHORT, longest + 1, (number,), generator=draw)
+    lengths = torch.randint(SHORT, longest + 1, (max(BATCHES),), generator=draw)
     lengths[::2] = longest
     total = int(lengths.sum())
-    like = tokenizer.encode(tuple([["a"]] * columns), longest)
-    ids = torch.randint(len(tokenizer.inner.get_vocab()), (total,), generator=draw, dtype=torch.int32)
+    ids = torch.randint(vocabulary, (total,), generator=draw, dtype=torch.int32)
     types = None if like.types is None else torch.randint(columns, (total,), generator=draw, dtype=torch.int32)
     return replace(like, ids=ids, ends=lengths.cumsum(0), types=types, cut=0)
 
