@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from logitkd import ModelConfig, evaluate, train
+from logitkd import ModelConfig, TeacherConfig, TeacherSource, evaluate, train
+from logitkd.cli import main
 from logitkd.data import DataConfig
 from logitkd.data.text_config import TextConfig
 from logitkd.models import build_model
@@ -114,3 +115,16 @@ def test_a_module_does_not_say_how_it_reads_texts(text_run):
         evaluate(nn.Linear(2, 3), data)
     with pytest.raises(ValueError, match="`teacher` must be a run folder or a `ModelConfig`"):
         evaluate(text_run, teacher=nn.Linear(2, 3))
+
+
+def test_a_network_may_be_named_by_its_run_folder(teacher_folder, capsys):
+    folder = str(teacher_folder)
+    expected = evaluate(teacher_folder, teacher=teacher_folder, latency=False)
+    several = TeacherConfig(folder, others=(TeacherSource(folder),))
+    for teacher in (ModelConfig(folder), several):
+        found = evaluate(ModelConfig(folder), DataConfig(crop_padding=1, flip=False), teacher=teacher, latency=False)
+        assert (found["top1"], found["teacher_top1"], found["agreement"]) == (expected["top1"], expected["top1"], 100)
+    assert main(["eval", folder, "--teacher", folder, "--latency", "false"]) == 0
+    assert " 100.00 " in capsys.readouterr().out
+    assert main(["eval", folder, "--teacher", folder, "--teacher.checkpoint", folder]) == 2
+    assert "`teacher.checkpoint` must be left out where `teacher` is a run folder" in capsys.readouterr().err

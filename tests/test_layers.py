@@ -22,7 +22,7 @@ LAYERS = {
     "tokens": 1,
     "logits": 2,
     "reach": 2,
-    "models": 3,
+    "models": 2,
     "data": 2,
     "losses": 3,
     "objective": 4,

@@ -18,6 +18,7 @@ from logitkd.runs.config import TrainConfig
 from logitkd.runs.device import resolve_device
 from logitkd.runs.folder import read_run, run_data
 from logitkd.runs.networks import ModelConfig, TeacherConfig
+from logitkd.runs.of_run import looked_up
 from logitkd.runs.settings import SettingsError
 from logitkd.runs.values import validate
 from logitkd.tasks.task import Task, measure
@@ -74,6 +75,10 @@ def evaluate(
             model = recorded_student(Path(model), trust_code=trust_code)
         if isinstance(teacher, (str, Path)):
             teacher = recorded_student(Path(teacher), trust_code=trust_code)
+        if isinstance(model, ModelConfig):
+            model = looked_up("model", model)
+        if isinstance(teacher, ModelConfig):
+            teacher = looked_up("teacher", teacher)
         return _evaluate(model, kind, data, teacher, batch_size, where, latency)
 
 

@@ -55,7 +55,8 @@ def test_golden_numbers_never_change():
         6856777441267181547,
     ]
     assert permutation(10, 3, 2).tolist() == [7, 9, 8, 6, 1, 0, 5, 4, 3, 2]
-    assert [int(stream) for stream in Stream] == [1, 2, 3, 4, 5, 6, 7]
+    assert by_length(torch.arange(8), torch.arange(8) % 4, 2, 3, 2).tolist() == [1, 5, 3, 7, 0, 4, 2, 6]
+    assert [int(stream) for stream in Stream] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_each_index_is_on_its_own():

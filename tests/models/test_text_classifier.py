@@ -153,6 +153,18 @@ def test_layers_of_several_kinds_are_no_smaller_network(tmp_path):
         build_model(f"transformers:{tmp_path}", 3, layers=2)
 
 
+def test_layers_that_a_configuration_lists_by_kind_are_fewer_there_too(tmp_path):
+    from transformers import AutoConfig, Qwen2Config, Qwen2ForSequenceClassification
+
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32}
+    config = Qwen2Config(vocab_size=20, num_hidden_layers=3, pad_token_id=0, num_labels=3, **sizes)
+    Qwen2ForSequenceClassification(config).save_pretrained(tmp_path / "whole")
+    found = build_model(f"transformers:{tmp_path / 'whole'}", 3, layers=2).model.config
+    assert len(getattr(found, "layer_types", None) or range(2)) == 2
+    found.save_pretrained(tmp_path / "saved")
+    assert AutoConfig.from_pretrained(tmp_path / "saved").num_hidden_layers == 2
+
+
 def test_a_run_folder_brings_the_configuration(make, tmp_path):
     name = make(layers=3)
     network = tmp_path / "run" / "network"

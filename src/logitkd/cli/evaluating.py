@@ -139,6 +139,15 @@ def _plan(
             recorded.append((teacher.name, str(teacher.checkpoint)))
         else:
             problems.append("`--teacher NAME` must be given: its checkpoint is no run folder that would know its network.")
+    if teacher is not None:
+        from logitkd.runs.of_run import is_run_folder, looked_up  # with torch
+
+        folders = {role: member.name for role, member in teacher.members().items() if is_run_folder(member.name)}
+        try:
+            teacher = looked_up("teacher", teacher, import_code=False)
+            recorded += [(teacher.members()[role].name, folder) for role, folder in folders.items()]
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
     for role, member in ({} if teacher is None else teacher.members()).items():
         if member.checkpoint is not None and not Path(member.checkpoint).exists():
             problems.append(f"`{role}.checkpoint`: {member.checkpoint} is not there. Say where it is.")

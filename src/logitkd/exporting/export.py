@@ -90,7 +90,7 @@ def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], 
     recorded, classes = recorded_student(folder, trust_code=trust_code), record["data"]["classes"]
     name, student = recorded.name, load_network(recorded, classes).eval()
     given = kind.read_input(record, folder)
-    beside = kind.files(folder, given)
+    beside = kind.files(given)
     with _aside(target) as aside:
         parity = []
         for form in formats:

@@ -88,11 +88,10 @@ class Kind(ABC):
             classes: in order.
         """
 
-    def files(self, folder: Path, given: Input) -> dict[str, bytes]:
+    def files(self, given: Input) -> dict[str, bytes]:
         """Return what else lies beside the weights: names and contents.
 
         Args:
-            folder: the run's.
             given: what the student takes.
         """
         return {}

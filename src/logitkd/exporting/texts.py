@@ -20,7 +20,6 @@ from logitkd.data.texts import TextData, load_texts
 from logitkd.exporting.kind import CONFIG, Input, Kind, Trace, data_seed
 from logitkd.exporting.parity import BATCHES, ParityError, compare
 from logitkd.models.from_transformers import quiet
-from logitkd.models.names import NETWORK
 from logitkd.models.text_classifier import TextClassifier
 from logitkd.models.tokenizers import Tokenizer, load_tokenizer
 from logitkd.reach.inputs import call
@@ -79,9 +78,10 @@ class Texts(Kind):
         model.load_state_dict(load_file(weights))
         return TextClassifier(model)
 
-    def files(self, folder: Path, given: Input) -> dict[str, bytes]:
-        """Return the tokenizer's files, as they lie in the run folder; it gives what the network takes and nothing else."""
-        files = {path.name: path.read_bytes() for path in sorted((folder / NETWORK).iterdir()) if path.name != CONFIG}
+    def files(self, given: Input) -> dict[str, bytes]:
+        """Return the tokenizer's files; it gives what the network takes and nothing else."""
+        files = given.facts["tokenizer"].files()
+        del files[CONFIG]
         name = "tokenizer_config.json"
         config = {**json.loads(files.get(name, b"{}")), "model_input_names": list(given.trace.names)}
         return {**files, name: json.dumps(config, indent=2, ensure_ascii=False).encode()}
@@ -115,7 +115,8 @@ class Texts(Kind):
         classes = [str(name) for name in run["data"]["classes"]]
         config.id2label, config.label2id = dict(enumerate(classes)), {name: number for number, name in enumerate(classes)}
         record: dict[str, Any] = json.loads(config.to_json_string())
-        record.pop("_name_or_path", None)  # a folder of this machine
+        for key in ("_name_or_path", "auto_map"):  # a folder of this machine, code that is not here
+            record.pop(key, None)
         return {**record, "architectures": [type(student.model).__name__], "dtype": "float32"}
 
     def ours(self, run: dict[str, Any]) -> dict[str, Any]:

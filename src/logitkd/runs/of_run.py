@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from logitkd.checks import shown
 from logitkd.models import import_recorded
 from logitkd.runs.folder import CONFIG, STUDENT, read_run
+from logitkd.runs.networks import ModelConfig
+from logitkd.runs.values import plain, validate
 
-__all__ = ["is_path", "is_run_folder", "network_of_run"]
+__all__ = ["is_path", "is_run_folder", "looked_up", "network_of_run"]
+
+
+N = TypeVar("N", bound=ModelConfig)
 
 
 def is_path(name: Any) -> bool:
@@ -31,7 +36,14 @@ def is_run_folder(name: Any) -> bool:
     return is_path(name) and (Path(name) / CONFIG).is_file()
 
 
-def network_of_run(role: str, network: Mapping[str, Any]) -> dict[str, Any]:
+def looked_up(role: str, network: N, *, import_code: bool = True) -> N:
+    """Return a network, or several teachers, with those that are run folders looked up; see :func:`network_of_run`."""
+    given = plain(network)
+    found = network_of_run(role, given, import_code=import_code)
+    return network if found == given else validate(type(network), found, f"{role}.")
+
+
+def network_of_run(role: str, network: Mapping[str, Any], *, import_code: bool = True) -> dict[str, Any]:
     """Return a network's settings: where its name is a run folder, name and layers of that run's student, and its weights.
 
     The teachers in its ``others`` are looked up likewise. Code of one's own that a run names is imported, from elsewhere than
@@ -40,6 +52,7 @@ def network_of_run(role: str, network: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         role: the key that the network is set under: ``teacher``.
         network: its settings by key, some or all.
+        import_code: whether to import the code that a run names; else that is left to the caller.
 
     Raises:
         ValueError: the folder is no run's, or its run is not finished; its code cannot be imported; or a checkpoint or layers
@@ -49,7 +62,8 @@ def network_of_run(role: str, network: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(network)
     if found.get("others"):
         members = enumerate(found["others"])
-        found["others"] = [network_of_run(f"{role}.others[{index}]", one) for index, one in members]
+        others = (network_of_run(f"{role}.others[{index}]", one, import_code=import_code) for index, one in members)
+        found["others"] = type(found["others"])(others)
     name = found.get("name")
     if name is None or not is_run_folder(name):
         return found
@@ -63,5 +77,6 @@ def network_of_run(role: str, network: Mapping[str, Any]) -> dict[str, Any]:
     student = read_run(folder)["run"]["student"]
     if not (folder / STUDENT).is_file():
         raise ValueError(f"`{role}` must be the folder of a finished run, but {name} holds no {STUDENT}. Finish it first.")
-    import_recorded(student["name"], folder)
+    if import_code:
+        import_recorded(student["name"], folder)
     return found | {"name": student["name"], "checkpoint": name, "layers": student.get("layers")}
