@@ -218,7 +218,9 @@ def test_a_network_of_single_texts_is_not_shown_pairs(home, run, tmp_path):
     with pytest.raises(ValueError, match=r"`data\.text_columns` names `text`, which .*pairs, split `train` does not have"):
         evaluate(home / "teacher", data, latency=False)
     named = replace(data, text_columns=("sentence1", "sentence2"))
-    with pytest.raises(ValueError, match=r"`data\.text_columns` must be single texts, as the network was trained on \(text\), got "):
+    with pytest.raises(
+        ValueError, match=r"`data\.text_columns` must be single texts, as the network was trained on \(text\), got "
+    ):
         evaluate(home / "teacher", named, latency=False)
     one = evaluate(home / "teacher", replace(data, text_columns=("sentence2",)), latency=False)
     assert one["top1"] == json.loads((home / "teacher" / "result.json").read_text())["top1"]
@@ -249,7 +251,8 @@ def test_the_share_of_cut_texts_is_written_out(home, tmp_path):
         text = (home / "data" / f"{split}.jsonl").read_text().replace('"text": "', '"text": "' + "is " * 9)
         (folder / f"{split}.jsonl").write_text(text)
     train(
-        settings(home, method="ce", epochs=1, data=replace(data, source=str(folder)), output=str(tmp_path / "run")), display=said
+        settings(home, method="ce", epochs=1, data=replace(data, source=str(folder)), output=str(tmp_path / "run")),
+        display=said,
     )
     assert "; 100 % of the training texts are cut to 8 tokens" in said.text
 
@@ -271,5 +274,5 @@ def test_a_teacher_whose_classes_stand_elsewhere_is_refused(home, run):
 
 
 def test_a_run_folder_as_a_folder_of_transformers_is_pointed_out(home):
-    with pytest.raises(ValueError, match=r"is a run folder, not what `save_pretrained` writes\. Give it as `.*teacher` alone"):
+    with pytest.raises(ValueError, match=r"is a run folder, not what `save_pretrained` writes\. Give `.*teacher` alone"):
         train(settings(home, "teacher", method="ce"))

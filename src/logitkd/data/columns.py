@@ -146,7 +146,9 @@ def _check_names(names: Sequence[str], where: str) -> None:
     read: dict[str, str] = {}
     for name in names:
         if name.encode(errors="ignore").decode() != name:
-            raise ValueError(f"names of classes must be Unicode, got half of a character (a lone surrogate): {name!a} in {where}.")
+            raise ValueError(
+                f"names of classes must be Unicode, got half of a character (a lone surrogate): {name!a} in {where}."
+            )
         same = read.setdefault(unicodedata.normalize("NFKC", name).strip(), name)
         if same != name:
             raise ValueError(

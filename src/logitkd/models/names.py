@@ -155,5 +155,7 @@ def _check_torchvision(source: Source) -> None:
 def _check_folder(source: Source, holding: str) -> None:
     folder = Path(source.inner).expanduser()
     if not (folder / "config.json").is_file():
+        if (folder / "config.yaml").is_file():
+            raise ValueError(f"model `{source.name}` is a run folder, not {holding}. Give `{folder}` alone, as a path.")
         what = "holds no `config.json`" if folder.is_dir() else "does not exist"
         raise ValueError(f"model `{source.name}`: the folder {folder} {what}. It must hold {holding}.")
