@@ -135,9 +135,9 @@ def test_the_longest_text_is_what_tokenizer_and_network_can_take(make, kind, cha
     words = rf"`data.max_length` must be in \[8, {longest}\] \(tokens that `transformers:.*` takes\), got {longest + 1}"
     with pytest.raises(ValueError, match=words):
         tokenizer.check(longest + 1)
-    with pytest.raises(ValueError, match="`data.max_length` must be"):
+    with pytest.raises(ValueError, match=r"`data\.max_length` must be"):
         tokenizer.encode((TEXTS,), longest + 1)
-    with pytest.raises(ValueError, match="`data.max_length` must be"):
+    with pytest.raises(ValueError, match=r"`data\.max_length` must be"):
         tokenizer.check(7)
 
 
