@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -59,11 +59,6 @@ class Tokens:
             return True
         return self.pad_type == other.pad_type and torch.equal(self.types, other.types)
 
-    def to(self, device: torch.device) -> Tokens:
-        """Return the same on another device."""
-        types = None if self.types is None else self.types.to(device)
-        return replace(self, ids=self.ids.to(device), ends=self.ends.to(device), types=types)
-
     def rows(self, chosen: Tensor) -> dict[str, Tensor]:
         """Return some texts as a network takes them, filled up to the longest of them.
 
@@ -81,7 +76,7 @@ class Tokens:
         """
         lengths, starts = self.lengths[chosen, None], self.starts[chosen, None]
         longest = int(lengths.max()) if len(chosen) else 0
-        place = torch.arange(longest, device=self.ids.device)
+        place = torch.arange(longest)
         if self.left:
             place = place - (longest - lengths)
         there = (place >= 0) & (place < lengths)

@@ -125,3 +125,15 @@ def test_what_lies_beside_the_weights_builds_the_student_again(home, tmp_path):
     again = build_model(f"transformers:{tmp_path / 'gone'}", 3, checkpoint=tmp_path)
     assert all(map(torch.equal, again.parameters(), student.parameters()))
     assert task.assets(student) == task.assets(again)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_batches_are_the_same_on_a_gpu(home):
+    task = task_of(home, "bert", "other")
+    for here, there in zip(
+        *(task.loader(train=True, device=torch.device(name)).epoch(1) for name in ("cpu", "cuda")), strict=True
+    ):
+        assert torch.equal(here.index, there.index.cpu())
+        for role, inputs in here.inputs.items():
+            assert all(torch.equal(tensor, there.inputs[role][name].cpu()) for name, tensor in inputs.items())
+            assert all(tensor.is_cuda for tensor in there.inputs[role].values())

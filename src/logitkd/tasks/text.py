@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from logitkd.data import Loader
 from logitkd.data.batch import Request
@@ -20,7 +20,7 @@ from logitkd.data.unseen import Unseen
 from logitkd.data.unseen_texts import read_unseen
 from logitkd.models.names import NETWORK
 from logitkd.models.tokenizers import Tokenizer, load_tokenizer
-from logitkd.reach.inputs import ByNetwork, Given
+from logitkd.reach.inputs import ByNetwork, Given, apply
 from logitkd.reach.signals import gap
 from logitkd.tasks.classification import ClassificationTask
 from logitkd.tokens import Tokens
@@ -140,7 +140,7 @@ class TextTask(ClassificationTask):
             ValueError: they do.
         """
         tokens = {key: _two(blank) for key, blank in self._blank.items()}
-        numbers = torch.arange(2, device=device)
+        numbers = torch.arange(2)
         alone, beside = TokenFetcher(tokens, device).fetch([Request(numbers[:1], numbers[:1]), Request(numbers, numbers)])
         wanted, found = see(alone)[:1], see(beside)[:1]
         if not (found - wanted).abs().max() <= FILLING * wanted.abs().max():  # NaN is no agreement
@@ -176,15 +176,18 @@ class TextTask(ClassificationTask):
 class TokenFetcher:
     """Fetches texts as each network takes them, filled up to the longest of a batch.
 
+    They are kept and filled up in the host's memory: how long the longest of a batch is would else be waited for on a GPU.
+
     Args:
         tokens: of each network, by its role; the student's is there.
-        device: where they are kept and batches are.
+        device: where batches are.
     """
 
+    device = torch.device("cpu")
+
     def __init__(self, tokens: Mapping[str, Tokens], device: torch.device | str) -> None:
-        self.device = torch.device(device)
-        moved = {id(one): one.to(self.device) for one in tokens.values()}
-        self._tokens = {role: moved[id(one)] for role, one in tokens.items()}
+        self._there = torch.device(device)
+        self._tokens = dict(tokens)
         mine, others = self._tokens["student"], self._tokens.values()
         self._alike = all(mine.same(one) for one in others)
         self._shared = {"input_ids", "attention_mask"} if all(mine.same_ids(one) for one in others) else set()
@@ -202,14 +205,19 @@ class TokenFetcher:
         """Yield the texts of each request: by name, or where networks read differently by network and name."""
         for rows, _ in requests:
             if self._alike:
-                yield self._tokens["student"].rows(rows)
+                yield apply(self._moved, self._tokens["student"].rows(rows))
             else:
-                yield ByNetwork({role: tokens.rows(rows) for role, tokens in self._tokens.items()}, self._shared)
+                inputs = {role: tokens.rows(rows) for role, tokens in self._tokens.items()}
+                yield apply(self._moved, ByNetwork(inputs, self._shared))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """Return a tensor on the batches' device, without waiting for a GPU to get it."""
+        return tensor if self._there.type == "cpu" else tensor.pin_memory().to(self._there, non_blocking=True)
 
 
 def _repeated(tokens: Mapping[str, Tokens], count: int, device: torch.device) -> Given:
     """Return the first text ``count`` times."""
-    rows = torch.zeros(count, dtype=torch.long, device=device)
+    rows = torch.zeros(count, dtype=torch.long)
     return next(TokenFetcher(tokens, device).fetch([Request(rows, rows)]))
 
 
