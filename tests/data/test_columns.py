@@ -102,6 +102,7 @@ def test_a_label_column_of_a_usual_name_is_taken_where_types_do_not_tell():
         ("question1 question2 id", "question1 question2"),
         ("premise hypothesis genre", "premise hypothesis"),
         ("sentence question", "question sentence"),
+        ("text_pair text", "text text_pair"),
         ("question", "question"),
         ("utterance", "utterance"),
         ("sentence1", "sentence1"),
@@ -110,6 +111,24 @@ def test_a_label_column_of_a_usual_name_is_taken_where_types_do_not_tell():
 def test_columns_of_texts_by_their_names(there, found):
     split = frame(label=ClassLabel(names=["a"]), **dict.fromkeys(there.split(), TEXT))
     assert text_columns(split, None, "label") == tuple(found.split())
+
+
+def test_usual_names_of_different_texts_are_asked_about():
+    """Half of a pair or the wrong column would be read without a word."""
+    split = frame(label=ClassLabel(names=["a"]), **dict.fromkeys(("text", "sentence1", "sentence2"), TEXT))
+    with pytest.raises(ValueError, match=r"several columns that could be the texts: text, sentence1, sentence2\. Name one or two"):
+        text_columns(split, None, "label")
+
+
+@pytest.mark.parametrize("other", [" card", "card ", "ca\u0301rd", "c\uff41\u0301rd"])
+def test_names_of_one_class_written_in_two_ways_are_refused(other):
+    """Each would be a class of its own, that no network can tell from the other."""
+    usual = "card" if other.isascii() else "c\u00e1rd"
+    with pytest.raises(ValueError, match=r"names of classes must differ by more than spaces .*are they one class\?"):
+        class_names([frame(label=TEXT)], "label", [usual, other, "Card", "loan"])
+    assert class_names([frame(label=TEXT)], "label", [other, "Card"]) == tuple(sorted([other, "Card"]))
+    with pytest.raises(ValueError, match=r"names of classes must be Unicode, got half of a character"):
+        class_names([frame(label=TEXT)], "label", ["a", "b\ud800"])
 
 
 def test_columns_of_texts_hold_texts():

@@ -123,6 +123,7 @@ def test_damaged_csv_is_named(tmp_path, content, words):
         ('{"a": 1}\n{"a": \n', r"train-0\.jsonl, line 2 is no JSON: .*A row is an object in a line of its own"),
         ('{\n "a": 1\n}\n', r"line 1 is no JSON"),
         ('[{"a": 1},]', r"train-0\.jsonl is no JSON"),
+        ('{"a": 1}\n{"a": 1, "b": 2, "a": 3}\n', r"line 2 is no JSON: the key 'a' is there twice"),
         ('{"a": 1}\n"text"\n', r"line 2 must be an object such as .*, got 'text'"),
         ("[1]", r"row 0 must be an object such as .*, got 1\."),
         ("[" * 100_000, "is no JSON: .*recursion"),
@@ -142,3 +143,11 @@ def test_a_long_text_is_read_and_no_setting_of_csv_is_left_changed(tmp_path):
     text = "word " * 100_000
     assert frame(tmp_path, f"text,label\n{text},1\n").read("text") == [text]
     assert csv.field_size_limit() == before
+
+
+def test_a_tsv_field_that_swallowed_rows_is_refused(tmp_path):
+    """Two texts that begin or end with a quote come to one row of the right length."""
+    content = 'text\tlabel\n"so it began\t0\nand so it ended"\t1\nplain\t0\n'
+    with pytest.raises(ValueError, match=r"train-0\.tsv has broken quotes in the row that begins in line 2: .*several rows"):
+        frame(tmp_path, content, ".tsv")
+    assert frame(tmp_path, content.replace("\t", ","), ".csv").read("text") == ["so it began,0\nand so it ended", "plain"]

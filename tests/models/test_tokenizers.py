@@ -71,6 +71,22 @@ def test_texts_that_are_cut_are_counted(make):
     assert (pairs.cut, pairs.lengths.tolist()) == (2, [11, 11, 11, 6])
 
 
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_texts_without_tokens_are_refused(make, kind):
+    """Characters without width, which are no spaces: a decoder without special tokens would be shown nothing at all."""
+    name = make(kind)
+    file = folder_of(name) / "tokenizer.json"
+    said = json.loads(file.read_text())
+    replaced = {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}
+    said |= {"normalizer": replaced} | ({"post_processor": None} if kind == "gpt2" else {})
+    file.write_text(json.dumps(said))
+    tokenizer = load_tokenizer(name)
+    words = r"texts must have tokens, got none of the tokenizer of `transformers:.*` for '\\u200b' \(text 1,001 "
+    with pytest.raises(ValueError, match=words):
+        tokenizer.encode((["card"] * 1001 + ["\u200b"],), 16)
+    assert len(tokenizer.encode((["card", "qq"],), 16)) == 2
+
+
 def test_no_texts_are_no_tokens(make):
     tokens = load_tokenizer(make()).encode(([],), 8)
     assert (len(tokens), len(tokens.ids), len(tokens.types), tokens.cut) == (0, 0, 0, 0)
@@ -116,12 +132,12 @@ def test_the_longest_text_is_what_tokenizer_and_network_can_take(make, kind, cha
     tokenizer = load_tokenizer(make(kind, **changes))
     assert tokenizer.longest == longest
     tokenizer.check(longest)
-    words = rf"`max_length` must be in \[8, {longest}\] \(tokens that `transformers:.*` takes\), got {longest + 1}"
+    words = rf"`data.max_length` must be in \[8, {longest}\] \(tokens that `transformers:.*` takes\), got {longest + 1}"
     with pytest.raises(ValueError, match=words):
         tokenizer.check(longest + 1)
-    with pytest.raises(ValueError, match="`max_length` must be"):
+    with pytest.raises(ValueError, match="`data.max_length` must be"):
         tokenizer.encode((TEXTS,), longest + 1)
-    with pytest.raises(ValueError, match="`max_length` must be"):
+    with pytest.raises(ValueError, match="`data.max_length` must be"):
         tokenizer.check(7)
 
 

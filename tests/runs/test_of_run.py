@@ -105,6 +105,10 @@ def test_a_name_without_a_slash_is_a_networks():
     assert said(checked, config) == [
         "`student` must be a network's name or a run folder, but there is no runs/gone/config.yaml."
     ]
+    Path("runs/gone").mkdir(parents=True)
+    Path("runs/gone/config.json").write_text("{}")
+    (told,) = said(checked, config)
+    assert told.endswith("config.yaml. Give what `save_pretrained` wrote as `transformers:runs/gone`.")
 
 
 def test_code_that_lies_in_it_is_not_run():

@@ -202,3 +202,76 @@ def test_what_texts_do_not_have_is_refused(home):
     for key in ("mixup", "channels_last", "teacher.mean", "teacher.std", "teacher.pool"):
         assert f"`{key}` must be left out, got " in str(refused.value)
     assert str(refused.value).count("the task `text` does not read it") == 5
+
+
+def pairs(home, folder):
+    """Write the texts of ``home`` as pairs of a question and themselves."""
+    folder.mkdir()
+    for split in ("train", "test"):
+        rows = map(json.loads, (home / "data" / f"{split}.jsonl").read_text().splitlines())
+        pairs = ({"sentence1": "what is it", "sentence2": row["text"], "label": row["label"]} for row in rows)
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return TextConfig(source=str(folder), max_length=16)
+
+
+def test_a_network_of_single_texts_is_not_shown_pairs(home, run, tmp_path):
+    """It would answer, and the answer be of another question."""
+    data = pairs(home, tmp_path / "pairs")
+    with pytest.raises(ValueError, match=r"`data\.text_columns` names `text`, which .*pairs, split `train` does not have"):
+        evaluate(home / "teacher", data, latency=False)
+    named = replace(data, text_columns=("sentence1", "sentence2"))
+    with pytest.raises(ValueError, match=r"`data\.text_columns` must be single texts, as the network was trained on \(text\), got "):
+        evaluate(home / "teacher", named, latency=False)
+    one = evaluate(home / "teacher", replace(data, text_columns=("sentence2",)), latency=False)
+    assert one["top1"] == json.loads((home / "teacher" / "result.json").read_text())["top1"]
+    with pytest.raises(ValueError, match=r"texts must be single texts, as the teacher .* was trained on \(text\), got pairs"):
+        run(data=data)
+
+
+def test_the_columns_of_a_run_are_read_again_in_other_data(home, tmp_path):
+    """Not those that are usual: of two columns of texts the other one would be read."""
+    for split in ("train", "test"):
+        rows = map(json.loads, (home / "data" / f"{split}.jsonl").read_text().splitlines())
+        lines = [json.dumps({"query": row["text"], "label": row["label"]}) for row in rows]
+        for folder, more in ((tmp_path / "data", ""), (tmp_path / "other", '"text": "help", ')):
+            folder.mkdir(exist_ok=True)
+            (folder / f"{split}.jsonl").write_text("".join("{" + more + line[1:] + "\n" for line in lines))
+    data = TextConfig(source=str(tmp_path / "data"), max_length=16)
+    result = train(settings(home, "big", method="ce", epochs=12, data=data, output=str(tmp_path / "run")))
+    found = evaluate(result.folder, TextConfig(source=str(tmp_path / "other"), max_length=16), latency=False)
+    assert found["top1"] == result.top1 > 50
+
+
+def test_the_share_of_cut_texts_is_written_out(home, tmp_path):
+    said = Notes()
+    data = TextConfig(source=str(home / "data"), max_length=8)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split in ("train", "test"):
+        text = (home / "data" / f"{split}.jsonl").read_text().replace('"text": "', '"text": "' + "is " * 9)
+        (folder / f"{split}.jsonl").write_text(text)
+    train(
+        settings(home, method="ce", epochs=1, data=replace(data, source=str(folder)), output=str(tmp_path / "run")), display=said
+    )
+    assert "; 100 % of the training texts are cut to 8 tokens" in said.text
+
+
+def test_a_run_folder_says_that_a_text_has_one_label(home, tmp_path):
+    """Transformers' pipelines give each class a probability of its own for a network that was of several labels."""
+    network_folder(home / "several", problem_type="multi_label_classification")
+    result = train(settings(home, "several", method="ce", epochs=1, output=str(tmp_path / "run")))
+    assert json.loads((result.folder / "network" / "config.json").read_text())["problem_type"] == "single_label_classification"
+
+
+def test_a_teacher_whose_classes_stand_elsewhere_is_refused(home, run):
+    """However they are written, and if only some are the data's."""
+    for number, names in enumerate((["Loan", "CARD", "rate"], ["card", "money", "loan"])):
+        changes = {"id2label": dict(enumerate(names)), "label2id": {name: at for at, name in enumerate(names)}}
+        network_folder(home / f"named-{number}", **changes)
+        with pytest.raises(ValueError, match=r"has the data's classes in another order \(.*Give `teacher\.label_map`"):
+            run(teacher=TeacherConfig(f"transformers:{home / f'named-{number}'}"))
+
+
+def test_a_run_folder_as_a_folder_of_transformers_is_pointed_out(home):
+    with pytest.raises(ValueError, match=r"is a run folder, not what `save_pretrained` writes\. Give it as `.*teacher` alone"):
+        train(settings(home, "teacher", method="ce"))

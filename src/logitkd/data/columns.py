@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,11 +56,12 @@ def label_column(frame: Frame, name: str | None, usual: Sequence[str] = ()) -> s
     return name
 
 
-# What text sets call their columns; pairs that share a name with a single column before it.
+# What text sets call their columns. A single one whose name is also in a pair that is there is half of that pair.
 TEXT_COLUMNS = (
     ("text",),
-    ("question", "sentence"),
     ("sentence",),
+    ("text", "text_pair"),
+    ("question", "sentence"),
     ("sentence1", "sentence2"),
     ("question1", "question2"),
     ("premise", "hypothesis"),
@@ -79,11 +81,14 @@ def text_columns(frame: Frame, names: Sequence[str] | None, label: str | None) -
     """
     if names is None:
         there = {name: kind for name, kind in frame.features.items() if name != label}
-        names = next((names for names in TEXT_COLUMNS if set(names) <= set(there)), None)
         strings = [name for name, kind in there.items() if _is_string(kind)]
-        if names is None and len(strings) == 1:
+        usual = [names for names in TEXT_COLUMNS if set(names) <= set(there)]
+        usual = [names for names in usual if not any(set(names) < set(others) for others in usual)]
+        if len(usual) == 1:
+            names = usual[0]
+        elif len(strings) == 1:
             names = strings
-        if names is None:
+        else:
             found = f"several columns that could be the texts: {', '.join(strings)}" if strings else "no column of texts"
             raise ValueError(f"{frame.where} has {found}. Name one or two with `data.text_columns`. {_columns(frame)}")
     for name in names:
@@ -125,6 +130,7 @@ def class_names(frames: Sequence[Frame], column: str, labels: Sequence[Any]) -> 
         return tuple(kind.names)
     distinct = sorted({label for label in labels if not is_missing(label)})
     if _is_string(kind):
+        _check_names(distinct, f"`{column}` of {frames[0].where}")
         return tuple(distinct)
     if distinct != list(range(len(distinct))):
         absent = next((number for number in range(len(distinct)) if number not in set(distinct)), distinct[0])
@@ -133,6 +139,20 @@ def class_names(frames: Sequence[Frame], column: str, labels: Sequence[Any]) -> 
             f"{frames[0].where}, and no {absent}. Renumber them, or make the column a ClassLabel that names all."
         )
     return tuple(str(number) for number in distinct)
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    """Refuse names of classes that a person reads as one, and those that cannot be written."""
+    read: dict[str, str] = {}
+    for name in names:
+        if name.encode(errors="ignore").decode() != name:
+            raise ValueError(f"names of classes must be Unicode, got half of a character (a lone surrogate): {name!a} in {where}.")
+        same = read.setdefault(unicodedata.normalize("NFKC", name).strip(), name)
+        if same != name:
+            raise ValueError(
+                f"names of classes must differ by more than spaces around them or how a character is encoded, got {same!a} and"
+                f" {name!a} in {where}: are they one class? Write them alike."
+            )
 
 
 def is_missing(label: Any) -> bool:

@@ -38,7 +38,7 @@ class TextConfig(Record):
         eval_fraction: the share of each class's training texts to evaluate on instead, where there is no ``eval_split``; the
             same texts whatever the run's ``seed``.
         text_columns: the column that holds the texts, or the two that hold pairs of them; by default ``text``, ``sentence``,
-            ``sentence1`` and ``sentence2``, ``question1`` and ``question2``, ``premise`` and ``hypothesis``, ``question`` and
+            ``text`` and ``text_pair``, ``sentence1`` and ``sentence2``, ``question1`` and ``question2``, ``premise`` and ``hypothesis``, ``question`` and
             ``sentence``, or the only column of text beside the label.
         label_column: column that holds the class, as a number (0, 1, ...) or a name; by default the only class column, else
             ``label`` or ``labels``.

@@ -121,6 +121,8 @@ def _read_csv(path: Path, delimiter: str) -> _Table:
                 f'{path} has broken quotes in the row that begins in line {start}: {error}. A field in quotes ("...") must be'
                 ' followed by a separator or the end of the line, and a quote inside one is written twice ("").'
             ) from error
+    if delimiter == "\t":
+        _check_no_rows_inside(path, rows, lines)
     header, *rows = rows or [[]]
     if len(set(header)) < len(header):
         raise ValueError(f"{path} must have a header of different names, got {shown(header)}.")
@@ -132,6 +134,20 @@ def _read_csv(path: Path, delimiter: str) -> _Table:
             )
     columns = zip(*rows, strict=True) if rows else [()] * len(header)
     return _Table(dict(zip(header, columns, strict=True)), lines[1:], typed=False)
+
+
+def _check_no_rows_inside(path: Path, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
+    """Refuse a field that has swallowed rows: one begins with a quote that is text, and a later one ends with one.
+
+    A tab and a line end in one field are hardly ever meant; a comma and a line end of csv are.
+    """
+    for row, line in zip(rows, lines, strict=True):
+        if any("\t" in field and "\n" in field for field in row):
+            raise ValueError(
+                f"{path} has broken quotes in the row that begins in line {line}: a field in quotes holds a tab and a line end,"
+                " so it is probably several rows. A field that begins with a quote must be in quotes as a whole, each quote"
+                ' inside it written twice ("").'
+            )
 
 
 @contextmanager
@@ -150,12 +166,12 @@ def _read_json(path: Path) -> _Table:
     where = str(path)
     try:
         if text.lstrip().startswith("["):
-            rows = json.loads(text)
+            rows = json.loads(text, object_pairs_hook=_object)
         else:
             for number, line in enumerate(text.split("\n"), 1):  # splitlines() would split at characters of a text, too
                 if line.strip():
                     where = f"{path}, line {number}"
-                    rows.append(json.loads(line))
+                    rows.append(json.loads(line, object_pairs_hook=_object))
                     lines.append(number)
     except (ValueError, RecursionError) as error:
         raise ValueError(
@@ -169,6 +185,14 @@ def _read_json(path: Path) -> _Table:
             )
     names = dict.fromkeys(name for row in rows for name in row)
     return _Table({name: [row.get(name) for row in rows] for name in names}, lines, typed=True)
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
+        raise ValueError(f"the key {shown(twice)} is there twice")
+    return found
 
 
 READERS: dict[str, Callable[[Path], _Table]] = {

@@ -187,6 +187,9 @@ def read_config(source: Source, place: dict[str, Any]) -> Any:
         OSError: it is not there.
         ValueError: it cannot be read.
     """
+    folder = Path(place["pretrained_model_name_or_path"])
+    if not (folder / "config.json").is_file() and (folder / "config.yaml").is_file():
+        raise ValueError(f"model `{source.name}` is a run folder, not what `save_pretrained` writes. Give it as `{folder}` alone.")
     with readable(source, "configuration"):
         return _import().AutoConfig.from_pretrained(**place)
 

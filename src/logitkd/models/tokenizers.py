@@ -48,7 +48,7 @@ class Tokenizer:
 
     def check(self, max_length: int) -> None:
         """Raise ``ValueError`` unless texts of ``max_length`` tokens can be read."""
-        check_int("max_length", max_length, _SHORTEST, self.longest, f"tokens that `{self.name}` takes")
+        check_int("data.max_length", max_length, _SHORTEST, self.longest, f"tokens that `{self.name}` takes")
 
     def encode(self, texts: tuple[Sequence[str], ...], max_length: int) -> Tokens:
         """Return the tokens of texts.
@@ -58,7 +58,7 @@ class Tokenizer:
             max_length: tokens that are kept of a text, or of both, special ones included.
 
         Raises:
-            ValueError: ``max_length`` is more than can be taken.
+            ValueError: ``max_length`` is more than can be taken, or a text has no tokens.
         """
         self.check(max_length)
         ids: list[np.ndarray] = []
@@ -68,6 +68,7 @@ class Tokenizer:
         for columns in _pieces(texts):
             rows, their_types, longer = (self._fast if self.inner.is_fast else self._slow)(columns, max_length)
             cut += longer
+            self._check_read(columns, rows, len(lengths))
             lengths += map(len, rows)
             ids += [np.concatenate([np.asarray(row, np.int32) for row in rows])]
             if self.typed:
@@ -81,6 +82,17 @@ class Tokenizer:
             left=self.left,
             cut=cut,
         )
+
+    def _check_read(self, columns: Sequence[list[str]], rows: Sequence[Sequence[int]], before: int) -> None:
+        """Refuse texts of which nothing is left, such as characters without width: a network would see special tokens alone."""
+        special = self.inner.num_special_tokens_to_add(pair=len(columns) == 2)
+        row = next((number for number, ids in enumerate(rows) if len(ids) <= special), None)
+        if row is not None:
+            text = ", ".join(f"{column[row]!a:.80}" for column in columns)
+            raise ValueError(
+                f"texts must have tokens, got none of the tokenizer of `{self.name}` for {text} (text {before + row:,} of its"
+                " split, counted from 0). Remove it."
+            )
 
     def _fast(self, columns: Sequence[list[str]], max_length: int) -> _Read:
         """Return the token ids and types of texts, and how many were cut."""

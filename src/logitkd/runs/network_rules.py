@@ -41,7 +41,9 @@ def _network(role: str, network: ModelConfig) -> list[str]:
     found: list[str] = []
     check = collector(found)
     if is_path(network.name):
-        found.append(f"`{role}` must be a network's name or a run folder, but there is no {network.name}/{CONFIG}.")
+        saved = (Path(network.name) / "config.json").is_file()
+        hint = f" Give what `save_pretrained` wrote as `transformers:{network.name}`." if saved else ""
+        found.append(f"`{role}` must be a network's name or a run folder, but there is no {Path(network.name) / CONFIG}.{hint}")
     else:
         check(read_source, network.name, network.checkpoint)
     if read_name(network.name).kind == "own":

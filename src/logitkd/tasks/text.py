@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from logitkd.checks import listed
 from logitkd.data import Loader
 from logitkd.data.batch import Request
+from logitkd.data.text_config import TextConfig
 from logitkd.data.texts import TextData, load_texts, text_fingerprint
 from logitkd.data.unseen import Unseen
 from logitkd.data.unseen_texts import read_unseen
@@ -100,15 +102,34 @@ class TextTask(ClassificationTask):
         """Say how many texts there are, of which classes, and how many of them are cut."""
         cut, total = self._train["student"].cut, len(self._train["student"])
         length = self.settings.data.max_length
-        return f"{self.data.summary()}; {100 * cut / total:.2g} % of the training texts are cut to {length} tokens"
+        return f"{self.data.summary()}; {100 * cut / total:.3g} % of the training texts are cut to {length} tokens"
 
     def assets(self, student: Any) -> dict[str, bytes]:
         """Return the student's tokenizer and configuration, by which it is built again and others load it."""
         files = self.tokenizers["student"].files()
         config = copy.deepcopy(student.model.config)  # of other layers or classes than the one that it was built from
         config.id2label, config.label2id = dict(enumerate(self.classes)), {name: i for i, name in enumerate(self.classes)}
+        config.problem_type = "single_label_classification"  # what was learnt; a pipeline of transformers goes by it
         files["config.json"] = config.to_json_string().encode()
         return {f"{NETWORK}/{name}": content for name, content in files.items()}
+
+    @classmethod
+    def as_learnt(cls, data: TextConfig, learnt: Mapping[str, Any]) -> TextConfig:
+        """Return the data read from the columns that the run read, unless they name others, as many.
+
+        Raises:
+            ValueError: one column for a network that learnt pairs, or two for one that learnt single texts.
+        """
+        columns = tuple(learnt.get("text_columns", ()))
+        if not columns or data.text_columns is None:
+            return replace(data, text_columns=columns or None)
+        _check_alike("`data.text_columns`", data.text_columns, columns, "the network")
+        return data
+
+    def teacher_inputs(self, source: Any, own: Mapping[str, Any]) -> nn.Module | None:
+        """Refuse a teacher of single texts where pairs are read, and the reverse; nothing else can be seen of its texts."""
+        _check_alike("texts", self.columns, tuple(own.get("text_columns", self.columns)), f"the teacher {source.checkpoint}")
+        return None
 
     def loader(self, *, train: bool, device: torch.device, batch_size: int | None = None) -> Loader:
         """Return the batches of a split, of texts of similar length."""
@@ -214,6 +235,14 @@ class TokenFetcher:
     def _moved(self, tensor: Tensor) -> Tensor:
         """Return a tensor on the batches' device, without waiting for a GPU to get it."""
         return tensor if self._there.type == "cpu" else tensor.pin_memory().to(self._there, non_blocking=True)
+
+
+def _check_alike(what: str, columns: Sequence[str], learnt: Sequence[str], network: str) -> None:
+    if len(columns) != len(learnt):
+        kinds = ["pairs" if len(names) == 2 else "single texts" for names in (learnt, columns)]
+        raise ValueError(
+            f"{what} must be {kinds[0]}, as {network} was trained on ({listed(learnt)}), got {kinds[1]} ({listed(columns)})."
+        )
 
 
 def _repeated(tokens: Mapping[str, Tokens], count: int, device: torch.device) -> Given:

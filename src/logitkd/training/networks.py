@@ -134,7 +134,7 @@ def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
         label_map = LabelMap(target, len(classes))
     elif found.num_classes != len(classes):
         raise ValueError(_other_classes(role, config, found.num_classes, classes))
-    elif names is not None and list(names) != classes and sorted(names) == sorted(classes):
+    elif names is not None and _out_of_order(names, classes):
         raise ValueError(
             f"`{role}`: {config.name} has the data's classes in another order ({listed(names, 5)}; the data: "
             f"{listed(classes, 5)}). Give `{role}.label_map`, a file of lines `teacher class: student class`."
@@ -150,6 +150,14 @@ def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
         label_map=label_map,
         role=role,
     )
+
+
+def _out_of_order(names: Sequence[str], classes: Sequence[str]) -> bool:
+    """Whether a teacher's class is called as one of the data's that has another number; numbers are no names."""
+    numbers = {name.strip().casefold(): number for number, name in enumerate(classes)}
+    if all(map(str.isdecimal, classes)):
+        return list(names) != list(classes) and sorted(names) == sorted(classes)
+    return any(numbers.get(str(name).strip().casefold(), number) != number for number, name in enumerate(names))
 
 
 def _check_paths(role: str, network: nn.Module, config: ModelConfig) -> None:
