@@ -11,6 +11,7 @@ from interrupted_runs import StopAfter, outcome
 from logitkd import ModelConfig, TeacherConfig, TrainConfig, evaluate, methods, train
 from logitkd.data.text_config import TextConfig
 from logitkd.runs.config import OptimConfig
+from logitkd.runs.folder import read_run
 from logitkd.runs.networks import TeacherSource
 from logitkd.runs.settings import SettingsError
 from logitkd.training.display import Lines
@@ -156,6 +157,7 @@ def test_a_run_folder_needs_no_other(home, run, tmp_path):
     student = f"transformers:{tmp_path / 'gone'}"
     result = train(replace(settings(home, method="ce", epochs=1, output=str(tmp_path / "run")), student=ModelConfig(student)))
     assert (result.folder / "network" / "tokenizer.json").is_file()
+    assert {"transformers", "tokenizers"} <= read_run(result.folder)["versions"].keys()
     shutil.rmtree(tmp_path / "gone")
     moved = shutil.move(result.folder, tmp_path / "moved")
     assert evaluate(moved, latency=False)["top1"] == result.top1

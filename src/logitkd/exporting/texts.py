@@ -80,8 +80,7 @@ class Texts(Kind):
 
     def files(self, given: Input) -> dict[str, bytes]:
         """Return the tokenizer's files; it gives what the network takes and nothing else."""
-        files = given.facts["tokenizer"].files()
-        del files[CONFIG]
+        files: dict[str, bytes] = given.facts["tokenizer"].files()
         name = "tokenizer_config.json"
         config = {**json.loads(files.get(name, b"{}")), "model_input_names": list(given.trace.names)}
         return {**files, name: json.dumps(config, indent=2, ensure_ascii=False).encode()}

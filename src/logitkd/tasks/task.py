@@ -43,6 +43,7 @@ class Task(ABC):
         headline: the metric a person asks for, the higher the better, a key of what a meter computes.
         title: what a person calls it.
         units: what a person calls examples.
+        packages: whose versions can change a number of it, beside those that can change any run's.
         named: whether what a network takes depends on its name, such as on the tokenizer that belongs to it.
         settings: the run's: ``data``, ``seed``, ``labels`` and whatever else the task reads of them.
         classes: the name of each class, in label order; known after :meth:`load`.
@@ -58,6 +59,7 @@ class Task(ABC):
     title: ClassVar[str]
     units: ClassVar[str] = "examples"
     named: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
     classes: tuple[str, ...]
     train_size: int
     eval_size: int

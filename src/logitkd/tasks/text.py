@@ -42,6 +42,7 @@ class TextTask(ClassificationTask):
     """
 
     units, one, named = "texts", "a text", True
+    packages = ("transformers", "tokenizers")
     data: TextData
 
     def read(self, *, train: bool) -> TextData:

@@ -31,10 +31,10 @@ STANDARD = Path(sysconfig.get_paths()["stdlib"]).resolve()
 PACKAGES = ("logitkd", "torch", "torchvision", "timm", "accelerate", "datasets", "torchmetrics", "numpy", "pillow")
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of every package that can change a number."""
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of Python and of every package that can change a number; ``more`` of them are a task's own."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
