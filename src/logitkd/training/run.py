@@ -60,7 +60,10 @@ class Run:
 
         ready = live(config, method, task, folder, self.device)
         student = ready.pair.student
-        now: dict[str, dict[str, Any]] = {"versions": versions(task.packages), "source": source_record(config, student, ready.teacher)}
+        now: dict[str, dict[str, Any]] = {
+            "versions": versions(task.packages),
+            "source": source_record(config, student, ready.teacher),
+        }
         if folder.begun():
             folder.warn_changes(now)
         else:  # new, or left by a start that failed
