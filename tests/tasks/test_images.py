@@ -139,5 +139,5 @@ def test_a_teacher_near_chance_is_told_of(classes, right, useless):
 
 def test_a_teacher_of_one_class_is_told_of():
     labels = torch.tensor([3] * 9 + [1])
-    with pytest.warns(UserWarning, match=r"90\.00, comes of one class given to every image, `d`"):
+    with pytest.warns(UserWarning, match=r"90\.00, comes of one class given to all images, `d`"):
         rated(labels, torch.full((10,), 3), 10)

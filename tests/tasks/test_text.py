@@ -78,7 +78,7 @@ def test_how_many_texts_are_cut_is_said_and_recorded(home):
     long = sum(len(column.split()) > 6 for column in task.data.train.texts[0])
     assert 0 < long < 60
     assert task.record()["cut"]["train"] == long
-    assert f"; {100 * long / 60:.2g} % of the training texts are cut to 8 tokens" in task.summary()
+    assert f"; {100 * long / 60:.3g} % of the training texts are cut to 8 tokens" in task.summary()
     assert first(task).inputs["input_ids"].shape[1] <= 8
 
 

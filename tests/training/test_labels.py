@@ -13,7 +13,7 @@ from image_files import SHAPES, pixels, png, write_parquet
 from interrupted_runs import StopAfter
 from logitkd import ModelConfig, evaluate, methods, train
 from logitkd.data import DataConfig, Loader
-from logitkd.exporting.parity import read_input
+from logitkd.exporting.kinds import kind_of
 from logitkd.runs.folder import read_run
 from logitkd.runs.rules import checked
 
@@ -78,7 +78,8 @@ def test_labels_none_on_digits(tiny, method, capsys):
     assert "train" not in next(line for line in shown.splitlines() if line.startswith(f"epoch {epochs}/"))
     assert train(config).resumed_finished
     assert evaluate(result.folder, latency=False)["top1"] == result.top1
-    assert "evaluation images of the run" in read_input(read_run(result.folder)).words  # for an export
+    record = read_run(result.folder)
+    assert "evaluation images of the run" in kind_of(record).read_input(record, result.folder).words  # for an export
 
 
 def test_no_label_decides_anything(shapes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def read(path: Path) -> dict[Any, Any]:
     return found
 
 
+@functools.cache  # what is shipped does not change
 def shares_data(name: str) -> bool:
     """Whether a shipped recipe lies in a folder with another on the same data, whose teachers are then teachers of both."""
     folder = f"{Path(name).parent.as_posix()}/"
