@@ -9,7 +9,8 @@ from torch import nn
 from logitkd import ModelConfig, evaluate, train
 from logitkd.data import DataConfig
 from logitkd.models import build_model
-from logitkd.training.network_checks import check_learns, check_student
+from logitkd.reach import Teacher
+from logitkd.training.network_checks import check_learns, check_student, check_teacher
 from network_folders import transformers_folder
 from run_parts import blank_task
 
@@ -116,3 +117,11 @@ def test_looking_leaves_no_trace():
     assert torch.equal(torch.random.get_rng_state(), before[1])
     assert all(torch.equal(value, state[name]) for name, value in student.state_dict().items())
     assert all(parameter.grad is None for parameter in student.parameters())
+
+
+def test_what_a_task_relies_on_is_asked_of_student_and_teacher():
+    task, asked = blank_task(10), []
+    task.check_network = lambda see, role, name, device: asked.append((role, name, tuple(see(task.blank(3, device)).shape)))
+    check_student(build_model("cifar_resnet8", 10), "`it`", task, CPU)
+    check_teacher(Teacher(build_model("cifar_resnet8", 10), num_classes=10), task, CPU)
+    assert asked == [("student", "`it`", (3, 10)), ("teacher", "CifarResNet", (3, 10))]
