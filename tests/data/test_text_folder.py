@@ -24,7 +24,7 @@ def test_a_file_is_a_text_and_its_folder_the_class(tmp_path):
     (tmp_path / "labels.csv").write_text("name,label\n1.txt,ham\n")  # beside class folders a table is no split
     data = load_texts(TextConfig(source=str(tmp_path)))
     assert (data.classes, data.columns) == (("ham", "spam"), ("text",))
-    assert data.train.texts == ([f"this is\n{name}\n" for name in SIX[:4]],)
+    assert data.train.texts == ([f"this is\n{name}" for name in SIX[:4]],)
     assert (data.train.labels.tolist(), data.eval.labels.tolist()) == ([0, 0, 1, 1], [0, 1])
     (train,) = read_frames(str(tmp_path), ("train",), kind=TEXTS)
     assert train.place(1) == str(tmp_path / SIX[1])
@@ -36,7 +36,7 @@ def test_class_folders_alone_are_one_split(tmp_path):
     data = load_texts(TextConfig(source=str(tmp_path), eval_fraction=0.4))
     assert (data.train.labels.tolist(), data.eval.labels.tolist()) == ([0] * 3 + [1] * 3, [0, 0, 1, 1])
     assert {*data.train.texts[0], *data.eval.texts[0]} == {
-        f"this is\n{kind}/{n}.txt\n" for kind in ("ham", "spam") for n in range(5)
+        f"this is\n{kind}/{n}.txt" for kind in ("ham", "spam") for n in range(5)
     }
 
 

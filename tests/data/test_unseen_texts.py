@@ -38,7 +38,7 @@ def test_every_source_in_the_order_given(tmp_path, stdin):
     pq.write_table(pa.table({"text": ["f", "g"]}), parquet)
     places, texts = read_unseen([csv, tmp_path / "notes", "-", str(tsv), lines, parquet, a], None, ONE)
     assert texts == (
-        ["a, b", "NA", "whole\ntext\n", "more", "first line", "second\u2028line", "d", "e", "f", "g", "whole\ntext\n"],
+        ["a, b", "NA", "whole\ntext", "more", "first line", "second\u2028line", "d", "e", "f", "g", "whole\ntext"],
     )
     assert places == [
         (str(csv), 0), (str(csv), 1), (str(a), None), (str(c), None), ("-", 0), ("-", 1), (str(tsv), 0), (str(lines), 0),

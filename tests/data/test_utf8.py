@@ -2,7 +2,7 @@
 
 import pytest
 
-from logitkd.data.utf8 import read_utf8
+from logitkd.data.utf8 import read_text, read_utf8
 
 
 def test_a_text_comes_as_it_stands(tmp_path):
@@ -31,3 +31,9 @@ def test_what_is_not_utf8_is_named(tmp_path, content, words):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=rf"cannot read {tmp_path}/gone\.txt: .*No such file"):
         read_utf8(tmp_path / "gone.txt")
+
+
+@pytest.mark.parametrize(("content", "text"), [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\nb", "a\nb"), ("a", "a")])
+def test_the_line_end_that_ends_a_file_is_none_of_its_text(tmp_path, content, text):
+    (tmp_path / "a.txt").write_bytes(content.encode())
+    assert read_text(tmp_path / "a.txt") == text

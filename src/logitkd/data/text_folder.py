@@ -10,7 +10,7 @@ from datasets import Value
 from logitkd.data.class_folders import FileKind
 from logitkd.data.frames import ArrowColumn
 from logitkd.data.splits import TEXTS
-from logitkd.data.utf8 import read_utf8
+from logitkd.data.utf8 import read_text
 
 __all__ = ["TEXT_FILES"]
 
@@ -29,11 +29,11 @@ class _Contents:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> str:
-        return read_utf8(Path(self.paths[row]["path"]))
+        return read_text(Path(self.paths[row]["path"]))
 
     def to_list(self) -> list[str]:
         """Return all of them."""
-        return [read_utf8(Path(value["path"])) for value in self.paths.to_list()]
+        return [read_text(Path(value["path"])) for value in self.paths.to_list()]
 
 
 TEXT_FILES = FileKind(TEXTS, frozenset({".txt"}), Value("string"), _Contents)

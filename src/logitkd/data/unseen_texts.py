@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from logitkd.checks import check_path, listed
 from logitkd.data.splits import TEXTS
-from logitkd.data.utf8 import decode_utf8, read_utf8
+from logitkd.data.utf8 import decode_utf8, read_text
 
 __all__ = ["read_unseen"]
 
@@ -114,7 +114,7 @@ def _whole(file: str, columns: Sequence[str]) -> list[Row]:
             f"{file} must be a table ({', '.join(TEXTS.tables)}) with the columns {' and '.join(columns)}, as the run was"
             " trained on pairs of texts, got a file of one text."
         )
-    return [(read_utf8(Path(file)),)]
+    return [(read_text(Path(file)),)]
 
 
 def _lines(columns: Sequence[str]) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["decode_utf8", "read_utf8"]
+__all__ = ["decode_utf8", "read_text", "read_utf8"]
 
 
 def read_utf8(path: Path) -> str:
@@ -18,6 +18,11 @@ def read_utf8(path: Path) -> str:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error}.") from error
     return decode_utf8(content, str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the one text that a file holds: :func:`read_utf8`, but for the line end by which an editor ends a file."""
+    return read_utf8(path).removesuffix("\n").removesuffix("\r")
 
 
 def decode_utf8(content: bytes, where: str) -> str:
