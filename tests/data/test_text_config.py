@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from logitkd.data import TextConfig
+from logitkd.data import DataConfig, TextConfig
+from logitkd.data.splits import check_source
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.networks import ModelConfig
 from logitkd.runs.values import read
@@ -83,3 +84,11 @@ def test_it_loads_neither_torch_nor_datasets():
         "TextConfig(source='.').problems(); assert not {'torch', 'datasets', 'pyarrow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_of_texts_given_as_images_is_told_the_task(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,b\n")
+    with pytest.raises(
+        ValueError, match=r"there is no split `train` .* Is train\.csv a table of texts\? Then give `task: text`\."
+    ):
+        check_source(DataConfig(source=str(tmp_path)))

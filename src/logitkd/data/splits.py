@@ -94,7 +94,13 @@ def check_source(config: Labelled, kind: Kind = IMAGES) -> None:
         return
     known = split_folders(folder)
     if absent is None or splits[0] in known or not known:  # else these are classes, if there are examples in them
-        check_splits(splits, absent, class_folder_words(folder, kind), known, kind)
+        try:
+            check_splits(splits, absent, class_folder_words(folder, kind), known, kind)
+        except ValueError as error:
+            texts = [path.name for path in sorted(folder.iterdir()) if path.suffix in TEXTS.tables]
+            if kind is not IMAGES or not texts:
+                raise
+            raise ValueError(f"{error} Is {texts[0]} a table of texts? Then give `task: text`.") from error
 
 
 def source_problems(config: Labelled, labels: str, kind: Kind) -> list[str]:
