@@ -35,7 +35,7 @@ class Prediction:
             that were given.
         classes: the most probable classes, the first one first.
         probabilities: theirs, in [0, 1].
-        row: where there are several in a file, which one it is, counted from 1.
+        row: where there are several in a file, which one it is, counted from 0.
     """
 
     file: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,12 +37,12 @@ class Tokens:
         """Texts there are."""
         return len(self.ends)
 
-    @property
+    @cached_property
     def starts(self) -> Tensor:
         """``(N,)`` int64, where each text begins."""
         return torch.cat([self.ends.new_zeros(1), self.ends[:-1]])
 
-    @property
+    @cached_property
     def lengths(self) -> Tensor:
         """``(N,)`` int64, tokens of each text."""
         return self.ends - self.starts

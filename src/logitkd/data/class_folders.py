@@ -20,6 +20,7 @@ from datasets import ClassLabel
 from logitkd.checks import listed
 from logitkd.data.frames import ArrowColumn, Frame, ListedColumn
 from logitkd.data.splits import Kind, check_splits, class_folder_words, is_dangling, split_folders
+from logitkd.data.utf8 import is_unicode
 
 __all__ = ["FileKind", "class_folder_frames", "files_under"]
 
@@ -202,7 +203,7 @@ def _path_column(paths: Sequence[str], noun: str) -> ArrowColumn:
     try:
         texts = pa.array(paths, pa.string())
     except UnicodeEncodeError:
-        wrong = [path for path in paths if path.encode(errors="ignore").decode() != path]
+        wrong = [path for path in paths if not is_unicode(path)]
         raise ValueError(
             f"the names of {noun}s and their folders must be UTF-8 text, got {len(wrong)} that are not, the first "
             f"{wrong[0]!a}. Rename them."

@@ -11,6 +11,7 @@ from datasets import ClassLabel, Image, Value
 
 from logitkd.checks import suggest
 from logitkd.data.frames import Frame, Mixed
+from logitkd.data.utf8 import is_unicode
 
 __all__ = ["MISSING", "class_names", "image_column", "is_missing", "label_column", "text_columns"]
 
@@ -145,7 +146,7 @@ def _check_names(names: Sequence[str], where: str) -> None:
     """Refuse names of classes that a person reads as one, and those that cannot be written."""
     read: dict[str, str] = {}
     for name in names:
-        if name.encode(errors="ignore").decode() != name:
+        if not is_unicode(name):
             raise ValueError(
                 f"names of classes must be Unicode, got half of a character (a lone surrogate): {name!a} in {where}."
             )

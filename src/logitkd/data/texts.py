@@ -16,6 +16,7 @@ from logitkd.data.kept import Kept
 from logitkd.data.selection import check_selection, divide, keep
 from logitkd.data.splits import TEXTS, find_folder, split_names
 from logitkd.data.text_config import TextConfig
+from logitkd.data.utf8 import is_unicode
 from logitkd.hashes import Snapshot
 
 if TYPE_CHECKING:
@@ -172,6 +173,6 @@ def _checked(texts: Sequence[Any], frame: Frame, column: str) -> Sequence[str]:
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
-        row = next(row for row, text in enumerate(texts) if text.encode(errors="ignore").decode() != text)
+        row = next(row for row, text in enumerate(texts) if not is_unicode(text))
         raise ValueError(f"texts must be Unicode, got half of a character (a lone surrogate) in {frame.place(row)}.") from None
     return texts

@@ -14,7 +14,7 @@ class Unseen(NamedTuple):
     """Examples without labels.
 
     Args:
-        places: of each the file, and where a file holds several the row, counted from 1.
+        places: of each the file, and where a file holds several the row, counted from 0.
         loader: their batches; labels mean nothing.
     """
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from logitkd.checks import check_path, listed
 from logitkd.data.splits import TEXTS
-from logitkd.data.utf8 import decode_utf8, read_text
+from logitkd.data.utf8 import decode_utf8, is_unicode, read_text
 
 __all__ = ["read_unseen"]
 
@@ -146,7 +146,7 @@ def _table(path: Path, columns: Sequence[str]) -> list[Row]:
 def _check(source: _Source, rows: Sequence[Row]) -> None:
     """Raise ``ValueError`` unless there are texts and none is empty: a network would see the special tokens alone."""
     empty = [number for number, row in enumerate(rows) if not all(text and not text.isspace() for text in row)]
-    halves = [number for number, row in enumerate(rows) if any(not _is_unicode(text) for text in row)]
+    halves = [number for number, row in enumerate(rows) if any(text and not is_unicode(text) for text in row)]
     if not rows:
         raise ValueError(f"{_named(source.name)} must hold a text, got none.")
     if empty:
@@ -159,10 +159,6 @@ def _check(source: _Source, rows: Sequence[Row]) -> None:
 
 def _rows(numbers: Sequence[int]) -> str:
     return f"row{'s' * (len(numbers) > 1)} {listed(numbers, 5)}"
-
-
-def _is_unicode(text: str | None) -> bool:
-    return text is None or text.encode(errors="ignore").decode() == text
 
 
 def _named(name: str) -> str:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["decode_utf8", "read_text", "read_utf8"]
+__all__ = ["decode_utf8", "is_unicode", "read_text", "read_utf8"]
+
+
+def is_unicode(text: str) -> bool:
+    r"""Whether a text can be written as UTF-8: it holds no half of a character, a lone surrogate.
+
+    >>> is_unicode("caf\u00e9"), is_unicode("\ud800")
+    (True, False)
+    """
+    return text.encode(errors="ignore").decode() == text
 
 
 def read_utf8(path: Path) -> str:

@@ -109,10 +109,8 @@ class Texts(Kind):
             compare(student, partial(call, TextClassifier(model).eval()), given.batches, CONFIG)
 
     def facts(self, student: nn.Module, run: dict[str, Any], given: Input) -> dict[str, Any]:
-        """Return transformers' keys, the classes among them."""
+        """Return transformers' keys, the classes among them: the configuration in the run folder has them."""
         config: Any = copy.deepcopy(student.model.config)  # type: ignore[union-attr]
-        classes = [str(name) for name in run["data"]["classes"]]
-        config.id2label, config.label2id = dict(enumerate(classes)), {name: number for number, name in enumerate(classes)}
         record: dict[str, Any] = json.loads(config.to_json_string())
         for key in ("_name_or_path", "auto_map"):  # a folder of this machine, code that is not here
             record.pop(key, None)
