@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Renormalize"]
+__all__ = ["Renormalize", "renormalization"]
 
 
 class Renormalize(nn.Module):
@@ -58,6 +59,19 @@ class Renormalize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return images ``(N, D, H, W)`` normalised for the network."""
         return torch.addcmul(self.shift, images, self.scale)
+
+
+def renormalization(mean: Sequence[float], std: Sequence[float], source: Any, own: Mapping[str, Any]) -> Renormalize | None:
+    """Return what normalises images as in a teacher's training; None where that is how they are normalised already.
+
+    Args:
+        mean: what they were normalised by.
+        std: likewise.
+        source: the teacher's settings, whose ``mean`` and ``std`` come first.
+        own: what its weights, or the run that trained it, say; by default ``mean`` and ``std``.
+    """
+    theirs = tuple(source.mean or own.get("mean") or mean), tuple(source.std or own.get("std") or std)
+    return None if theirs == (tuple(mean), tuple(std)) else Renormalize(mean, std, *theirs)
 
 
 def _column(values: Tensor) -> Tensor:

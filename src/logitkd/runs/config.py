@@ -17,6 +17,7 @@ from logitkd.runs.settings import Setting, settings_of
 from logitkd.runs.values import adapter, plain
 
 __all__ = [
+    "DistillConfig",
     "OptimConfig",
     "ScheduleConfig",
     "StonesConfig",
@@ -61,6 +62,18 @@ class StonesConfig(Record):
     use: Annotated[Literal["all", "last"] | tuple[int, ...], PlainValidator(_stones)] = "all"
     student: tuple[Text, ...] | None = None
     teacher: tuple[Text, ...] | None = None
+
+
+@dataclass(frozen=True)
+class DistillConfig(Record):
+    """What of dense outputs is distilled; tasks of one label an example have no use for it.
+
+    Args:
+        grid: on which grid maps of logits are compared: the ``coarser`` of the student's and the teacher's, the ``student``'s,
+            or that of the ``labels``.
+    """
+
+    grid: Literal["coarser", "student", "labels"] = "coarser"
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,8 @@ class TrainConfig(ByTask):
         optim: the optimizer.
         schedule: the learning-rate schedule.
         stones: where Block-KD cuts both networks.
+        distill: what of dense outputs is distilled.
+        aux_weight: weight of an auxiliary head's terms, the task's own and the distillation's; 0 builds networks without one.
         epochs: passes over the training split.
         batch_size: examples a step.
         precision: ``float32`` or ``bfloat16`` (autocast).
@@ -161,6 +176,8 @@ class TrainConfig(ByTask):
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     stones: StonesConfig = field(default_factory=StonesConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    aux_weight: Annotated[Number, within(0, None)] = 0.4
     epochs: Annotated[Whole, at_least(1)] = usual(240)
     batch_size: Annotated[Whole, at_least(1)] = usual(64)
     precision: Literal["float32", "bfloat16"] = "float32"

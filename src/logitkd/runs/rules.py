@@ -13,8 +13,9 @@ from typing import Any
 from logitkd import methods, tasks
 from logitkd.checks import check_choice, collector, unknown
 from logitkd.data.class_weights import BALANCED, read_class_weights
+from logitkd.losses import LogitLoss
 from logitkd.methods import Method
-from logitkd.runs.config import ScheduleConfig, StonesConfig, TrainConfig, data_settings, warmup_length
+from logitkd.runs.config import DistillConfig, ScheduleConfig, StonesConfig, TrainConfig, data_settings, warmup_length
 from logitkd.runs.device import resolve_device
 from logitkd.runs.network_rules import brings_weights, network_problems
 from logitkd.runs.of_run import network_of_run
@@ -76,15 +77,17 @@ def problems(settings: TrainConfig, refused: Collection[str] = ()) -> list[str]:
 def _unread(settings: TrainConfig) -> list[str]:
     """What is set of a run's data that its task does not read: the data settings say in ``run_settings`` what it reads."""
     read = getattr(settings.data, "run_settings", ())
-    names = ("labels", "mixup", "cutmix", "class_weights", "channels_last")
+    names = ("labels", "mixup", "cutmix", "class_weights", "channels_last", "aux_weight")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name) != getattr(TrainConfig, name)}
+    if settings.distill.grid != DistillConfig.grid:
+        given["distill.grid"] = settings.distill.grid
     for role, network in settings.networks().items():
         values = {name: getattr(network, name, None) for name in ("mean", "std", "pool", "head")}
         given |= {f"{role}.{name}": value for name, value in values.items() if value is not None}
     return [
         f"`{key}` must be left out, got {value!r}: the task `{settings.task}` does not read it."
         for key, value in given.items()
-        if key.rpartition(".")[2] not in read
+        if not {key, key.rpartition(".")[2]} & set(read)
     ]
 
 
@@ -179,7 +182,26 @@ def _method(settings: TrainConfig) -> list[str]:
         method = resolve_method(replace(settings, method_options=good))
     except (TypeError, ValueError) as error:  # each option is good alone: they do not go together, or ask for labels
         return [*found, str(error)]
-    return found + _labels(settings, method) + _teacher(settings, method)
+    return found + _outputs(settings, method) + _labels(settings, method) + _teacher(settings, method)
+
+
+def _outputs(settings: TrainConfig, method: Method) -> list[str]:
+    """What a method cannot do with what the task's networks return: a row of logits an example, or maps of them."""
+    output, loss = getattr(settings.data, "output", "classes"), method.loss
+    if loss is None or fits(loss, output):
+        return []
+    why = "its loss compares the positions of a map, and the networks of this task return one row of logits an example"
+    if output == "maps":
+        why = "its loss compares the regions of an image that has one label"
+        if loss.reads != "regions":
+            why = "its loss compares the examples of a batch with each other, and what that means of pixels is not defined"
+    others = [name for name in methods.names() if (one := methods.get(name).loss) is not None and fits(one, output)]
+    return [f"`method` must fit the task `{settings.task}`, got `{method.name}`: {why}. These fit: {', '.join(others)}."]
+
+
+def fits(loss: LogitLoss, output: str) -> bool:
+    """Whether a loss can read networks that return ``classes``, a row of logits an example, or ``maps`` of them."""
+    return loss.reads != "maps" if output == "classes" else loss.reads != "regions" and (loss.per_example or loss.reads == "maps")
 
 
 def _labels(settings: TrainConfig, method: Method) -> list[str]:

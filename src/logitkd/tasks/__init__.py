@@ -16,6 +16,7 @@ __all__ = ["get", "name_of", "names", "register", "settings_of"]
 # settings, loads no torch.
 _TABLE: dict[str, tuple[Any, Any]] = {
     "images": ("logitkd.tasks.images:ImageTask", "logitkd.data.config:DataConfig"),
+    "segmentation": ("logitkd.tasks.segmentation:SegmentationTask", "logitkd.data.mask_config:MaskConfig"),
     "text": ("logitkd.tasks.text:TextTask", "logitkd.data.text_config:TextConfig"),
 }
 

@@ -17,8 +17,9 @@ from logitkd.data.fingerprint import data_fingerprint
 from logitkd.data.mixing import Mixing
 from logitkd.data.unseen import Unseen
 from logitkd.data.unseen_images import unseen_images
-from logitkd.reach.normalization import Renormalize
+from logitkd.reach.normalization import Renormalize, renormalization
 from logitkd.tasks.classification import ClassificationTask
+from logitkd.tasks.task import left_as_learnt
 
 __all__ = ["ImageTask"]
 
@@ -106,21 +107,12 @@ class ImageTask(ClassificationTask):
 
     def teacher_inputs(self, source: Any, own: Mapping[str, Any]) -> Renormalize | None:
         """Return what normalises images as in the teacher's training: as its settings say, else its source, else the data."""
-        data = self.data
-        mean, std = (
-            tuple(given or own.get(name) or now)
-            for name, given, now in (("mean", source.mean, data.mean), ("std", source.std, data.std))
-        )
-        same = (mean, std) == (tuple(data.mean), tuple(data.std))
-        return None if same else Renormalize(data.mean, data.std, mean, std)
+        return renormalization(self.data.mean, self.data.std, source, own)
 
     @classmethod
     def as_learnt(cls, data: DataConfig, learnt: Mapping[str, Any]) -> DataConfig:
         """Return the data normalised as the run's, unless they have a mean or std of their own."""
-        usual: dict[str, Any] = {
-            name: tuple(learnt[name]) for name in ("mean", "std") if getattr(data, name) is None and learnt.get(name)
-        }
-        return replace(data, **usual)
+        return left_as_learnt(data, learnt, "mean", "std")
 
     def recall(self, folder: Path, recorded: Mapping[str, Any]) -> None:
         """Take over classes, size and normalisation."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
     from logitkd.objective import Targets, Term
     from logitkd.reach.signals import Signals
 
-__all__ = ["Meter", "Stopped", "Task", "measure"]
+D = TypeVar("D")
+
+__all__ = ["Columns", "Meter", "Stopped", "Task", "left_as_learnt", "measure"]
+
+Columns = tuple[tuple[str, str, int], ...]  # of a table of metrics: title, key, factor
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
@@ -44,6 +50,12 @@ class Task(ABC):
         title: what a person calls it.
         units: what a person calls examples.
         packages: whose versions can change a number of it, beside those that can change any run's.
+        columns: the metrics that a table shows, in its order; none for all.
+        cost_batches: sizes of the batches that are timed where a network's cost is asked for.
+        network_options: how networks are built, beside their names: keyword arguments of ``build_model``.
+        streams: weight of each further output of a network that is trained and distilled like the logits, by its name in
+            ``Signals.streams``.
+        grid: on which grid maps of logits are compared, see ``PairOptions``; None where networks return a row an example.
         named: whether what a network takes depends on its name, such as on the tokenizer that belongs to it.
         settings: the run's: ``data``, ``seed``, ``labels`` and whatever else the task reads of them.
         classes: the name of each class, in label order; known after :meth:`load`.
@@ -60,6 +72,11 @@ class Task(ABC):
     units: ClassVar[str] = "examples"
     named: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[Columns] = ()
+    cost_batches: ClassVar[tuple[int, ...]] = (1, 64)
+    network_options: Mapping[str, Any] = MappingProxyType({})
+    streams: Mapping[str, float] = MappingProxyType({})
+    grid: str | None = None
     classes: tuple[str, ...]
     train_size: int
     eval_size: int
@@ -240,6 +257,17 @@ class Task(ABC):
     def rate_teacher(self, meter: Meter) -> float:
         """Return the headline that the teacher came to; warn if it can hardly teach."""
         return meter.compute()[self.headline]
+
+
+def left_as_learnt(data: D, learnt: Mapping[str, Any], *names: str) -> D:
+    """Return settings of data with those of ``names`` that were left out as a run recorded them."""
+    usual = {name: plain_tuple(learnt[name]) for name in names if getattr(data, name) is None and learnt.get(name)}
+    return replace(data, **usual)  # type: ignore[type-var]
+
+
+def plain_tuple(value: Any) -> Any:
+    """Return a list, and the lists in it, as tuples."""
+    return tuple(map(plain_tuple, value)) if isinstance(value, (list, tuple)) else value
 
 
 @torch.no_grad()

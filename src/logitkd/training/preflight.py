@@ -113,7 +113,7 @@ def live(config: TrainConfig, method: Method, task: Task, folder: RunFolder, dev
         tutor = Tutor(teacher, method.wants, fold=config.precision == "bfloat16")
     example = _example(task, device)
     with _told_of(config, task):
-        pair = make_pair(method.wants, student, tutor, example, PairOptions(**config.pair_options()))
+        pair = make_pair(method.wants, student, tutor, example, PairOptions(**config.pair_options(), grid=task.grid))
     for part in (pair, *pair.stored().values()):
         part.to(device)
         if config.channels_last:

@@ -82,7 +82,7 @@ class Pupil:
         self.task, self.pair, self.accelerator, self.folder, self.steps = task, pair, accelerator, folder, steps
         self.student = pair.student
         self.clip_grad = config.optim.clip_grad
-        self.objective = method.objective().to(accelerator.device)
+        self.objective = method.objective(task.streams).to(accelerator.device)
         trained = nn.ModuleList(pair.trained().values())
         self.parameters = list(trained.parameters())
         self.plain_optimizer = build_optimizer(config.optim, trained)

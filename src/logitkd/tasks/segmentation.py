@@ -1,0 +1,346 @@
+"""Segmentation: a class for each pixel, scored by the overlap with the truth, each class for itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from logitkd.data import Batch, Loader
+from logitkd.data.class_weights import BALANCED, class_weights
+from logitkd.data.mask_config import MaskConfig
+from logitkd.data.mask_loader import mask_loader
+from logitkd.data.masks import VOID, MaskData, load_masks, mask_fingerprint
+from logitkd.data.unseen import Unseen
+from logitkd.data.unseen_masks import unseen_scenes
+from logitkd.logits import widen
+from logitkd.objective import Targets, Term
+from logitkd.reach.inputs import Given
+from logitkd.reach.normalization import Renormalize, renormalization
+from logitkd.reach.signals import Signals, checked_map
+from logitkd.tasks.task import Columns, Meter, Task, left_as_learnt
+
+__all__ = ["MaskTargets", "SegmentationMeter", "SegmentationTask", "class_map"]
+
+EVAL_BATCH = 4  # maps of the masks' size are large
+AUX = "aux"
+CLASSES = "classes.json"  # in a run folder: names and colours
+LOUD = 1000.0  # standard deviations of the noise that logits answer to and probabilities do not
+
+
+@dataclass(frozen=True)
+class MaskTargets(Targets):
+    """What is right for a batch, on the grid where maps are compared; see :class:`Targets`.
+
+    Args:
+        whole: the masks themselves, ``(N, H, W)``, a missing label -1 or below: the task's own loss is at their size.
+    """
+
+    whole: Tensor | None = None
+
+
+class SegmentationTask(Task):
+    """Images whose every pixel has a class, see :class:`Task`.
+
+    Its settings: ``data`` (a ``MaskConfig``), ``labels``, ``class_weights``, ``distill.grid``, ``aux_weight``, ``batch_size``,
+    ``channels_last`` and the seeds.
+    """
+
+    headline, title, units = "miou", "mIoU", "images"
+    columns: ClassVar[Columns] = (("mIoU", "miou", 1), ("pixel accuracy", "pixel_accuracy", 1), ("agreement", "agreement", 1))
+    cost_batches: ClassVar[tuple[int, ...]] = (1, 4)
+    data: MaskData
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.grid = settings.distill.grid
+        self.streams = {AUX: settings.aux_weight} if settings.aux_weight else {}
+        self.network_options = {"output": "maps", "aux": settings.aux_weight > 0}
+
+    def load(self, *, train: bool = True) -> None:
+        """Read names and sizes of images, the masks' numbers, and class weights."""
+        settings = self.settings
+        self.data = load_masks(settings.data, labels=settings.labels if train else "none")
+        self.classes, self.palette = self.data.classes, self.data.palette
+        self.train_size, self.eval_size = len(self.data.train), len(self.data.eval)
+        self.unlabelled = self.data.train.unlabelled if train and settings.labels == "given" else 0
+        self.class_weights = None
+        if train and settings.class_weights is not None:
+            self.class_weights = class_weights(settings.class_weights, self.data.counts, self.classes, "pixel")
+        cpu = torch.device("cpu")
+        self.eval_shape = self.loader(train=False, device=cpu, batch_size=1).shape
+        self.shape = self.loader(train=True, device=cpu, batch_size=1).shape if train else self.eval_shape
+
+    @property
+    def split(self) -> str:
+        """The name of the evaluation images."""
+        name: str = self.settings.data.eval_name
+        return name
+
+    def record(self) -> dict[str, Any]:
+        """Return the fingerprint of images and masks, the classes and their colours, and how images are shown."""
+        sizes = self.data.eval.sizes.unique(dim=0)
+        weights = {} if self.class_weights is None else dict(zip(self.classes, self.class_weights.tolist(), strict=True))
+        return {
+            "fingerprint": self.data.fingerprint,
+            "train": self.train_size,
+            "eval": self.eval_size,
+            "classes": list(self.classes),
+            "palette": [list(color) for color in self.palette],
+            "mean": list(self.data.mean),
+            "std": list(self.data.std),
+            "input_size": list(self.shape),
+            "size": sizes[0].tolist() if len(sizes) == 1 else None,
+            **({"unlabelled": self.unlabelled} if self.unlabelled else {}),
+            **({"class_weights": weights} if weights else {}),
+        }
+
+    def unchanged(self, recorded: Mapping[str, Any]) -> bool:
+        """Whether the files are those of the fingerprint, and the weights of the classes those of their file."""
+        settings, weights = self.settings, recorded.get("class_weights")
+        known = mask_fingerprint(settings.data, settings.labels)
+        if known is None or known != recorded["fingerprint"] or (weights is None) != (settings.class_weights is None):
+            return False
+        if weights is None or settings.class_weights == BALANCED:  # which the masks decide, so the fingerprint
+            return True
+        now = class_weights(settings.class_weights, torch.empty(0), recorded["classes"])
+        return list(weights.values()) == now.tolist()
+
+    def assets(self, student: nn.Module) -> dict[str, bytes]:
+        """Return the classes' names and colours."""
+        pairs = zip(self.classes, self.palette, strict=True)
+        listed = [{"name": name, "color": list(color)} for name, color in pairs]
+        return {CLASSES: (json.dumps(listed, indent=2, ensure_ascii=False) + "\n").encode()}
+
+    def summary(self) -> str:
+        """Say how many images there are, and of which classes."""
+        return self.data.summary()
+
+    def loader(self, *, train: bool, device: torch.device, batch_size: int | None = None) -> Loader:
+        """Return the batches of a split."""
+        settings = self.settings
+        return mask_loader(
+            self.data,
+            settings.data,
+            train=train,
+            batch_size=batch_size or (settings.batch_size if train else EVAL_BATCH),
+            device=device,
+            seed=settings.view_seed,
+            channels_last=settings.channels_last,
+        )
+
+    def blank(self, count: int, device: torch.device) -> Tensor:
+        """Return ``count`` images of zeros, of the training view's size."""
+        return torch.zeros(count, *self.shape, device=device)
+
+    def cost_inputs(self, device: torch.device) -> dict[str, Callable[[int], Given]]:
+        """Return images of the evaluation's size."""
+        return {"": lambda count: torch.zeros(count, *self.eval_shape, device=device)}
+
+    def check_output(self, output: Any, count: int, name: str) -> None:
+        """Refuse what is not a map of logits an image, ``(count, C, h, w)``."""
+        classes, who = len(self.classes), f"student ({name})"
+        logits = checked_map(output, who).logits
+        given = logits.shape[-1]
+        if len(logits) != count:
+            raise ValueError(f"the {who} must return a map of logits for each of {count} images, got {len(logits)}.")
+        if given != classes:
+            fix = f"It has {given} classes: let it take `num_classes`, or give data with as many classes as it has."
+            if given == 1:
+                fix = "One map is a sigmoid's: give one for each class, the background's too."
+            raise ValueError(f"the {who} must return a map of {classes} classes, (N, {classes}, h, w), got {given}. {fix}")
+        checked_map(output, who, classes)
+
+    def check_network(self, see: Callable[[Given], Any], role: str, name: str, device: torch.device) -> None:
+        """Refuse a network that cannot take whole images of the evaluation, or returns probabilities.
+
+        Raises:
+            ValueError: it does.
+        """
+        noise = LOUD * torch.randn(1, *self.eval_shape, generator=torch.Generator().manual_seed(0)).to(device)
+        try:
+            found = checked_map(see(noise), role).logits
+        except Exception as error:  # each library refuses in its own way
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            height, width = self.eval_shape[1:]
+            raise ValueError(
+                f"the {role} must take whole images of {height}x{width} pixels, as the evaluation shows them, but {name} fails on"
+                f" one ({reason}). Give `data.image_size`, a size that it takes."
+            ) from error
+        least, most = found.min().item(), found.max().item()
+        if least >= 0 and 0 < most <= 1:
+            raise ValueError(
+                f"the {role} must return logits, but what {name} returns stays in [0, 1] whatever it is shown, got"
+                f" {least:.3g} to {most:.3g}: probabilities. Take the softmax or sigmoid out of its `forward`."
+            )
+
+    def must_take(self, network: nn.Module, failed: str) -> str:
+        """Say which images a network has to take."""
+        return (
+            f"take a batch of images {self.shape} and nothing else, but {failed}. Give crops of a size that it takes"
+            " (`data.crop_size`), or wrap it in a module whose `forward(images)` returns the map of logits."
+        )
+
+    def teacher_inputs(self, source: Any, own: Mapping[str, Any]) -> Renormalize | None:
+        """Return what normalises images as in the teacher's training."""
+        return renormalization(self.data.mean, self.data.std, source, own)
+
+    @classmethod
+    def as_learnt(cls, data: MaskConfig, learnt: Mapping[str, Any]) -> MaskConfig:
+        """Return the data normalised as the run's, with its classes and colours, unless they have their own."""
+        return left_as_learnt(data, learnt, "mean", "std", "classes", "palette")
+
+    def recall(self, folder: Path, recorded: Mapping[str, Any]) -> None:
+        """Take over classes, colours, sizes and normalisation."""
+        self.classes = tuple(recorded["classes"])
+        self.palette = tuple(tuple(color) for color in recorded["palette"])
+        self.shape = self.eval_shape = tuple(recorded["input_size"])
+        self.shown = tuple(recorded["mean"]), tuple(recorded["std"])
+
+    def unseen(
+        self, files: Sequence[str | Path], texts: Sequence[Any] | None, *, batch_size: int, device: torch.device
+    ) -> Unseen:
+        """Return images from files and folders of them; what stands for labels has the size to answer at."""
+        if texts is not None:
+            raise ValueError("`texts` must be left out for a run on images. Give `files`, paths of images.")
+        return unseen_scenes(files, self.settings.data, self.shown, batch_size, device)
+
+    def targets(self, batch: Batch, student: Signals) -> MaskTargets:
+        """Return the labels on the grid of the student's logits, of each cell that of the pixel at its centre."""
+        labels = _shrunk(batch.labels, student.logits.shape[1:3])
+        counts = (labels != VOID).to(torch.float32)
+        return MaskTargets(labels.clamp(min=-1), example_weights=counts, whole=batch.labels.clamp(min=-1))
+
+    def terms(self, student: Signals, targets: Targets) -> dict[str, Term]:
+        """Return the cross-entropy of each output, its map brought to the masks' size, weighed by class if so set."""
+        assert isinstance(targets, MaskTargets)
+        weights = self.class_weights
+        if weights is not None and weights.device != student.logits.device:
+            weights = self.class_weights = weights.to(student.logits.device)
+        maps = {"": student.streams.get("own", student.logits)}
+        maps |= {f"_{name}": student.streams[f"own_{name}"] for name in self.streams if f"own_{name}" in student.streams}
+        return {f"ce{name}": _cross_entropy(logits, targets.whole, weights) for name, logits in maps.items()}
+
+    def scores(self, student: Signals, targets: Targets) -> dict[str, Term]:
+        """Return the share of cells that are right, on the grid where maps are compared, in percent."""
+        labels = targets.labels
+        right = (student.logits.argmax(dim=-1) == labels).sum()
+        return {"pixel_accuracy": Term(100 * right, (labels >= 0).sum())}
+
+    def meter(self, device: torch.device, teacher: Meter | None = None) -> SegmentationMeter:
+        """Return a meter of overlap and pixel accuracy, and of agreement with ``teacher``, a :class:`SegmentationMeter`."""
+        return SegmentationMeter(self.classes, device, teacher if isinstance(teacher, SegmentationMeter) else None)
+
+    def rate_teacher(self, meter: Meter) -> float:
+        """Return the teacher's own mIoU, in percent; warn if one class for every pixel would do about as well."""
+        assert isinstance(meter, SegmentationMeter)
+        found = meter.compute()
+        usual = meter.largest_share()
+        if found["pixel_accuracy"] <= usual + 1:
+            warnings.warn(
+                f"the teacher's own pixel accuracy on the evaluation split, {found['pixel_accuracy']:.2f}, is hardly above that"
+                f" of the most frequent class everywhere ({usual:.2f}): it has little to teach. Are these its trained weights,"
+                " are its classes in the data's order, and are images normalised as in its training (`teacher.mean`,"
+                " `teacher.std`)?",
+                stacklevel=2,
+            )
+        return found[self.headline]
+
+
+class SegmentationMeter:
+    """Scores maps of logits at the masks' size; what is added up are numbers of pixels, so nothing is rounded.
+
+    Computes ``miou`` (mean over the classes that occur in truth or answers of intersection / union, each over all images at
+    once), ``pixel_accuracy``, with a teacher ``agreement`` (share of labelled pixels given the teacher's class), ``loss`` (mean
+    cross-entropy, nats), and ``iou/NAME`` of each class; all but the loss in percent.
+
+    Args:
+        classes: the name of each class.
+        device: where the batches are.
+        teacher: that has seen the teacher's answers to the same images.
+    """
+
+    def __init__(self, classes: Sequence[str], device: torch.device, teacher: SegmentationMeter | None = None) -> None:
+        from torchmetrics.classification import MulticlassConfusionMatrix  # a second: not for every command
+
+        self.classes = classes
+        self._matrix = MulticlassConfusionMatrix(len(classes), ignore_index=VOID, validate_args=False).to(device)
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._agreed = torch.zeros((), dtype=torch.int64, device=device)
+        self._teacher = teacher
+        self.answers: dict[int, Tensor] = {}  # of each image, on the host: only a teacher's are asked for
+
+    def update(self, output: Any, batch: Batch) -> None:
+        """Add what a network returned for a batch."""
+        labels = batch.labels.clamp(min=VOID)
+        logits = class_map(output, (labels.shape[1], labels.shape[2]))
+        answers = logits.argmax(dim=1)
+        self._loss += F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum").double()
+        self._matrix.update(answers, labels)
+        small = answers.to(torch.uint8 if len(self.classes) <= 256 else torch.int32)
+        for row, index in enumerate(batch.index.tolist()):
+            if self._teacher is None:
+                self.answers[index] = small[row].cpu()
+            else:
+                theirs = self._teacher.answers[index].to(answers.device)
+                self._agreed += ((small[row] == theirs) & (labels[row] != VOID)).sum()
+
+    def largest_share(self) -> float:
+        """Return the share of the labelled pixels that have the most frequent class, in percent."""
+        truth = self._matrix.confmat.sum(dim=1)
+        return 100 * truth.max().item() / max(truth.sum().item(), 1)
+
+    def compute(self) -> dict[str, float]:
+        """Return the metrics over all batches."""
+        matrix = self._matrix.confmat.double()  # truth x answer
+        right, pixels = matrix.diagonal(), matrix.sum().item()
+        overlaps = (100 * right / (matrix.sum(0) + matrix.sum(1) - right)).tolist()  # NaN where a class occurs nowhere
+        there = {name: value for name, value in zip(self.classes, overlaps, strict=True) if not math.isnan(value)}
+        metrics = {
+            "loss": self._loss.item() / max(pixels, 1),
+            "miou": sum(there.values()) / max(len(there), 1),
+            "pixel_accuracy": 100 * right.sum().item() / max(pixels, 1),
+        }
+        if self._teacher is not None:
+            metrics["agreement"] = 100 * self._agreed.item() / max(pixels, 1)
+        return metrics | {f"iou/{name}": value for name, value in there.items()}
+
+
+def class_map(output: Any, size: tuple[int, int] | None = None) -> Tensor:
+    """Return what a network returned as one float32 map of logits, ``(N, C, H, W)``.
+
+    Args:
+        output: a map ``(N, C, h, w)`` or a mapping with one, see ``checked_map``.
+        size: H and W that it is resized to, bilinearly; by default it keeps its own.
+    """
+    logits = widen(checked_map(output, "network").logits.movedim(-1, 1))
+    if size is None or logits.shape[2:] == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def _shrunk(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Return masks ``(N, H, W)`` on a grid: of each cell the label at its centre."""
+    if tuple(labels.shape[1:]) == tuple(size):
+        return labels
+    return F.interpolate(labels.unsqueeze(1).float(), size=tuple(size), mode="nearest-exact").squeeze(1).long()
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor | None, weights: Tensor | None) -> Term:
+    """Return the cross-entropy of a map ``(N, h, w, C)`` at the size of the masks ``(N, H, W)``, as sum and mass."""
+    assert labels is not None
+    own = class_map(logits.movedim(-1, 1), (labels.shape[1], labels.shape[2]))
+    weight = None if weights is None else weights.to(own.dtype)
+    total = F.cross_entropy(own, labels, weight, ignore_index=-1, reduction="sum")
+    labelled = labels >= 0
+    if weight is None:
+        return Term(total, labelled.sum())
+    return Term(total, torch.where(labelled, weight[labels.clamp(min=0)], 0.0).sum())
