@@ -140,9 +140,9 @@ class Method:
             _BUILT[key] = loss
         return loss
 
-    def objective(self) -> Objective:
-        """Return what a student is trained on: the task's own loss and this method's with their weights."""
-        return Objective(self.loss, self.ce_weight, self.kd_weight, self.warmup_epochs)
+    def objective(self, streams: Mapping[str, float] = MappingProxyType({})) -> Objective:
+        """Return what a student is trained on: both losses with their weights, and likewise on ``streams``, see there."""
+        return Objective(self.loss, self.ce_weight, self.kd_weight, self.warmup_epochs, streams=streams)
 
     def check_classes(self, num_classes: int) -> None:
         """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes, before time is spent.

@@ -92,6 +92,11 @@ class LogitLoss(nn.Module):
         """Whether every example must have a class index: none missing, none mixed."""
         return self.needs_labels
 
+    @property
+    def on_stream(self) -> LogitLoss:
+        """What is measured of it on a further head's logits, such as an auxiliary one's; here all of it."""
+        return self
+
     def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
         """Return what :meth:`terms` takes of one forward pass of student and teacher, by its arguments' names.
 
