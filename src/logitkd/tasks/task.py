@@ -45,6 +45,7 @@ class Task(ABC):
         units: what a person calls examples.
         packages: whose versions can change a number of it, beside those that can change any run's.
         named: whether what a network takes depends on its name, such as on the tokenizer that belongs to it.
+        network_options: what its networks are built with, as keywords of ``build_model``: ``{"output": "maps"}``.
         settings: the run's: ``data``, ``seed``, ``labels`` and whatever else the task reads of them.
         classes: the name of each class, in label order; known after :meth:`load`.
         train_size: training examples; likewise.
@@ -60,6 +61,7 @@ class Task(ABC):
     units: ClassVar[str] = "examples"
     named: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
+    network_options: Mapping[str, Any] = {}
     classes: tuple[str, ...]
     train_size: int
     eval_size: int
