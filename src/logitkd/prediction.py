@@ -93,7 +93,7 @@ def predict(
         task = tasks.get(kind)(TrainConfig(recorded, task=kind, data=data))
         task.recall(folder, record.get("data", {}))
         check_int("top", top, 1, len(task.classes), "the run's classes")
-        student = load_network(recorded, task.classes).to(where)
+        student = load_network(recorded, task.classes, **task.network_options).to(where)
         check_student(student, f"`{recorded.name}`", task, where)
         paths = [files] if isinstance(files, (str, Path)) else files
         examples = task.unseen(paths, texts, batch_size=batch_size, device=where)
