@@ -274,4 +274,6 @@ class Objective(nn.Module):
         labels = loss.readable(labels, weights, read["student_logits"])
         if loss.labelled_terms:
             labels = Targets(labels, label_weights).read_labels()
+        if loss.reads_weights:
+            read["weights"] = weights
         return loss.measure(loss.terms(**read, labels=labels), labels, weights, label_weights)
