@@ -147,5 +147,6 @@ def _teacher(teacher: nn.Module | ModelConfig, task: Task) -> Teacher | Ensemble
     if isinstance(teacher, (Teacher, Ensemble)):
         return teacher
     if isinstance(teacher, nn.Module):
-        return Teacher(teacher, num_classes=len(task.classes))
+        dense = task.network_options.get("output") == "maps"
+        return Teacher(teacher, num_classes=len(task.classes), dense=dense)
     return build_teacher(teacher, task)

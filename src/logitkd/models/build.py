@@ -19,7 +19,7 @@ from logitkd.models.from_transformers import build_transformers, transformers_pr
 from logitkd.models.names import PREFIXES, Output, Source, read_source
 from logitkd.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained
 from logitkd.models.segmentation import build_segmenter, segmenter_pretrained, segmenter_statistics
-from logitkd.models.segmenters import as_segmenter
+from logitkd.models.segmenters import Segmenter, as_segmenter
 from logitkd.models.weights import load_weights
 
 __all__ = ["build_model", "build_pretrained", "find_own", "parameter_count"]
@@ -105,6 +105,8 @@ def build_model(
         raise ValueError(f"`{name}` was asked for {num_classes} classes and was built with {built}.")
     if checkpoint is not None:
         load_weights(model, checkpoint, num_classes=num_classes)
+    else:
+        _set_auxiliary(model, aux)
     return model
 
 
@@ -146,12 +148,18 @@ def build_pretrained(
     else:
         _no_layers(name, layers)
         if output == "maps":
-            found = segmenter_pretrained(source, aux)
+            found = segmenter_pretrained(source)
         else:
             found = (torchvision_pretrained if source.kind == "torchvision" else timm_pretrained)(source)
     if num_classes is not None and num_classes != found.num_classes:
         raise ValueError(f"`num_classes` must be what `{name}` has, {found.num_classes}, got {num_classes}. Leave it out.")
+    _set_auxiliary(found.model, aux)
     return found
+
+
+def _set_auxiliary(model: nn.Module, aux: bool) -> None:
+    if isinstance(model, Segmenter) and model.auxiliary and not aux:
+        model.drop_auxiliary()
 
 
 def _no_layers(name: str, layers: int | None) -> None:

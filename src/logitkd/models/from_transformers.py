@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from logitkd.checks import listed
 from logitkd.models.names import Output, Source
 from logitkd.models.pretrained import Pretrained, loading, reason
-from logitkd.models.segmenters import TransformersSegmenter
+from logitkd.models.segmenters import TransformersSegmenter, UperNetSegmenter
 from logitkd.models.text_classifier import TextClassifier, check_text_config, set_layers
 
 __all__ = [
@@ -46,12 +46,7 @@ class TransformersClassifier(nn.Module):
         return self.model(pixel_values=images, return_dict=True).logits
 
 
-Wrapper = TransformersClassifier | TextClassifier | TransformersSegmenter
-_TRAINED = {
-    TextClassifier: "classify texts",
-    TransformersClassifier: "classify images",
-    TransformersSegmenter: "segment images",
-}
+Wrapper = TransformersClassifier | TextClassifier | TransformersSegmenter | UperNetSegmenter
 
 
 def build_transformers(
@@ -112,9 +107,10 @@ def transformers_pretrained(source: Source, layers: int | None = None, output: O
             " so it cannot teach. Give one that was trained to classify."
         )
     if info["missing_keys"]:
+        trained = {TransformersClassifier: "classify images", TextClassifier: "classify texts"}.get(wrap, "segment images")
         raise ValueError(
             f"model `{source.name}`: its weights lack {listed(sorted(info['missing_keys']))}, which would be random, so it"
-            f" cannot teach. Give one that was trained to {_TRAINED[wrap]}."
+            f" cannot teach. Give one that was trained to {trained}."
         )
     network = wrap(model.float()).train()
     return Pretrained(network, network.num_classes, _classes(config), *transformers_statistics(source, network))
@@ -138,7 +134,8 @@ def choose(source: Source, config: Any, layers: int | None = None, output: Outpu
             raise ValueError(f"`layers` must be left out for `{source.name}`: it segments images.")
         if type(config) not in transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING:
             raise ValueError(_no_segmenter(source, config))
-        return TransformersSegmenter, transformers.AutoModelForSemanticSegmentation
+        upernet = config.model_type == "upernet"
+        return UperNetSegmenter if upernet else TransformersSegmenter, transformers.AutoModelForSemanticSegmentation
     if type(config) in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         if layers is not None:
             raise ValueError(f"`layers` must be left out for `{source.name}`: it classifies images.")

@@ -49,12 +49,11 @@ def build_segmenter(source: Source, num_classes: int, weights: bool, aux: bool) 
     return TorchvisionSegmenter(model)
 
 
-def segmenter_pretrained(source: Source, aux: bool) -> Pretrained:
+def segmenter_pretrained(source: Source) -> Pretrained:
     """Return the network with its weights and its own heads.
 
     Args:
         source: its name, taken apart.
-        aux: as in :func:`build_segmenter`.
 
     Raises:
         ConnectionError: the weights are not here and cannot be fetched.
@@ -71,10 +70,7 @@ def segmenter_pretrained(source: Source, aux: bool) -> Pretrained:
     with loading(source):
         model = _plain(source, len(classes), any(name.startswith("aux_classifier.") for name in state))
         model.load_state_dict(state)
-    network = TorchvisionSegmenter(model)
-    if not aux:
-        network.drop_auxiliary()
-    return Pretrained(network, len(classes), classes, tuple(preset.mean), tuple(preset.std))
+    return Pretrained(TorchvisionSegmenter(model), len(classes), classes, tuple(preset.mean), tuple(preset.std))
 
 
 def segmenter_statistics(source: Source, network: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.models.segmentation import LRASPP
 from torchvision.models.segmentation._utils import _SimpleSegmentationModel
 
-__all__ = ["Segmenter", "TorchvisionSegmenter", "TransformersSegmenter", "as_segmenter"]
+__all__ = ["Segmenter", "TorchvisionSegmenter", "TransformersSegmenter", "UperNetSegmenter", "as_segmenter"]
 
 _HEADS = ("head", "classifier")  # how the parts that end in the classes are called, by torchvision and transformers
 
@@ -20,15 +20,24 @@ _HEADS = ("head", "classifier")  # how the parts that end in the classes are cal
 class Segmenter(nn.Module):
     """A wrapped segmentation network.
 
+    Attributes:
+        auxiliary: the name of the head that the network can do without; empty where it has none of use.
+
     Args:
         model: stays reachable as ``.model``.
         num_classes: of its map.
     """
 
+    auxiliary: ClassVar[str] = ""
+
     def __init__(self, model: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.model = model
         self.num_classes = num_classes
+
+    def drop_auxiliary(self) -> None:
+        """Leave the auxiliary head out from now on, its weights too."""
+        setattr(self.model, self.auxiliary, None)
 
     @property
     def class_layers(self) -> frozenset[str]:
@@ -52,7 +61,7 @@ class TorchvisionSegmenter(Segmenter):
         ValueError: its own output is not what its parts give, resized: its ``forward`` does something else.
     """
 
-    auxiliary = "aux_classifier"  # the name of the head that it can do without
+    auxiliary = "aux_classifier"
 
     def __init__(self, model: nn.Module) -> None:
         own, parts = _compare(model)
@@ -62,10 +71,6 @@ class TorchvisionSegmenter(Segmenter):
                 f"a {type(model).__name__} must return what its backbone and its heads give, resized to the image, as"
                 " torchvision's do, got another output. Wrap it in a module of its own that returns a map (N, C, H, W)."
             )
-
-    def drop_auxiliary(self) -> None:
-        """Leave the auxiliary head out from now on, its weights too."""
-        setattr(self.model, self.auxiliary, None)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return ``{"out": (N, C, h, w)}`` of images ``(N, 3, H, W)``; with an auxiliary head, its map is ``aux``."""
@@ -85,6 +90,33 @@ class TransformersSegmenter(Segmenter):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits ``(N, C, h, w)`` of images ``(N, 3, H, W)``."""
         return self.model(pixel_values=images, return_dict=True).logits
+
+
+class UperNetSegmenter(Segmenter):
+    """A UperNet of transformers, which resizes its maps to the images as torchvision's networks do: they are taken before.
+
+    Args:
+        model: an ``UperNetForSemanticSegmentation``.
+    """
+
+    auxiliary = "auxiliary_head"
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model, int(model.config.num_labels))
+
+    def drop_auxiliary(self) -> None:
+        """Leave the auxiliary head out from now on, its weights too; the configuration says so."""
+        super().drop_auxiliary()
+        self.model.config.use_auxiliary_head = False  # type: ignore[union-attr]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return ``{"out": (N, C, h, w)}`` of images ``(N, 3, H, W)``; with an auxiliary head, its map is ``aux``."""
+        model: Any = self.model
+        features = model.backbone.forward_with_filtered_kwargs(images).feature_maps
+        maps = {"out": model.decode_head(features)}
+        if model.auxiliary_head is not None:
+            maps["aux"] = model.auxiliary_head(features)
+        return maps
 
 
 def as_segmenter(network: nn.Module) -> nn.Module:

@@ -150,7 +150,6 @@ def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
         )
     # A run took its inputs as its data were; one that recorded nothing of it is older than this, and took them as these are.
     own = {"mean": found.mean, "std": found.std} if run is None else run
-    dense: dict[str, Any] = {"dense": True} if output == "maps" else {}
     return Teacher(
         found.model,
         num_classes=len(classes),
@@ -159,7 +158,7 @@ def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
         renormalize=task.teacher_inputs(config, own),
         label_map=label_map,
         role=role,
-        **dense,
+        dense=output == "maps",
     )
 
 
