@@ -144,7 +144,7 @@ def test_a_run_of_segmentation_shows_its_own_scores_and_each_class(tmp_path, mon
     assert header.split() == ["mIoU", "pixel", "accuracy", "agreement"]
     assert student.split()[2:] == [f"{result['metrics'][key]:.2f}" for key in ("miou", "pixel_accuracy", "agreement")]
     assert teacher.split() == ["its", "teacher", f"{result['teacher_miou']:.2f}", "-", "-"]
-    assert (blank, classes.split()) == ("", ["iou", "of", "runs/kd"])
+    assert (blank, classes.split()) == ("", ["iou", "of", "last", "epoch"])
     assert rows[0].split() == ["ground", f"{result['metrics']['iou/ground']:.2f}"]
     assert main(["eval", "runs/kd", "runs/teacher", "--device", "cpu", "--latency", "false"]) == 0
     lines = capsys.readouterr().out.splitlines()
