@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,8 @@ from logitkd.data import Batch
 from logitkd.losses import LogitLoss
 from logitkd.objective import Measured, Objective, Targets
 from logitkd.reach import PairOptions, Signals, Teacher, Tutor, Wants, make_pair
-from map_networks import Flat
+from logitkd.reach.maps import Grid
+from map_networks import DeepLab, Flat, trained
 
 N, H, W, C = 3, 4, 5, 11
 ROWS = [
@@ -151,3 +154,26 @@ def test_what_is_kept_for_the_gradient_is_at_most_three_maps(
     name: str, options: dict[str, int], mine: int, theirs: int
 ) -> None:
     assert 2 <= kept_maps(name, mine, theirs, **options) <= 3
+
+
+@pytest.mark.parametrize("name", ["kd", "gdkd", "ls-gdkd", "cwd", "dkd"])
+@pytest.mark.parametrize("grid", ["coarser", "labels"])
+def test_a_student_that_is_a_copy_of_its_teacher_gets_no_gradient_through_a_pair(name: str, grid: Grid) -> None:
+    """Of its auxiliary head neither; half of the cells are ignored, and of the labels one in eight is seen on the grid."""
+    torch.manual_seed(0)
+    model = trained(DeepLab(C)).double()
+    student, wants = copy.deepcopy(model), methods.get(name).wants
+    images, labels = torch.randn(2, 3, 16, 24, dtype=torch.float64), torch.randint(C, (2, 16, 24))
+    batch = Batch(images, labels, torch.arange(2))
+    tutor = Tutor(Teacher(model, num_classes=C, dense=True), wants)
+    pair = make_pair(wants, student, tutor, batch, PairOptions(grid=grid)).eval()
+    signals, teacher = pair(batch, tutor.teach(batch, 1))
+    step = 16 // signals.logits.shape[1]
+    labels, weights = labels[:, ::step, ::step], torch.randint(2, (2, 16, 24))[:, ::step, ::step].double()
+    objective = Objective(methods.get(name).loss, ce_weight=0.0, streams={"aux": 0.4})
+    measured = objective.measure(signals, teacher, Targets(labels, weights, weights), 1)
+    assert {term.removesuffix("_aux") for term in measured.terms if term.endswith("_aux")} <= set(measured.terms)
+    assert all(term.mean().abs() < 1e-10 and term.mass > 0 for term in measured.terms.values())
+    measured.total().backward()
+    assert all(parameter.grad.abs().max() < 1e-9 for parameter in student.parameters() if parameter.grad is not None)
+    assert next(student.parameters()).grad is not None
