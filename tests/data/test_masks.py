@@ -149,9 +149,9 @@ def test_nothing_is_ignored_without_such_a_number(tmp_path):
         assert len(load_masks(MaskConfig(str(write_scenes(tmp_path / "void")), ignore_index=None)).classes) == 256
 
 
-def write(folder, train, val=(numbers(100),), **options):
+def write(folder, train, val=None, **options):
     write_masked_parquet(folder / "train.parquet", train, **options)
-    write_masked_parquet(folder / "val.parquet", val)
+    write_masked_parquet(folder / "val.parquet", val or [numbers(100)])
     return MaskConfig(str(folder))
 
 
