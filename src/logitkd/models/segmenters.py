@@ -89,12 +89,12 @@ class TransformersSegmenter(Segmenter):
     def __init__(self, model: Any) -> None:
         super().__init__(model, int(model.config.num_labels))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         """Return the logits ``(N, C, h, w)`` of images ``(N, 3, H, W)``."""
         return self.model(pixel_values=images, return_dict=True).logits
 
 
-class UperNetSegmenter(Segmenter):
+class UperNetSegmenter(TransformersSegmenter):
     """A UperNet of transformers, which resizes its maps to the images as torchvision's networks do: they are taken before.
 
     Args:
@@ -102,9 +102,6 @@ class UperNetSegmenter(Segmenter):
     """
 
     auxiliary = "auxiliary_head"
-
-    def __init__(self, model: Any) -> None:
-        super().__init__(model, int(model.config.num_labels))
 
     def drop_auxiliary(self) -> None:
         """Leave the auxiliary head out from now on, its weights too; the configuration says so."""
