@@ -86,17 +86,19 @@ class PredictFlags(Record):
     """What ``logitkd predict`` can be told.
 
     Args:
-        format: csv, a line a class with a header, or json, an object a line for each image or text.
-        top: so many classes of each, the most probable first.
-        batch_size: examples at a time; changes memory and speed only.
+        format: csv, a line a class (of masks, a line an image) with a header, or json, an object a line for each image or text.
+        top: so many classes of each, the most probable first; by default one.
+        output: the folder that masks are written to; needed for a run on masks, and only there.
+        batch_size: examples at a time; changes memory and speed only; by default 256, of masks 4.
         device: auto, cpu, cuda or cuda:N.
         trust_code: also import a package.module:callable that the run folder names from that folder; by default only from
             elsewhere.
     """
 
     format: Literal["csv", "json"] = "csv"
-    top: Annotated[Whole, at_least(1)] = 1
-    batch_size: Annotated[Whole, at_least(1)] = 256
+    top: Annotated[Whole, at_least(1)] | None = None
+    output: Text | None = None
+    batch_size: Annotated[Whole, at_least(1)] | None = None
     device: Text = "auto"
     trust_code: Switch = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from logitkd.models import read_name
+from logitkd.models.names import HEADS
 
 __all__ = ["public_name", "public_source"]
 
@@ -14,8 +15,12 @@ def public_name(name: str) -> str:
 
     >>> public_name("transformers:/home/me/vit"), public_name("hf-hub:timm/resnet18"), public_name("resnet18.a1_in1k")
     ('transformers:vit', 'hf-hub:timm/resnet18', 'resnet18.a1_in1k')
+    >>> public_name("deeplabv3:local-dir:/home/me/resnet")
+    'deeplabv3:local-dir:resnet'
     """
     source = read_name(name)
+    if source.kind in HEADS:
+        return f"{source.kind}:{public_name(source.inner)}"
     return name if source.kind not in ("local-dir", "transformers") else f"{source.kind}:{public_source(source.inner)}"
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from logitkd.data.unseen import Unseen
     from logitkd.objective import Targets, Term
     from logitkd.reach.signals import Signals
+    from logitkd.tasks.answers import Answers
 
 D = TypeVar("D")
 
@@ -51,6 +52,7 @@ class Task(ABC):
         units: what a person calls examples.
         packages: whose versions can change a number of it, beside those that can change any run's.
         columns: the metrics that a table shows, in its order; none for all.
+        at_once: examples at a time where nothing is learnt and nobody says how many.
         cost_batches: sizes of the batches that are timed where a network's cost is asked for.
         network_options: how networks are built, beside their names: keyword arguments of ``build_model``.
         streams: weight of each further output of a network that is trained and distilled like the logits, by its name in
@@ -73,6 +75,7 @@ class Task(ABC):
     named: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[Columns] = ()
+    at_once: ClassVar[int] = 256
     cost_batches: ClassVar[tuple[int, ...]] = (1, 64)
     network_options: Mapping[str, Any] = MappingProxyType({})
     streams: Mapping[str, float] = MappingProxyType({})
@@ -230,6 +233,18 @@ class Task(ABC):
 
         Raises:
             ValueError: some cannot be read; all such are named.
+        """
+        raise NotImplementedError
+
+    def answers(self, *, top: int | None, output: str | Path | None) -> Answers:
+        """Return what makes predictions of what a network returns; :meth:`recall` comes first.
+
+        Args:
+            top: so many classes of each, where an example has one.
+            output: the folder for what is written, where something is.
+
+        Raises:
+            ValueError: one of the two is needed, or cannot be used.
         """
         raise NotImplementedError
 
