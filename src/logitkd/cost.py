@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,14 +14,18 @@ from logitkd.models import parameter_count
 from logitkd.reach.inputs import Given, eval_mode, tensors
 from logitkd.reach.replay.flow import WorkCounter
 
-__all__ = ["LATENCY_BATCHES", "latency_ms", "multiply_adds", "network_cost"]
+__all__ = ["latency_ms", "multiply_adds", "network_cost"]
 
-LATENCY_BATCHES = (1, 64)
 WARM_UP, FEWEST, MOST, BUDGET = 2, 3, 50, 0.5  # passes, passes, passes, seconds
 
 
 def network_cost(
-    see: Callable[[Any], object], model: nn.Module, sizes: Mapping[str, Callable[[int], Given]], *, latency: bool = True
+    see: Callable[[Any], object],
+    model: nn.Module,
+    sizes: Mapping[str, Callable[[int], Given]],
+    batches: Sequence[int] = (1, 64),
+    *,
+    latency: bool = True,
 ) -> dict[str, Any]:
     """Return what one forward pass of ``model`` costs, in eval mode and float32.
 
@@ -30,7 +34,8 @@ def network_cost(
         model: the network; each module's own mode is restored.
         sizes: what one example may be, in words, and for so many of that size the inputs, on the model's device. One size
             that needs no words is called ``""``.
-        latency: measure it too, which takes a few forward passes of 64 examples, at most about two seconds a size on top.
+        batches: how many examples at a time are timed.
+        latency: measure it too, which takes a few forward passes of each batch, at most about two seconds a size on top.
 
     Returns:
         ``parameters``, ``macs`` (multiply-adds of one example) and, if asked, ``latency_ms`` (batch size to milliseconds); the
@@ -41,7 +46,7 @@ def network_cost(
         cost["macs"] = _by_size({size: multiply_adds(see, make(1)) for size, make in sizes.items()})
         if latency:
             cost["latency_ms"] = _by_size(
-                {size: {count: latency_ms(see, make(count)) for count in LATENCY_BATCHES} for size, make in sizes.items()}
+                {size: {count: latency_ms(see, make(count)) for count in batches} for size, make in sizes.items()}
             )
     return cost
 

@@ -116,14 +116,14 @@ def _evaluate(
     name = f"`{type(model).__name__ if isinstance(model, nn.Module) else model.name}`"
     check_student(network, name, task, where)
     sizes = task.cost_inputs(where)
-    costs = {"student": network_cost(partial(call, network), network, sizes, latency=latency)}
+    costs = {"student": network_cost(partial(call, network), network, sizes, task.cost_batches, latency=latency)}
     taught, rated = None, {}
     if teacher is not None:
         frozen = _teacher(teacher, task).to(where)
         check_teacher(frozen, task, where)
         taught = measure(frozen.logits, loader.epoch(1), task.meter(where))
         rated = {f"teacher_{task.headline}": task.rate_teacher(taught)}
-        costs["teacher"] = network_cost(frozen.logits, frozen, sizes, latency=latency)
+        costs["teacher"] = network_cost(frozen.logits, frozen, sizes, task.cost_batches, latency=latency)
     metrics = measure(network, loader.epoch(1), task.meter(where, taught)).compute()
     return {
         **metrics,

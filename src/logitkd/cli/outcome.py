@@ -15,17 +15,10 @@ from logitkd.runs.networks import ModelConfig, TeacherConfig
 
 if TYPE_CHECKING:
     from logitkd.exporting.export import ExportResult
+    from logitkd.tasks.task import Columns
     from logitkd.training.train import RunResult
 
 __all__ = ["show_evaluations", "show_export", "show_result", "student_alone", "whence"]
-
-Columns = tuple[tuple[str, str, int], ...]  # title, key, factor
-METRICS: Columns = (
-    ("top-1", "top1", 1),
-    ("top-5", "top5", 1),
-    ("agreement", "agreement", 1),
-    ("ECE", "calibration_error", 100),
-)
 
 # What may differ between a student and the same student alone: what it learns from and how, and how a run is shown.
 FREE = {"teacher", "method", "method_options", "stones", "optim", "schedule"}
@@ -40,19 +33,20 @@ def whence(teacher: ModelConfig) -> str:
     result = read_result(folder)
     if result is None:
         return f" from {folder}"
-    headline = result.get("headline", "top1")
-    source = read_run(folder)["run"]["data"].get("source", "its data")
-    return f" from {folder}, {_title(headline)} {result[headline]:.2f} on {source}"
+    headline, run = result.get("headline", "top1"), read_run(folder)["run"]
+    title = _title(headline, _columns(run.get("task", TrainConfig.task), result))
+    return f" from {folder}, {title} {result[headline]:.2f} on {run['data'].get('source', 'its data')}"
 
 
-def _title(headline: str) -> str:
+def _columns(task: str, metrics: Mapping[str, Any]) -> Columns:
+    """Return the columns of a task's table; of one that names none a column a metric."""
+    named = tasks.get(task).columns if task in tasks.names() else ()
+    return named or tuple((name, name, 1) for name, value in metrics.items() if isinstance(value, float))
+
+
+def _title(headline: str, columns: Columns) -> str:
     """Return what a person calls a metric."""
-    return next((title for title, key, _ in METRICS if key == headline), headline)
-
-
-def _own(metrics: Mapping[str, Any]) -> Columns:
-    """Return a column a metric, for a task of one's own."""
-    return tuple((name, name, 1) for name in metrics)
+    return next((title for title, key, _ in columns if key == headline), headline)
 
 
 def show_result(config: TrainConfig, result: RunResult, recipe: str | None, flags: Mapping[str, str]) -> None:
@@ -67,12 +61,13 @@ def show_result(config: TrainConfig, result: RunResult, recipe: str | None, flag
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     print(f"{result.folder}: {config.student.name}, {config.method}, seed {config.seed}, {epochs}")
     headline = result.headline
-    title = _title(headline)
-    columns = METRICS if title != headline else _own(result.metrics)
+    columns = _columns(config.task, result.metrics)
+    title = _title(headline, columns)
     rows = [["last epoch", *_numbers(result.metrics, columns)]]
     if result.teacher_score is not None:
         rows.append(["its teacher", *_numbers({headline: result.teacher_score}, columns)])
     tables.show(["", *(name for name, _, _ in columns)], rows, right=[name for name, _, _ in columns])
+    _show_kinds([str(result.folder)], [result.metrics])
     best = result.best
     print(f"best epoch: {best['epoch']}, {title} {best[headline]:.2f} (chosen on `{best['split']}`, so it flatters)")
     alone = student_alone(result.folder, headline)
@@ -123,7 +118,17 @@ def _next(folder: Path, recipe: str | None, flags: Mapping[str, str]) -> list[li
     return [words]
 
 
-def _numbers(metrics: dict[str, Any], columns: Sequence[tuple[str, str, int]] = METRICS) -> list[str]:
+def _show_kinds(targets: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Print, of each metric that is there for several classes, as ``iou/NAME``, a line a class."""
+    keys = list(dict.fromkeys(key for found in metrics for key in found if "/" in key))
+    for kind in dict.fromkeys(key.partition("/")[0] for key in keys):
+        named = {key: key.partition("/")[2] for key in keys if key.startswith(f"{kind}/")}
+        rows = [[name, *(f"{found[key]:.2f}" if key in found else "-" for found in metrics)] for key, name in named.items()]
+        print()
+        tables.show([f"{kind} of", *targets], rows, right=list(targets))
+
+
+def _numbers(metrics: Mapping[str, Any], columns: Columns) -> list[str]:
     return [f"{scale * metrics[key]:.2f}" if key in metrics else "-" for _, key, scale in columns]
 
 
@@ -133,11 +138,10 @@ def show_evaluations(
     metrics: Sequence[dict[str, Any]],
 ) -> None:
     """Print a line for each target, then what the networks cost."""
-    columns: Columns = METRICS
-    if any(teacher is not None for *_, teacher in plans):
-        columns = (*METRICS, ("teacher top-1", "teacher_top1", 1))
-    if not any(key in found for _, key, _ in METRICS for found in metrics):  # a task of one's own
-        columns = _own({key: value for key, value in metrics[0].items() if isinstance(value, float)})
+    task = tasks.get(tasks.name_of(plans[0][1]))
+    columns = _columns(tasks.name_of(plans[0][1]), metrics[0])
+    if task.columns and any(teacher is not None for *_, teacher in plans):
+        columns = (*columns, (f"teacher {task.title}", f"teacher_{task.headline}", 1))
     rows: list[list[str]] = []
     costs: dict[tuple[str, ...], list[str]] = {}  # runs of one pair share their networks: a row each, not one a run
     for target, (model, data, teacher), found in zip(targets, plans, metrics, strict=True):
@@ -151,7 +155,9 @@ def show_evaluations(
                     costs.setdefault(counts, [*counts, *(f"{milliseconds:.2f}" for milliseconds in spent.values())])
     titles = [title for title, _, _ in columns]
     tables.show(["student", "data", *titles], rows, right=titles)
-    shown, titles = list(costs.values()), ["parameters", "size", "multiply-adds", "ms, batch 1", "ms, batch 64"]
+    _show_kinds(targets, metrics)
+    shown = list(costs.values())
+    titles = ["parameters", "size", "multiply-adds", *(f"ms, batch {count}" for count in task.cost_batches)]
     if not any(size for _, _, _, size, *_ in shown):
         shown, titles = [[*row[:3], *row[4:]] for row in shown], [title for title in titles if title != "size"]
     units = {tasks.get(tasks.name_of(data)).units for _, data, _ in plans}
