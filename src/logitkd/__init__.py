@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from logitkd.models import build_model, load_weights
     from logitkd.objective import Objective
-    from logitkd.prediction import Prediction, predict
+    from logitkd.prediction import MaskPrediction, Prediction, predict
     from logitkd.reach import RegionModel, Signals, StoneModel, Teacher
     from logitkd.runs.config import OptimConfig, ScheduleConfig, StonesConfig, TrainConfig
     from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
@@ -52,6 +52,7 @@ __all__ = [
     "LDRLDLoss",
     "LogitLoss",
     "MLKDLoss",
+    "MaskPrediction",
     "ModelConfig",
     "NKDLoss",
     "Objective",
@@ -92,7 +93,7 @@ _HOME = by_name(
         "data": "DataConfig TextConfig",
         "evaluation": "evaluate",
         "exporting.export": "export",
-        "prediction": "Prediction predict",
+        "prediction": "MaskPrediction Prediction predict",
         "runs.config": "OptimConfig ScheduleConfig StonesConfig TrainConfig",
         "runs.networks": "ModelConfig TeacherConfig TeacherSource",
         "training.train": "RunResult train",

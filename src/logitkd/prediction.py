@@ -20,10 +20,11 @@ from logitkd.runs.device import resolve_device
 from logitkd.runs.folder import read_run
 from logitkd.runs.values import validate
 from logitkd.tasks.answers import Answer, Answers, Prediction
+from logitkd.tasks.mask_answers import MaskPrediction
 from logitkd.training.network_checks import check_student
 from logitkd.training.networks import load_network, recorded_student
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["MaskPrediction", "Prediction", "predict"]
 
 
 def predict(

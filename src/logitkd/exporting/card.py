@@ -57,12 +57,7 @@ def describe(
         "epochs": config["epochs"],
         "seed": config["seed"],
         "precision": config["precision"],
-        "accuracy": {
-            headline: result[headline],
-            "split": result["split"],
-            "epoch": result["epoch"],
-            "metrics": result["metrics"],
-        },
+        "accuracy": {key: result[key] for key in (headline, "split", "epoch", "metrics")},
         "files": {line.file: {"largest_gap": line.gap, "allowed_gap": line.allowed} for line in parity},
         "checked_on": f"{given.words}, in batches of {', '.join(given.batches)}",
         "versions": run["versions"],

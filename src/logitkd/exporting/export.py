@@ -89,7 +89,7 @@ def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], 
     _refuse_foreign(target)
     recorded, classes = recorded_student(folder, trust_code=trust_code), record["data"]["classes"]
     name = recorded.name
-    student = kind.trained(load_network(recorded, classes).eval(), name)
+    student = kind.trained(load_network(recorded, classes, **kind.options).eval(), name)
     whole = kind.whole(student)
     given = kind.fitting(whole, kind.read_input(record, folder))
     beside = kind.files(given)

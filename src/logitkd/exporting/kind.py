@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
@@ -56,12 +57,14 @@ class Kind(ABC):
         classifier: what a person calls the network, with its article.
         pipeline: what a hub calls the network's task.
         free: what exported programs take, in words.
+        options: how the network is built, beside its name.
     """
 
     units: ClassVar[str]
     classifier: ClassVar[str]
     pipeline: ClassVar[str]
     free: ClassVar[str] = "batches of any size"
+    options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
     def read_input(self, record: dict[str, Any], folder: Path) -> Input:

@@ -24,8 +24,8 @@ def input_section(record: dict[str, Any]) -> str:
     void = "" if ours["ignore_index"] is None else f" In masks {ours['ignore_index']} marks pixels without a class."
     return f"""\
 RGB images of any height and width{resized}, as float32 `(N, 3, H, W)`: divided by 255, then minus the mean and divided by the
-standard deviation of the channel. `model.onnx` and `model.pt2` give logits `(N, {len(ours["classes"])}, H, W)` at the images' size;
-the largest of a pixel is its class.{void} `config.json` has the numbers, the class names in order and their colors (`palette`).
+standard deviation of the channel. `model.onnx` and `model.pt2` give logits `(N, {len(ours["classes"])}, H, W)`, at the images'
+size; the largest of a pixel is its class.{void} `config.json` has the numbers, the class names in order and their colors (`palette`).
 
 - mean {_numbers(ours["mean"])}
 - std {_numbers(ours["std"])}"""
@@ -63,10 +63,10 @@ def _weights(name: str, num_classes: int) -> str:
                 f"logits = model(pixel_values=images).logits\nlogits = {RESIZE}"
             )
         case "torchvision":
-            build = f'torchvision.models.get_model("{source.inner}", weights=None, weights_backbone=None, num_classes={num_classes})'
+            given = f'"{source.inner}", weights=None, weights_backbone=None, num_classes={num_classes}'
             return (
                 "import torchvision\nfrom safetensors.torch import load_file\n\n"
-                f"model = {build}.eval()\nmodel.load_state_dict({weights})\n"
+                f"model = torchvision.models.get_model({given}).eval()\nmodel.load_state_dict({weights})\n"
                 'logits = model(images)["out"]'
             )
         case "own":
@@ -75,7 +75,7 @@ def _weights(name: str, num_classes: int) -> str:
                 f"from {module} import {attribute.partition('.')[0]}\nfrom safetensors.torch import load_file\n\n"
                 f"model = {attribute}(num_classes={num_classes}).eval()\nmodel.load_state_dict({weights})"
             )
-    checkpoint = f'checkpoint="THIS_FOLDER/model.safetensors", output="maps"'
+    checkpoint = 'checkpoint="THIS_FOLDER/model.safetensors", output="maps"'
     return (
         f'import torch\nfrom logitkd import build_model\n\nmodel = build_model("{name}", {num_classes}, {checkpoint}).eval()\n'
         f'logits = model(images)["out"]\nlogits = {RESIZE}'

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,9 +55,10 @@ class FullSize(nn.Module):
 
 
 class Masks(Kind):
-    """See :class:`~logitkd.exporting.kind.Kind`; ``Input.facts`` holds ``mean`` and ``std``, and what ``transformers`` reads."""
+    """See :class:`~logitkd.exporting.kind.Kind`; ``Input.facts`` holds an image processor's settings, where one is written."""
 
     units, classifier, pipeline, free = "images", "A segmentation network", "image-segmentation", "images of any size"
+    options = MappingProxyType({"output": "maps"})
 
     def read_input(self, record: dict[str, Any], folder: Path) -> Input:
         """Return the first evaluation images, or random ones, at several sizes."""
@@ -76,7 +78,7 @@ class Masks(Kind):
         batches = {f"{count} ({rows} x {columns} pixels)": _sized(images, count, (rows, columns))
                    for count, (rows, columns) in sizes.items()}  # fmt: skip
         example = _sized(images, 2, (height, width if width != height else width + 32))  # else traced as squares
-        facts: dict[str, Any] = {"mean": mean, "std": std}
+        facts = {}
         if read_name(record["run"]["student"]["name"]).kind == "transformers":
             facts["processor"] = _processor(config.image_size, mean, std)
         return Input(Trace(example, ("images",), {0: "batch", 2: "height", 3: "width"}), batches, words, facts)

@@ -24,6 +24,7 @@ from logitkd.objective import Targets, Term
 from logitkd.reach.inputs import Given
 from logitkd.reach.normalization import Renormalize, renormalization
 from logitkd.reach.signals import Signals, checked_map
+from logitkd.tasks.mask_answers import MaskAnswers
 from logitkd.tasks.overlap import SegmentationMeter, class_map
 from logitkd.tasks.task import Columns, Meter, Task, left_as_learnt
 
@@ -55,6 +56,7 @@ class SegmentationTask(Task):
 
     headline, title, units = "miou", "mIoU", "images"
     columns: ClassVar[Columns] = (("mIoU", "miou", 1), ("pixel accuracy", "pixel_accuracy", 1), ("agreement", "agreement", 1))
+    at_once = EVAL_BATCH
     cost_batches: ClassVar[tuple[int, ...]] = (1, 4)
     data: MaskData
 
@@ -211,6 +213,10 @@ class SegmentationTask(Task):
         if texts is not None:
             raise ValueError("`texts` must be left out for a run on images. Give `files`, paths of images.")
         return unseen_scenes(files, self.settings.data, self.shown, batch_size, device)
+
+    def answers(self, *, top: int | None, output: str | Path | None) -> MaskAnswers:
+        """Return what writes masks."""
+        return MaskAnswers(self.classes, self.palette, top, output)
 
     def targets(self, batch: Batch, student: Signals) -> MaskTargets:
         """Return the labels on the grid of the student's logits, of each cell that of the pixel at its centre."""
