@@ -34,6 +34,7 @@ from logitkd.tasks.overlap import class_map
 __all__ = ["FullSize", "Masks"]
 
 IMAGES = 3  # that files are compared on
+LEAST = 65  # pixels a side: where a network's last map has a single row, a program is another one
 PROCESSOR = "preprocessor_config.json"  # by which transformers shows images to a network
 
 
@@ -72,12 +73,12 @@ class Masks(Kind):
             shift, scale = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (mean, std))
             images = list(((pixels - shift) / scale).split(1))
             words = f"{IMAGES} random images (seed 0) at several sizes, as the run's data could not be read here"
-        height, width = images[0].shape[2:]
-        # The whole image, and sizes that are no multiples of a stride.
-        sizes = {1: (height, width), 2: (3 * height // 4 | 1, width | 1), 3: (height // 2 | 1, width // 2 | 1)}
-        batches = {f"{count} ({rows} x {columns} pixels)": _sized(images, count, (rows, columns))
-                   for count, (rows, columns) in sizes.items()}  # fmt: skip
-        example = _sized(images, 2, (height, width if width != height else width + 32))  # else traced as squares
+        height, width = (max(side, LEAST) for side in images[0].shape[2:])
+        # As large as in the evaluation, and sizes that are no multiples of a stride.
+        odd = [tuple(max(LEAST, part * side // 4) | 1 for side in (height, width)) for part in (3, 2)]
+        sizes = {count: size for count, size in zip((1, 2, IMAGES), [(height, width), *odd], strict=True)}
+        batches = {f"{count} ({h} x {w} pixels)": _sized(images, count, (h, w)) for count, (h, w) in sizes.items()}
+        example = _sized(images, 2, (2 * LEAST, 3 * LEAST))  # no square, or the program would take squares alone
         facts = {}
         if read_name(record["run"]["student"]["name"]).kind == "transformers":
             facts["processor"] = _processor(config.image_size, mean, std)
@@ -169,6 +170,7 @@ class Masks(Kind):
             "std": run["data"]["std"],
             "image_size": None if size is None else list(size),
             "evaluated_at": run["data"].get("size"),
+            "smallest_side": LEAST,
             "ignore_index": data.get("ignore_index", MaskConfig.ignore_index),
         }
 
