@@ -23,9 +23,10 @@ def input_section(record: dict[str, Any]) -> str:
     resized = "" if size is None else f", resized (bilinear) to {size[0]} x {size[1]} pixels as in the evaluation"
     void = "" if ours["ignore_index"] is None else f" In masks {ours['ignore_index']} marks pixels without a class."
     return f"""\
-RGB images of any height and width, from {least} pixels on{resized}, as float32 `(N, 3, H, W)`: divided by 255, then minus the mean and divided by the
-standard deviation of the channel. `model.onnx` and `model.pt2` give logits `(N, {len(ours["classes"])}, H, W)`, at the images'
-size; the largest of a pixel is its class.{void} `config.json` has the numbers, the class names in order and their colors (`palette`).
+RGB images of any height and width from {least} pixels on{resized}, as float32 `(N, 3, H, W)`: divided by 255, then minus the
+mean and divided by the standard deviation of the channel. `model.onnx` and `model.pt2` give logits
+`(N, {len(ours["classes"])}, H, W)`, at the images' size; the largest of a pixel is its class.{void} `config.json` has the
+numbers, the class names in order and their colors (`palette`).
 
 - mean {_numbers(ours["mean"])}
 - std {_numbers(ours["std"])}"""

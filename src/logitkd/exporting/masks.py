@@ -75,8 +75,9 @@ class Masks(Kind):
             words = f"{IMAGES} random images (seed 0) at several sizes, as the run's data could not be read here"
         height, width = (max(side, LEAST) for side in images[0].shape[2:])
         # As large as in the evaluation, and sizes that are no multiples of a stride.
-        odd = [tuple(max(LEAST, part * side // 4) | 1 for side in (height, width)) for part in (3, 2)]
-        sizes = {count: size for count, size in zip((1, 2, IMAGES), [(height, width), *odd], strict=True)}
+        sizes = {1: (height, width)}
+        for count, part in ((2, 0.75), (IMAGES, 0.5)):
+            sizes[count] = (max(LEAST, int(part * height)) | 1, max(LEAST, int(part * width)) | 1)
         batches = {f"{count} ({h} x {w} pixels)": _sized(images, count, (h, w)) for count, (h, w) in sizes.items()}
         example = _sized(images, 2, (2 * LEAST, 3 * LEAST))  # no square, or the program would take squares alone
         facts = {}
