@@ -409,3 +409,56 @@ def test_a_part_of_an_example_cannot_be_selected() -> None:
     student, teacher, labels = signals(8)
     with pytest.raises(ValueError, match=r"`example_weights` must be 0 or 1 for DISTLoss.*got 0\.0 to 0\.5"):
         Objective(DISTLoss())(student, teacher, Targets(labels, None, KEEP / 2), epoch=1)
+
+
+def with_aux(has_aux: bool = True) -> tuple[Signals, Signals, Tensor]:
+    """Student and teacher with an auxiliary head, the teacher's only where ``has_aux``."""
+    student, teacher, labels = signals()
+    aux = draw(3, 4, 6)
+    mine = Signals(student.logits, student.regions, student.stones, {"aux": aux[0], "own": aux[1]})
+    return mine, Signals(teacher.logits, teacher.regions, streams={"aux": aux[1]} if has_aux else {}), labels
+
+
+@pytest.mark.parametrize("has_aux", [True, False])
+def test_a_stream_is_trained_likewise_times_its_number(has_aux: bool) -> None:
+    student, teacher, labels = with_aux(has_aux)
+    loss = DKDLoss(alpha=3.0, beta=2.0)
+    plain = Objective(loss, 0.5, 0.3, warmup_epochs=4)
+    measured = Objective(loss, 0.5, 0.3, warmup_epochs=4, streams={"aux": 0.4}).measure(student, teacher, labels, epoch=1)
+    main = plain.measure(student, teacher, labels, epoch=1)
+    theirs = teacher.streams["aux"] if has_aux else teacher.logits
+    head = plain.measure(Signals(student.streams["aux"]), Signals(theirs), labels, epoch=1)
+    assert list(measured.terms) == ["ce", "ce_aux", "tckd", "nckd", "tckd_aux", "nckd_aux"]
+    for name in main.terms:
+        assert measured.weights[name] == main.weights[name]
+        assert measured.weights[f"{name}_aux"] == pytest.approx(0.4 * main.weights[name])
+        assert measured.terms[name] == main.terms[name]
+        assert measured.terms[f"{name}_aux"] == head.terms[name]
+    assert measured.total().item() == pytest.approx(main.total().item() + 0.4 * head.total().item(), rel=1e-9)
+
+
+def test_a_task_s_own_term_of_a_stream_weighs_likewise() -> None:
+    student, teacher, labels = with_aux()
+    own = {"ce": Targets(labels).cross_entropy(student.logits), "ce_aux": Targets(labels).cross_entropy(student.logits)}
+    weights = Objective(KDLoss(), 0.5, streams={"aux": 0.4}).measure(student, teacher, labels, 1, own).weights
+    assert weights == {"ce": 0.5, "ce_aux": 0.2, "kd": 1.0, "kd_aux": 0.4}
+    assert Objective(KDLoss(), 0.5).measure(student, teacher, labels, 1, own).weights == {"ce": 0.5, "ce_aux": 0.5, "kd": 1.0}
+
+
+def test_a_stream_that_the_student_does_not_have_changes_nothing() -> None:
+    student, teacher, labels = signals()
+    plain = Objective(KDLoss()).measure(student, teacher, labels, 1)
+    measured = Objective(KDLoss(), streams={"aux": 0.4}).measure(student, teacher, labels, 1)
+    assert measured == plain
+    with pytest.raises(ValueError, match=r"`streams\['aux'\]` must be at least 0, got -1"):
+        Objective(KDLoss(), streams={"aux": -1})
+
+
+def test_of_a_stream_block_kd_measures_the_distance_to_the_teacher_alone() -> None:
+    student, teacher, labels = with_aux()
+    loss = BlockKDLoss(DKDLoss(beta=2.0), alpha=0.7, beta=5.0, gamma=3.0)
+    measured = Objective(loss, 0.0, 0.5, streams={"aux": 0.4}).measure(student, teacher, labels, 1)
+    assert list(measured.terms) == ["task", "distill", "cross", "distill_aux"]
+    assert measured.weights["distill_aux"] == pytest.approx(5.0 * 0.5 * 0.4)
+    expected = DKDLoss(beta=2.0)(student.streams["aux"], teacher.streams["aux"], labels)
+    assert measured.terms["distill_aux"].mean() == pytest.approx(expected.item())

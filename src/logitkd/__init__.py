@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from logitkd.exporting.export import export
     from logitkd.losses import (
         BlockKDLoss,
+        CWDLoss,
         DISTLoss,
         DKDLoss,
         GDKD3Loss,
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BlockKDLoss",
+    "CWDLoss",
     "DISTLoss",
     "DKDLoss",
     "DataConfig",
@@ -84,8 +86,8 @@ __all__ = [
 _HOME = by_name(
     {
         "losses": (
-            "BlockKDLoss DISTLoss DKDLoss GDKD3Loss GDKDLoss ICDLoss KDLoss LDRLDLoss LogitLoss MLKDLoss NKDLoss SDDLoss"
-            " Standardized"
+            "BlockKDLoss CWDLoss DISTLoss DKDLoss GDKD3Loss GDKDLoss ICDLoss KDLoss LDRLDLoss LogitLoss MLKDLoss NKDLoss"
+            " SDDLoss Standardized"
         ),
         "objective": "Objective",
         "reach": "RegionModel Signals StoneModel Teacher",

@@ -112,7 +112,7 @@ def _evaluate(
     task = kind_of_task(TrainConfig(student or ModelConfig(""), taught_by, task=kind, data=data))
     task.load(train=False)
     loader = task.loader(train=False, device=where, batch_size=batch_size)
-    network = (model if isinstance(model, nn.Module) else load_network(model, task.classes)).to(where)
+    network = (model if isinstance(model, nn.Module) else load_network(model, task.classes, **task.network_options)).to(where)
     name = f"`{type(model).__name__ if isinstance(model, nn.Module) else model.name}`"
     check_student(network, name, task, where)
     sizes = task.cost_inputs(where)
@@ -147,5 +147,6 @@ def _teacher(teacher: nn.Module | ModelConfig, task: Task) -> Teacher | Ensemble
     if isinstance(teacher, (Teacher, Ensemble)):
         return teacher
     if isinstance(teacher, nn.Module):
-        return Teacher(teacher, num_classes=len(task.classes))
+        dense = task.network_options.get("output") == "maps"
+        return Teacher(teacher, num_classes=len(task.classes), dense=dense)
     return build_teacher(teacher, task)

@@ -12,6 +12,7 @@ from typing import Any
 from logitkd.checks import unknown
 from logitkd.losses import (
     BlockKDLoss,
+    CWDLoss,
     DISTLoss,
     DKDLoss,
     GDKD3Loss,
@@ -125,10 +126,7 @@ class Method:
 
     @cached_property
     def loss(self) -> LogitLoss | None:
-        """The loss with this method's hyper-parameters; None where the method has no loss.
-
-        Built once for this row and these options: it has no state.
-        """
+        """The loss with this method's hyper-parameters, built once for them: it has no state. None without one."""
         key = self.name, self.parts, repr(self.overrides)  # not the values themselves: 1, 1.0 and True are equal
         if key in _BUILT:
             return _BUILT[key]
@@ -140,9 +138,9 @@ class Method:
             _BUILT[key] = loss
         return loss
 
-    def objective(self) -> Objective:
-        """Return what a student is trained on: the task's own loss and this method's with their weights."""
-        return Objective(self.loss, self.ce_weight, self.kd_weight, self.warmup_epochs)
+    def objective(self, streams: Mapping[str, float] = MappingProxyType({})) -> Objective:
+        """Return what a student is trained on: both losses with their weights, and likewise on ``streams``, see there."""
+        return Objective(self.loss, self.ce_weight, self.kd_weight, self.warmup_epochs, streams=streams)
 
     def check_classes(self, num_classes: int) -> None:
         """Raise ``ValueError`` if a hyper-parameter does not fit the number of classes, before time is spent.
@@ -297,6 +295,7 @@ for _row in (
     Method("gdkd3", _GDKD, "GDKD with the teacher's first class apart", (GDKD3Loss,), warmup_epochs=20),
     Method("ldrld", _LDRLD, "pairs of the student's top classes, and the rest", (LDRLDLoss,)),
     Method("dist", "Huang et al. NeurIPS 2022, 2205.10536", "correlation within examples and classes", (DISTLoss,)),
+    Method("cwd", "Shu et al. ICCV 2021, 2011.13256", "where in the image each class is", (CWDLoss,), kd_weight=3.0),
     Method("mlkd", "Jin et al. CVPR 2023", "KD and relations, each at five temperatures", (MLKDLoss,), 0.1, 0.9),
     Method("ls-kd", _LS, "KD on standardized logits", (Standardized, KDLoss), 0.1, 9.0, 0, {"temperature": 2.0}),
     Method("ls-dkd", _LS, "DKD on standardized logits", (Standardized, DKDLoss), 1.0, 9.0, 20, {"temperature": 2.0}),

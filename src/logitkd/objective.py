@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +15,11 @@ from torch.utils._pytree import tree_map
 from logitkd.checks import check_int, check_range
 from logitkd.logits import finite, widen
 from logitkd.losses.base import Term
+from logitkd.reach.signals import Signals
 from logitkd.tensor_checks import check_selection, check_targets
 
 if TYPE_CHECKING:
     from logitkd.losses.base import LogitLoss
-    from logitkd.reach.signals import Signals
 
 __all__ = ["Measured", "Objective", "Targets", "Term", "cross_entropy_term"]
 
@@ -147,6 +148,10 @@ class Objective(nn.Module):
         kd_weight: weight of the loss.
         warmup_epochs: epochs over which the weight of the loss grows to ``kd_weight``; 0 for none.
         class_weights: ``(C,)``, a weight above 0 for each class in the cross-entropy; see :func:`cross_entropy_term`.
+        streams: further logits of the student that are trained likewise, such as an auxiliary head's ``{"aux": 0.4}``: their
+            names in ``Signals.streams``, and what their terms' weights are multiplied by. The loss is also measured on each
+            that the student has, against the teacher's of that name or else its logits; ``kd`` is called ``kd_aux`` there. So
+            are the task's own terms of them, such as ``ce_aux``.
 
     >>> from logitkd.losses import KDLoss
     >>> from logitkd.reach import Signals
@@ -166,9 +171,12 @@ class Objective(nn.Module):
         warmup_epochs: int = 0,
         *,
         class_weights: Tensor | None = None,
+        streams: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         check_range("ce_weight", ce_weight, 0, None)
+        for stream, share in streams.items():
+            check_range(f"streams[{stream!r}]", share, 0, None)
         check_range("kd_weight", kd_weight, 0, None)
         check_int("warmup_epochs", warmup_epochs, 0)
         if loss is None and ce_weight == 0:
@@ -176,6 +184,7 @@ class Objective(nn.Module):
                 "`ce_weight` must be above 0 where there is no distillation loss, got 0: nothing would be trained."
             )
         self.loss, self.ce_weight, self.kd_weight, self.warmup_epochs = loss, ce_weight, kd_weight, warmup_epochs
+        self.streams = dict(streams)
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def warmup(self, epoch: int) -> float:
@@ -218,25 +227,35 @@ class Objective(nn.Module):
             targets: what is right and what counts, or labels alone. A loss that needs labels takes neither -1 nor
                 probabilities, but where the example's weight is 0.
             epoch: the current epoch, counted from 1.
-            task_terms: the task's own loss, its terms by name; by default ``ce``, the cross-entropy with ``targets.labels``.
-                Not read where ``ce_weight`` is 0.
+            task_terms: the task's own loss, its terms by name; by default ``ce``, the cross-entropy with ``targets.labels``,
+                and ``ce_STREAM`` of each stream. Not read where ``ce_weight`` is 0.
         """
         if not isinstance(targets, Targets):
             targets = Targets(targets)
         weights: dict[str, float] = {}
         terms: dict[str, Term] = {}
+        heads = {f"_{name}": (name, share) for name, share in self.streams.items() if name in student.streams}
         if self.ce_weight > 0:
             if task_terms is None:
-                task_terms = {"ce": targets.cross_entropy(student.logits, self.class_weights)}
+                logits = {"ce": student.logits} | {f"ce{end}": student.streams[name] for end, (name, _) in heads.items()}
+                task_terms = {name: targets.cross_entropy(each, self.class_weights) for name, each in logits.items()}
             terms |= task_terms
-            weights |= dict.fromkeys(task_terms, self.ce_weight)
+            for name in task_terms:
+                share = next((share for end, (_, share) in heads.items() if name.endswith(end)), 1.0)
+                weights[name] = self.ce_weight * share
         if self.loss is not None:
             if teacher is None:
                 raise ValueError(f"`teacher` must be given for {type(self.loss).__name__}, got None.")
             scale = self.kd_weight * self.warmup(epoch)
-            for name, term in self._distill(self.loss, self.loss.read(student, teacher), targets).items():
-                terms[name] = term
-                weights[name] = self.loss.term_weights[name] * (1.0 if name in self.loss.unscaled_terms else scale)
+            measured = [("", 1.0, self.loss, student, teacher)]
+            for end, (name, share) in heads.items():
+                theirs = teacher.streams.get(name, teacher.logits)
+                measured.append((end, share, self.loss.on_stream, Signals(student.streams[name]), Signals(theirs)))
+            for end, share, loss, mine, other in measured:
+                for name, term in self._distill(loss, loss.read(mine, other), targets).items():
+                    terms[f"{name}{end}"] = term
+                    weight = loss.term_weights[name] * (1.0 if name in loss.unscaled_terms else scale)
+                    weights[f"{name}{end}"] = weight * share
         return Measured(weights, terms)
 
     @staticmethod
@@ -255,4 +274,6 @@ class Objective(nn.Module):
         labels = loss.readable(labels, weights, read["student_logits"])
         if loss.labelled_terms:
             labels = Targets(labels, label_weights).read_labels()
+        if loss.reads_weights:
+            read["weights"] = weights
         return loss.measure(loss.terms(**read, labels=labels), labels, weights, label_weights)

@@ -83,7 +83,7 @@ def predict(
         task = tasks.get(kind)(TrainConfig(recorded, task=kind, data=data))
         task.recall(folder, record.get("data", {}))
         answers = task.answers(top=top, output=output)
-        student = load_network(recorded, task.classes).to(where)
+        student = load_network(recorded, task.classes, **task.network_options).to(where)
         check_student(student, f"`{recorded.name}`", task, where)
         paths = [files] if isinstance(files, (str, Path)) else files
         examples = task.unseen(paths, texts, batch_size=batch_size or task.at_once, device=where)

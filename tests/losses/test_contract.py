@@ -39,8 +39,8 @@ class Inputs:
 
     def __init__(self, loss: LogitLoss, n: int = 4, c: int = 10, dtype: torch.dtype = torch.float64, seed: int = 0) -> None:
         self.loss, generator = loss, torch.Generator().manual_seed(seed)
-        regions = () if loss.reads != "regions" else (sum(m * m for m in loss.scales),)
-        draw = lambda *lead: 3 * torch.randn(*lead, n, *regions, c, generator=generator, dtype=torch.float64)  # noqa: E731
+        self.inner = {"regions": (sum(m * m for m in getattr(loss, "scales", ())),), "maps": (2, 3)}.get(loss.reads, ())
+        draw = lambda *lead: 3 * torch.randn(*lead, n, *self.inner, c, generator=generator, dtype=torch.float64)  # noqa: E731
         self.student, self.teacher = draw().to(dtype), draw().to(dtype)
         self.stones = draw(2).to(dtype)
         self.labels = torch.randint(c, (n,), generator=generator)
@@ -56,7 +56,7 @@ class Inputs:
 
     def mask(self, masked: Tensor) -> Inputs:
         """Mask the classes ``masked``, bools ``(n, c)``, and give each example a label it still has."""
-        spread = masked[:, None] if self.loss.reads == "regions" else masked
+        spread = masked.view(len(masked), *(1 for _ in self.inner), -1)
         self.student, self.teacher, self.stones = (
             z.masked_fill(spread, -torch.inf) for z in (self.student, self.teacher, self.stones)
         )
@@ -87,6 +87,7 @@ for row, missing in enumerate([[4], [0, 1, 9], [0, 2, 3, 5, 7, 8], [1, 2, 3, 4, 
     SOME[row, missing] = True
 
 rows = pytest.mark.parametrize("name", ROWS)
+WEIGHED = [n for n in ROWS if loss_for(n).per_example and not loss_for(n).reads_weights]  # else see its own file
 
 
 @rows
@@ -201,7 +202,7 @@ def test_batch_coupled_losses_say_so(name: str) -> None:
         inputs.value(weights=torch.ones(4))
 
 
-@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
+@pytest.mark.parametrize("name", WEIGHED)
 def test_weights_mask_examples(name: str) -> None:
     inputs = Inputs(loss_for(name))
     losses = inputs.loss.weigh(inputs.terms())
@@ -212,7 +213,7 @@ def test_weights_mask_examples(name: str) -> None:
     assert inputs.value(weights=weights) != inputs.value()
 
 
-@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
+@pytest.mark.parametrize("name", WEIGHED)
 def test_a_label_of_weight_0_is_never_read(name: str) -> None:
     inputs, weights = Inputs(loss_for(name)).mask(SOME), torch.tensor([1.0, 0.0, 2.0, 0.0])
     inputs.student.requires_grad_()
@@ -234,7 +235,7 @@ def test_a_label_of_another_weight_is_read(name: str) -> None:
             inputs.value(weights=torch.tensor([1.0, 1e-9, 2.0, 0.0]))
 
 
-@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
+@pytest.mark.parametrize("name", WEIGHED)
 def test_a_weight_of_0_silences_an_overflowed_example(name: str) -> None:
     """Its loss is infinite, unless the loss standardizes, and 0 times infinity is NaN."""
     inputs, weights = Inputs(loss_for(name), dtype=torch.float32), torch.tensor([1.0, 0.0, 2.0, 1.0])
@@ -305,7 +306,7 @@ def test_each_example_has_its_own_classes(name: str) -> None:
 def equals_each_example_alone(loss: LogitLoss, loss_of: Callable[[int], LogitLoss]) -> None:
     inputs = Inputs(loss).mask(SOME)
     values, gradients = loss.weigh(inputs.terms()), inputs.gradients()
-    axis = 0 if loss.reads == "regions" else -2  # the examples'
+    axis = 0 if inputs.inner else -2  # the examples'
     for n, masked in enumerate(SOME):
         keep = (~masked).nonzero().flatten()
         alone = inputs.only(keep, slice(n, n + 1), loss_of(len(keep)))
@@ -346,7 +347,7 @@ def test_an_example_of_one_or_two_classes_is_finite(name: str, dtype: torch.dtyp
     inputs = Inputs(loss_for(name), dtype=dtype).mask(masked)
     assert inputs.value().isfinite()
     assert all(g.isfinite().all() and not g[..., 2].any() for g in inputs.gradients())
-    if inputs.loss.per_example:
+    if name in WEIGHED:
         terms = {term: value for term, value in inputs.terms().items() if term not in NOT_SHIFT_INVARIANT}
         assert all(value[n] == 0 for value in terms.values() for n in (0, 2)), "one class alone: nothing to learn"
 
@@ -420,7 +421,7 @@ def test_copies_and_pickles(name: str) -> None:
     assert torch.equal(inputs.value(), expected)
 
 
-@pytest.mark.parametrize("name", [n for n in ROWS if loss_for(n).per_example])
+@pytest.mark.parametrize("name", WEIGHED)
 def test_bad_weights_are_named(name: str) -> None:
     inputs = Inputs(loss_for(name))
     with pytest.raises(ValueError, match=r"`weights` must be finite and at least 0, got -1.0 to 1.0"):

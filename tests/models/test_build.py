@@ -3,8 +3,12 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.segmentation import FCN
+from torchvision.models.segmentation.fcn import FCNHead
 
-from logitkd.models import build_model, parameter_count
+from dense_networks import TinySegmenter
+from logitkd.models import ClassCountError, build_model, build_pretrained, parameter_count
 
 
 def own_network(num_classes: int) -> nn.Module:
@@ -19,6 +23,11 @@ def stubborn_network(num_classes: int) -> nn.Module:
 
 def no_network(num_classes: int) -> int:
     return num_classes
+
+
+def own_fcn(num_classes: int) -> nn.Module:
+    backbone = IntermediateLayerGetter(nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)), {"0": "aux", "1": "out"})
+    return FCN(backbone, FCNHead(8, num_classes), FCNHead(8, num_classes))
 
 
 def boom(num_classes: int) -> nn.Module:
@@ -58,6 +67,28 @@ def test_a_checkpoint_is_loaded(tmp_path):
     torch.save(source.state_dict(), tmp_path / "weights.pth")
     model = build_model("cifar_resnet8", 5, checkpoint=tmp_path / "weights.pth")
     torch.testing.assert_close(model.state_dict(), source.state_dict(), rtol=0, atol=0)
+
+
+def test_a_callable_of_ones_own_that_returns_a_map_is_as_it_was_built():
+    network = build_model("dense_networks:build_aux", 5, output="maps", aux=False)
+    assert type(network) is TinySegmenter
+    assert network(torch.randn(2, 3, 16, 16)).keys() == {"out", "aux"}
+    assert (build_pretrained("dense_networks:build_teacher", 5, output="maps").num_classes) == 5
+    with pytest.raises(ValueError, match=r"`num_classes` must be given, as `dense_networks:build_teacher` does not say"):
+        build_pretrained("dense_networks:build_teacher", output="maps")
+
+
+def test_ones_own_network_of_a_class_of_torchvision_returns_its_maps_before_they_are_resized(here, tmp_path):
+    network = build_model(f"{here}:own_fcn", 5, output="maps").eval()
+    images = torch.randn(2, 3, 16, 16)
+    assert {key: value.shape for key, value in network(images).items()} == {"out": (2, 5, 4, 4), "aux": (2, 5, 8, 8)}
+    assert network.model(images)["out"].shape == (2, 5, 16, 16)
+    torch.save(network.model.state_dict(), tmp_path / "net.pth")  # by its own names
+    again = build_model(f"{here}:own_fcn", 5, checkpoint=tmp_path / "net.pth", output="maps").eval()
+    assert again(images)["out"].equal(network(images)["out"])
+    with pytest.raises(ClassCountError, match="has 5 classes"):
+        build_model(f"{here}:own_fcn", 4, checkpoint=tmp_path / "net.pth", output="maps")
+    assert type(build_model(f"{here}:own_fcn", 5)) is FCN
 
 
 def test_parameter_count_counts_frozen_parameters_and_shared_ones_once():

@@ -19,25 +19,6 @@ from network_folders import OWN_MEAN, OWN_STD, timm_folder, transformers_folder
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
-def offline(monkeypatch):
-    """No hub, and no server that could be reached."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-
-
-@pytest.fixture
-def torch_home(tmp_path, monkeypatch):
-    """An empty place for torchvision's files."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    folder = tmp_path / "torch" / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
-
-
 def test_a_timm_folder(tmp_path):
     source = timm_folder(tmp_path / "net", label_names=list("abcdefg"))
     found = build_pretrained(f"local-dir:{tmp_path / 'net'}")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from logitkd.models import build_model, load_weights
+from logitkd.models import ClassCountError, build_model, load_weights
 
 
 class Baggage:
@@ -258,3 +258,33 @@ def test_missing_files(model, tmp_path):
         load_weights(model, tmp_path / "nothing.pth")
     with pytest.raises(FileNotFoundError, match=r"holds no `student\.safetensors`"):
         load_weights(model, tmp_path)
+
+
+def test_several_heads_have_the_classes_together(tmp_path):
+    model = build_model("lraspp:test_efficientnet", 5, output="maps")
+    state = build_model("lraspp:test_efficientnet", 7, output="maps").state_dict()
+    save_file(state, tmp_path / "seven.safetensors")
+    with pytest.raises(ClassCountError, match=r"has 7 classes \(`model\.classifier\.low_classifier\.weight`") as caught:
+        load_weights(model, tmp_path / "seven.safetensors", num_classes=5)
+    assert caught.value.classes == 7
+    low = {name: value for name, value in state.items() if "low_classifier" in name}
+    save_file({**model.state_dict(), **low}, tmp_path / "one.safetensors")  # one head of other classes: no network has that
+    with pytest.raises(ValueError, match="does not fit TorchvisionSegmenter") as caught:
+        load_weights(model, tmp_path / "one.safetensors", num_classes=5)
+    assert not isinstance(caught.value, ClassCountError)
+
+
+def test_an_auxiliary_head_is_given_up_only_where_the_file_fits_otherwise(tmp_path):
+    model = build_model("deeplabv3:test_efficientnet", 5, output="maps")
+    plain = {name: value for name, value in model.state_dict().items() if "aux_classifier" not in name}
+    whole = model.state_dict()
+    save_file(under("module.", {k.removeprefix("model."): v + 1 for k, v in plain.items()}), tmp_path / "plain.safetensors")
+    torch.save({**plain, "more": torch.zeros(1)}, tmp_path / "more.pth")
+    torch.save({k: v for k, v in whole.items() if not k.endswith("aux_classifier.4.bias")}, tmp_path / "part.pth")
+    with pytest.raises(ValueError, match="1 unexpected: more"):
+        load_weights(model, tmp_path / "more.pth")
+    with pytest.raises(ValueError, match=r"1 missing: model\.aux_classifier\.4\.bias"):
+        load_weights(model, tmp_path / "part.pth")
+    assert model.state_dict().keys() == whole.keys()
+    load_weights(model, tmp_path / "plain.safetensors")
+    assert model.state_dict().keys() == plain.keys()

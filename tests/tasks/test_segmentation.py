@@ -1,6 +1,7 @@
 """The task segmentation: what is right on a grid, what counts, its own loss, and which networks are refused."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -106,6 +107,8 @@ def test_what_a_run_writes_down_brings_classes_colours_and_normalisation_back(fo
 def test_it_is_unchanged_where_files_and_weights_are(folder, tmp_path):
     weights = tmp_path / "weights.yaml"
     weights.write_text("ground: 1\ndisc: 2\nbar: 3\n")
+    for path in folder.rglob("*"):
+        os.utime(path, (1e9, 1e9))  # of a file changed just now nothing is kept
     task = loaded(folder, class_weights=str(weights))
     record = task.record()
     fresh = SegmentationTask(task.settings)
@@ -147,7 +150,7 @@ def check(task, network):
     ("network", "words"),
     [
         (lambda: TinySegmenter(4), "must return a map of 3 classes.*got 4.*let it take `num_classes`"),
-        (lambda: TinySegmenter(1), "got 1. One map is a sigmoid's: give one for each class, the background's too"),
+        (lambda: TinySegmenter(1), "got 1: one channel is a sigmoid's. Give it two, background and foreground"),
         (lambda: nn.Sequential(tiny_map_network(3), nn.Sigmoid()), r"must return logits, but what `net` returns stays in \[0, 1\]"),
         (lambda: nn.Sequential(tiny_map_network(3), nn.Softmax(1)), "probabilities. Take the softmax or sigmoid out"),
         (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), "the student"),

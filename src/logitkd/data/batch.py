@@ -10,7 +10,7 @@ from torch import Tensor
 
 from logitkd.checks import check_positive
 
-__all__ = ["Batch", "Fetcher", "Normalize", "Request"]
+__all__ = ["Batch", "Fetcher", "Normalize", "Request", "Shown"]
 
 
 class Batch(NamedTuple):
@@ -18,7 +18,8 @@ class Batch(NamedTuple):
 
     Args:
         inputs: what the networks take: images ``(B, 3, H, W)`` float32, normalised; or several tensors by name.
-        labels: ``(B,)`` int64, -1 where one is missing; mixed ones are ``(B, C)`` float32 shares.
+        labels: ``(B,)`` int64, -1 where one is missing; mixed ones are ``(B, C)`` float32 shares; of a loader of masks
+            ``(B, H, W)`` int64, a class each pixel.
         index: ``(B,)`` int64, each example's row in the split.
     """
 
@@ -37,6 +38,18 @@ class Request(NamedTuple):
 
     rows: Tensor
     bits: Tensor
+
+
+class Shown(NamedTuple):
+    """What a fetcher yields where a view decides the labels too: a crop of an image has that crop of its mask.
+
+    Args:
+        inputs: views, as the networks take them.
+        labels: of each of them, on the device of the batches.
+    """
+
+    inputs: Any
+    labels: Tensor
 
 
 class Fetcher(Protocol):
@@ -59,7 +72,8 @@ class Fetcher(Protocol):
     def fetch(self, requests: Iterable[Request]) -> Generator[Any, None, None]:
         """Yield the views of each request, ``(B, ...)`` as the networks take them, on the device of the batches.
 
-        One tensor where they are to be mixed. A function of the requests alone. It ends all that it started when it is closed.
+        One tensor where they are to be mixed; :class:`Shown` where they bring their labels. A function of the requests alone.
+        It ends all that it started when it is closed.
         """
 
 

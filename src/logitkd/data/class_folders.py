@@ -22,7 +22,7 @@ from logitkd.data.frames import ArrowColumn, Frame, ListedColumn
 from logitkd.data.splits import Kind, check_splits, class_folder_words, is_dangling, split_folders
 from logitkd.data.utf8 import is_unicode
 
-__all__ = ["FileKind", "class_folder_frames", "files_under"]
+__all__ = ["FileKind", "class_folder_frames", "files_frame", "files_under"]
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _frames(folder: Path, found: Mapping[str, _Listing], unlabelled: bool, files
     first, *others = found
     if unlabelled and others and found[first].misplaced():
         labelled = _frames(folder, {split: found[split] for split in others}, False, files)
-        return [_files_frame(folder, first, found[first].paths, None, files), *labelled]
+        return [files_frame(folder, first, found[first].paths, None, files), *labelled]
     for split, listing in found.items():
         if misplaced := listing.misplaced():
             raise ValueError(
@@ -180,7 +180,7 @@ def _frames(folder: Path, found: Mapping[str, _Listing], unlabelled: bool, files
         if not listing.paths:
             raise ValueError(f"split `{split}` of {folder} is empty: no {noun}s at {listing.folder}/CLASS/NAME.")
     classes = _classes(folder, found.values(), noun)
-    return [_files_frame(folder, split, listing.paths, classes, files) for split, listing in found.items()]
+    return [files_frame(folder, split, listing.paths, classes, files) for split, listing in found.items()]
 
 
 def _class(path: str) -> str:
@@ -211,7 +211,7 @@ def _path_column(paths: Sequence[str], noun: str) -> ArrowColumn:
     return ArrowColumn(pa.chunked_array([pa.StructArray.from_arrays([texts], ["path"])]))
 
 
-def _files_frame(folder: Path, split: str, paths: Sequence[str], classes: Sequence[str] | None, files: FileKind) -> Frame:
+def files_frame(folder: Path, split: str, paths: Sequence[str], classes: Sequence[str] | None, files: FileKind) -> Frame:
     """Return the frame of files, with the class folder of each for its label unless ``classes`` are none."""
     noun = files.kind.noun
     there = _path_column(paths, noun)

@@ -47,24 +47,23 @@ def read_class_weights(path: str) -> dict[str, float]:
     return weights
 
 
-def class_weights(given: str, labels: Tensor, classes: Sequence[str], noun: str = "image") -> Tensor:
-    """Return the weight of each class, ``(C,)`` float32.
+def class_weights(given: str, counts: Tensor, classes: Sequence[str], noun: str = "image") -> Tensor:
+    """Return the weight of each class in the cross-entropy, ``(C,)`` float32.
 
     Args:
         given: ``balanced``, for N / (C * count of the class), whose mean over the labelled examples is 1; or a file for
             :func:`read_class_weights`.
-        labels: ``(N,)`` class numbers of the training split, -1 where one is missing.
+        counts: ``(C,)`` int64, how many labelled training examples each class has.
         classes: the name of each class.
-        noun: what an example is called.
+        noun: what an example is called: an image, a pixel.
 
     Raises:
         ValueError: a class without a weight, a weight without a class, or ``balanced`` with a class without examples.
 
-    >>> class_weights("balanced", torch.tensor([0, 0, 0, 1, -1]), ["ant", "bee"])
+    >>> class_weights("balanced", torch.tensor([3, 1]), ["ant", "bee"])
     tensor([0.6667, 2.0000])
     """
     if given == BALANCED:
-        counts = torch.bincount(labels[labels >= 0], minlength=len(classes))
         absent = [classes[number] for number in (counts == 0).nonzero().flatten().tolist()]
         if absent:
             raise ValueError(

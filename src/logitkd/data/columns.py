@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,16 @@ from logitkd.checks import suggest
 from logitkd.data.frames import Frame, Mixed
 from logitkd.data.utf8 import is_unicode
 
-__all__ = ["MISSING", "class_names", "image_column", "is_missing", "label_column", "text_columns"]
+__all__ = [
+    "MISSING",
+    "class_names",
+    "image_column",
+    "is_missing",
+    "label_column",
+    "mask_column",
+    "masked_column",
+    "text_columns",
+]
 
 MISSING = -1  # as a ClassLabel column has it, beside null
 
@@ -26,12 +36,62 @@ def image_column(frame: Frame, name: str | None) -> str:
     """
     if name is None:
         return _only(frame, "image", Image)
-    _check_exists(frame, "image_column", name)
+    _check_images(frame, "image_column", name)
+    return name
+
+
+def _check_images(frame: Frame, setting: str, name: str) -> None:
+    _check_exists(frame, setting, name)
     kind = frame.features[name]
     binary = isinstance(kind, Value) and pa.types.is_binary(kind.pa_type)
     if not (isinstance(kind, Image) or binary or (isinstance(kind, dict) and "bytes" in kind)):
         raise ValueError(f"column `{name}` of {frame.where} must hold images (encoded bytes), got {_kind(kind)}.")
-    return name
+
+
+# What columns of masks are called, or have in their names.
+MASK_WORDS = ("mask", "label", "annotation", "segmentation", "seg_map", "segmap", "ground_truth", "target")
+
+
+def mask_column(frame: Frame, name: str | None, image: str | None) -> str:
+    """Return the column of masks: the one named, or else the only one of type Image that is called like masks.
+
+    Args:
+        frame: a split.
+        name: the column's, if one was asked for.
+        image: the column of images, if one was asked for.
+
+    Raises:
+        ValueError: no such column, none or several to choose from, or the named one holds no images.
+    """
+    if name is not None:
+        _check_images(frame, "mask_column", name)
+        if name == image:
+            raise ValueError(f"`data.mask_column` must be another column than `data.image_column`, got `{name}` for both.")
+        return name
+    images = [column for column, kind in frame.features.items() if isinstance(kind, Image) and column != image]
+    called = [column for column in images if any(word in column.lower() for word in MASK_WORDS)]
+    found = called or (images if image is not None else [])
+    if len(found) == 1:
+        return found[0]
+    what = f"several columns that could be the masks: {', '.join(found)}" if found else "no column of masks by type and name"
+    raise ValueError(f"{frame.where} has {what}. Name one with `data.mask_column`. {_columns(frame)}")
+
+
+def masked_column(frame: Frame, name: str | None, mask: str | None) -> str:
+    """Return the column of images that have masks: the one named, or else the only one of type Image beside the masks.
+
+    Args:
+        frame: a split.
+        name: the column's, if one was asked for.
+        mask: the column of masks.
+
+    Raises:
+        ValueError: as :func:`image_column`.
+    """
+    if name is None:
+        others = {column: kind for column, kind in frame.features.items() if column != mask}
+        return _only(replace(frame, features=others), "image", Image)
+    return image_column(frame, name)
 
 
 def label_column(frame: Frame, name: str | None, usual: Sequence[str] = ()) -> str:

@@ -12,7 +12,7 @@ from logitkd.fields import Number, Record, Switch, Text, Whole, above, at_least,
 if TYPE_CHECKING:
     from logitkd.runs.config import TrainConfig
 
-__all__ = ["CROPS", "TRANSFORMS", "DataConfig", "Name", "Share"]
+__all__ = ["CROPS", "LARGEST", "TRANSFORMS", "DataConfig", "Mean", "Name", "Share", "Std", "statistics_problems"]
 
 CROPS = ("center_crop", "random_crop", "random_resized_crop")  # each ends in image_size x image_size pixels
 TRANSFORMS = (
@@ -43,6 +43,8 @@ def _check_held_out(name: str, value: float) -> None:
 Name = Annotated[Text, rule(_check_name)]
 Share = Annotated[Number, above(0, 1), rule(_check_held_out)]
 _SHADE = within(0, 1, "255 is 1")
+Mean = Annotated[tuple[Annotated[Number, _SHADE], ...], rule(check_channels)]
+Std = Annotated[tuple[Annotated[Number, _SHADE, rule(check_positive)], ...], rule(check_channels)]
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ class DataConfig(Record):
     crop_ratio: Annotated[Number, above(0, 1)] = 0.875
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     workers: Annotated[Whole, at_least(0)] | None = None
-    mean: Annotated[tuple[Annotated[Number, _SHADE], ...], rule(check_channels)] | None = None
-    std: Annotated[tuple[Annotated[Number, _SHADE, rule(check_positive)], ...], rule(check_channels)] | None = None
+    mean: Mean | None = None
+    std: Std | None = None
 
     @property
     def eval_name(self) -> str:
@@ -131,9 +133,7 @@ class DataConfig(Record):
                 f"`data.crop_ratio` must be at least {self.image_size / LARGEST:.4g}, as images are resized to"
                 f" `data.image_size` divided by it, at most {LARGEST} pixels, got {self.crop_ratio:g}. The usual is 0.875."
             )
-        if (self.mean is None) != (self.std is None):
-            given, other = ("mean", "std") if self.std is None else ("std", "mean")
-            problems.append(f"`data.mean` and `data.std` must be given together, got `data.{given}` alone. Add `data.{other}`.")
+        problems += statistics_problems(self.mean, self.std)
         if self.image_size is not None and self.source == "digits":
             problems.append(
                 f"`data.image_size` must be left out where `data.source` is `digits`, which are all 8x8, got {self.image_size}."
@@ -142,6 +142,14 @@ class DataConfig(Record):
             return problems
         problems += _check_transforms(self.transforms) + _check_belonging(self)
         return problems + source_problems(self, run.labels, IMAGES)
+
+
+def statistics_problems(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> list[str]:
+    """Return what is wrong with the mean and the std that images are normalised by, if one of them is given alone."""
+    if (mean is None) == (std is None):
+        return []
+    given, other = ("mean", "std") if std is None else ("std", "mean")
+    return [f"`data.mean` and `data.std` must be given together, got `data.{given}` alone. Add `data.{other}`."]
 
 
 # What only images of one, small size have, and what only images of any size.

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from logitkd.data.cache import cached
 from logitkd.data.fingerprint import DECODING
 
-__all__ = ["check_encoded", "decode_images", "encoded", "open_image"]
+__all__ = ["check_encoded", "decode_images", "encoded", "open_image", "read_header"]
 
 
 # Fewer images than this decode in less time than anybody notices.
@@ -110,6 +110,26 @@ def open_image(content: bytes, row: int, place: Callable[[int], str]) -> Image.I
         _check_depth(image)
         image.load()  # before the file is closed
         return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def read_header(value: Any, row: int, place: Callable[[int], str]) -> tuple[tuple[int, int], bool]:
+    """Return the height and width of an image, and whether its file asks for it to be turned, which nothing here does.
+
+    Of a file only its header is read; what :func:`open_image` would refuse before it reads pixels is refused.
+
+    Args:
+        value: as in :func:`encoded`.
+        row: its row.
+        place: row -> where it is kept, for messages.
+
+    Raises:
+        ValueError: it is missing, cannot be read, is no image, or has more than 8 bits a channel.
+    """
+    path = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else None
+    content = path if path is not None and Path(path).is_file() else io.BytesIO(encoded(value, row, place))
+    with _naming(row, place), Image.open(content) as image:
+        _check_depth(image)
+        return (image.height, image.width), image.getexif().get(ExifTags.Base.Orientation, 1) != 1
 
 
 def check_encoded(content: bytes, row: int, place: Callable[[int], str]) -> None:

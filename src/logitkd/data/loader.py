@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from logitkd.checks import check_int
-from logitkd.data.batch import Batch, Fetcher, Normalize, Request
+from logitkd.data.batch import Batch, Fetcher, Normalize, Request, Shown
 from logitkd.data.config import DataConfig
 from logitkd.data.images import ImageData, ImageSplit
 from logitkd.data.memory import MemoryFetcher
@@ -37,7 +37,8 @@ class Loader:
 
     Args:
         fetcher: rows and random bits -> views.
-        labels: ``(N,)`` int64, as many as the fetcher has rows.
+        labels: ``(N,)`` int64, as many as the fetcher has rows; not read where it brings labels (:class:`~logitkd.data.batch.
+            Shown`), which nothing mixes.
         batch_size: examples a batch, over all processes; the last batch of an epoch is smaller where they do not divide the
             split (so a batch size beyond the split gives one batch of everything).
         device: where batches are.
@@ -122,6 +123,9 @@ class Loader:
         with closing(self.fetcher.fetch(requests)) as fetched:
             for piece, inputs in zip(pieces, fetched, strict=True):
                 index = order_here[piece]
+                if isinstance(inputs, Shown):
+                    yield Batch(inputs.inputs, inputs.labels, index)
+                    continue
                 labels = self._labels.index_select(0, index)
                 if mixer is not None:
                     theirs = self._labels.index_select(0, partner_here[piece])
@@ -183,12 +187,16 @@ def make_loader(
         padding, flip = (config.crop_padding, config.flip) if train else (0, False)
         fetcher = MemoryFetcher(split.images, normalize, device=device, crop_padding=padding, flip=flip)
     else:
-        from logitkd.data.views import evaluation_view, training_view  # torchvision: not for small images
-        from logitkd.data.workers import WorkerFetcher, default_workers
+        from logitkd.data.views import EncodedViews, evaluation_view, training_view  # torchvision: not for small images
+        from logitkd.data.workers import WorkerFetcher
 
         view = training_view(config) if train else evaluation_view(config)
-        workers = default_workers() if config.workers is None else config.workers
-        fetcher = WorkerFetcher(split, view, normalize, device=device, workers=workers)
+        fetcher = WorkerFetcher(
+            EncodedViews(split, view),
+            lambda pixels: normalize(pixels.permute(0, 3, 1, 2)),
+            device=device,
+            workers=config.workers,
+        )
     return Loader(
         fetcher,
         split.labels,

@@ -19,7 +19,7 @@ from logitkd.data.images import ImageData, ImageSplit
 from logitkd.data.loader import make_loader
 from logitkd.data.unseen import Unseen
 
-__all__ = ["unseen_images"]
+__all__ = ["FEW", "readable", "unseen_images"]
 
 FEW = 256  # images that are decoded sooner than worker processes begin
 
@@ -47,7 +47,7 @@ def unseen_images(
     Raises:
         ValueError: there is none, or some cannot be read or have another size; each is named.
     """
-    paths = _readable(files, size)
+    paths = readable(files, size)
     labels = torch.zeros(len(paths), dtype=torch.int64)  # nobody reads them
     column = [{"path": path} for path in paths]
     if config.image_size is None:
@@ -60,7 +60,7 @@ def unseen_images(
     return Unseen([(path, None) for path in paths], loader)
 
 
-def _readable(files: Sequence[str | Path], size: tuple[int, int] | None) -> list[str]:
+def readable(files: Sequence[str | Path], size: tuple[int, int] | None) -> list[str]:
     """Return the path of each image, those in folders too.
 
     Args:

@@ -11,8 +11,9 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from logitkd.data.config import DataConfig
+from logitkd.data.encoded import EncodedSplit
 
-__all__ = ["View", "evaluation_view", "training_view"]
+__all__ = ["EncodedViews", "View", "evaluation_view", "training_view"]
 
 
 class View:
@@ -46,6 +47,26 @@ class View:
         finally:
             torch.default_generator.set_state(before)
         return np.asarray(image)
+
+
+class EncodedViews:
+    """The views of a split of encoded images, as workers make them.
+
+    Args:
+        split: the images.
+        view: image and random bits -> what the network sees of it.
+    """
+
+    def __init__(self, split: EncodedSplit, view: View) -> None:
+        self.split, self.view = split, view
+        self.empty = (np.empty((0, view.size, view.size, 3), dtype=np.uint8),)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __call__(self, index: int, bits: int) -> tuple[np.ndarray]:
+        """Return the view of image ``index`` that ``bits`` decide, ``(S, S, 3)`` uint8."""
+        return (self.view(self.split.image(index), bits),)
 
 
 def _resize(size: int, config: DataConfig) -> Any:

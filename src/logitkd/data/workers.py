@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,11 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from logitkd.checks import check_int
-from logitkd.data.batch import Normalize, Request
-from logitkd.data.encoded import EncodedSplit
-from logitkd.data.views import View
+from logitkd.data.batch import Request
 
-__all__ = ["WorkerFetcher", "default_workers"]
+__all__ = ["Views", "WorkerFetcher", "default_workers"]
 
 STOPPING = {signal.SIGINT, signal.SIGTERM}
 
@@ -29,6 +27,20 @@ def default_workers() -> int:
     return max(1, min(8, cores - 1))
 
 
+class Views(Protocol):
+    """What a worker makes: the views of a split's examples."""
+
+    @property
+    def empty(self) -> tuple[np.ndarray, ...]:
+        """The views of no examples, an array a part: ``(0, H, W, 3)`` uint8 images first, ``(0, ...)`` others."""
+
+    def __len__(self) -> int:
+        """Examples there are."""
+
+    def __call__(self, index: int, bits: int) -> tuple[np.ndarray, ...]:
+        """Return the view of example ``index`` that ``bits`` decide, an array a part; raise ``ValueError`` with its place."""
+
+
 class WorkerFetcher:
     """Fetches from a split of encoded images: each is read, decoded and transformed when its batch is near.
 
@@ -37,11 +49,11 @@ class WorkerFetcher:
     within five seconds).
 
     Args:
-        split: the encoded images.
-        view: image and random bits -> what the network sees of it.
-        normalize: from pixels to the networks' input.
-        device: where views are normalised.
-        workers: processes, 0 for none.
+        views: of the split.
+        finish: the parts of a batch of views, as tensors on ``device`` -> what is fetched, see
+            :class:`~logitkd.data.batch.Fetcher`.
+        device: where views are finished.
+        workers: processes, 0 for none; by default as many as :func:`default_workers` says.
 
     Raises:
         ValueError: ``workers`` is out of range.
@@ -50,32 +62,33 @@ class WorkerFetcher:
     device = torch.device("cpu")  # of requests: processes read them
 
     def __init__(
-        self, split: EncodedSplit, view: View, normalize: Normalize, *, device: torch.device | str, workers: int = 0
+        self, views: Views, finish: Callable[..., Any], *, device: torch.device | str, workers: int | None = None
     ) -> None:
-        check_int("workers", workers, 0, None)
-        self.workers = workers
-        self._views = _Views(split, view)
-        self._normalize = normalize
+        self.workers = default_workers() if workers is None else workers
+        check_int("workers", self.workers, 0, None)
+        self._views = views
+        self._finish = finish
         self._onto = torch.device(device)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels, height and width of a view."""
-        return 3, self._views.view.size, self._views.view.size
+        _, height, width, channels = self._views.empty[0].shape
+        return channels, height, width
 
     def __len__(self) -> int:
         """Images there are."""
-        return len(self._views.split)
+        return len(self._views)
 
-    def fetch(self, requests: Iterable[Request]) -> Generator[Tensor, None, None]:
-        """Yield the views of each request, ``(B, 3, S, S)`` float32; several requests are being worked on at a time.
+    def fetch(self, requests: Iterable[Request]) -> Generator[Any, None, None]:
+        """Yield the views of each request, finished; several requests are being worked on at a time.
 
         Raises:
             ValueError: an image that cannot be read or decoded.
             ChildProcessError: a worker was lost.
         """
         source = DataLoader(
-            self._views,
+            _Work(self._views),
             batch_size=None,  # an item is a request already
             sampler=[(rows.tolist(), bits.tolist()) for rows, bits in requests],
             num_workers=self.workers,
@@ -88,37 +101,37 @@ class WorkerFetcher:
             views = iter(source)
         try:
             for _ in range(len(source)):
-                view = _next(views)
-                if isinstance(view, str):
-                    raise ValueError(view)
-                yield self._normalize(view.to(self._onto, non_blocking=True).permute(0, 3, 1, 2))
+                parts = _next(views)
+                if isinstance(parts, str):
+                    raise ValueError(parts)
+                yield self._finish(*(part.to(self._onto, non_blocking=True) for part in parts))
         finally:
             del views  # ends the workers, also while the traceback of an error still holds this frame
 
 
-class _Views(Dataset[Tensor | str]):
-    """What a worker does: rows and random bits in, their views out, ``(B, S, S, 3)`` uint8.
+class _Work(Dataset[Any]):
+    """What a worker does: rows and random bits in, their views out, a tensor ``(B, ...)`` a part.
 
     An error comes out as its words: raised in a worker it would come back buried in a traceback.
     """
 
-    def __init__(self, split: EncodedSplit, view: View) -> None:
-        self.split, self.view = split, view
+    def __init__(self, views: Views) -> None:
+        self.views = views
 
-    def __getitem__(self, examples: tuple[list[int], list[int]]) -> Tensor | str:
+    def __getitem__(self, examples: tuple[list[int], list[int]]) -> tuple[Tensor, ...] | str:
         try:
-            views = [self.view(self.split.image(index), bits) for index, bits in zip(*examples, strict=True)]
+            views = [self.views(index, bits) for index, bits in zip(*examples, strict=True)]
         except ValueError as error:
             return str(error)
-        size = self.view.size
-        return torch.from_numpy(np.stack(views) if views else np.empty((0, size, size, 3), np.uint8))
+        parts = map(np.stack, zip(*views, strict=True)) if views else self.views.empty
+        return tuple(map(torch.from_numpy, parts))
 
 
 def _as_it_is(views: Any) -> Any:
     return views
 
 
-def _next(views: Iterator[Tensor | str]) -> Tensor | str:
+def _next(views: Iterator[Any]) -> tuple[Tensor, ...] | str:
     try:
         return next(views)
     except (RuntimeError, OSError, EOFError) as error:  # which one depends on where in its work the worker was lost

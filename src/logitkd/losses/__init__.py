@@ -2,6 +2,7 @@
 
 from logitkd.losses.base import LogitLoss
 from logitkd.losses.block_kd import BlockKDLoss, block_kd_terms
+from logitkd.losses.cwd import CWDLoss, cwd_terms
 from logitkd.losses.dist import DISTLoss, dist_terms
 from logitkd.losses.dkd import DKDLoss, dkd_terms
 from logitkd.losses.gdkd import GDKD3Loss, GDKDLoss, gdkd3_terms, gdkd_terms
@@ -15,6 +16,7 @@ from logitkd.losses.sdd import SDDLoss
 
 __all__ = [
     "BlockKDLoss",
+    "CWDLoss",
     "DISTLoss",
     "DKDLoss",
     "GDKD3Loss",
@@ -28,6 +30,7 @@ __all__ = [
     "SDDLoss",
     "Standardized",
     "block_kd_terms",
+    "cwd_terms",
     "dist_terms",
     "dkd_terms",
     "gdkd3_terms",

@@ -58,11 +58,12 @@ class LogitLoss(nn.Module):
 
     Attributes:
         term_weights: weight of each named term.
-        reads: what one forward pass must yield for it: ``logits (N, C)``, ``regions (N, S, C)``, ``stones``, or what another
-            way of reaching into models yields, see :func:`logitkd.reach.register_pair`.
+        reads: what one forward pass must yield for it: ``logits (N, C)``, ``maps (N, H, W, C)``, ``regions (N, S, C)``,
+            ``stones``, or what another way of reaching into models yields, see :func:`logitkd.reach.register_pair`.
         needs_labels: whether ``labels`` must be given.
         without_labels: the constructor's options with which it needs none, where that is a matter of options.
         per_example: whether a batch's value is the mean of its examples' values.
+        reads_weights: whether :meth:`terms` takes the ``weights`` too, as what does not count must not be compared with.
         labelled_terms: terms that are cross-entropies with the labels: averaged over the labelled examples alone.
         two_classes: what becomes of it where there are two classes alone, in the words that follow its method's name; ``{kd}``
             stands for the method with KD in its place. Empty where it stays what it is.
@@ -75,6 +76,7 @@ class LogitLoss(nn.Module):
     without_labels: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     two_class_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     per_example: bool = True
+    reads_weights: bool = False
     labelled_terms: frozenset[str] = frozenset()
     unscaled_terms: frozenset[str] = frozenset()
 
@@ -91,6 +93,11 @@ class LogitLoss(nn.Module):
     def needs_hard_labels(self) -> bool:
         """Whether every example must have a class index: none missing, none mixed."""
         return self.needs_labels
+
+    @property
+    def on_stream(self) -> LogitLoss:
+        """What is measured of it on a further head's logits, such as an auxiliary one's; here all of it."""
+        return self
 
     def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
         """Return what :meth:`terms` takes of one forward pass of student and teacher, by its arguments' names.

@@ -139,6 +139,11 @@ class BlockKDLoss(LogitLoss):
         """Whether the distance does: the task term takes missing and mixed labels."""
         return self.d.needs_hard_labels
 
+    @property
+    def on_stream(self) -> LogitLoss:
+        """The distance to the teacher alone: stones end in the main logits, and are counted there once."""
+        return _Distance(self.d, self.term_weights["distill"])
+
     def read(self, student: Signals, teacher: Signals) -> dict[str, Any]:
         """Return the logits of both and the student's stones."""
         if student.stones is None:
@@ -173,3 +178,16 @@ class BlockKDLoss(LogitLoss):
         labels = self.readable(labels, weights, student_logits)
         measured = self.measure(self.terms(student_logits, teacher_logits, labels, stones=stones), labels, weights)
         return self.weigh({name: term.mean() for name, term in measured.items()})
+
+
+class _Distance(LogitLoss):
+    """Block-KD of a head that no stone ends in: ``beta * d(teacher, student)``."""
+
+    def __init__(self, d: LogitLoss, beta: float) -> None:
+        super().__init__({"distill": beta})
+        self.d = d
+        self.needs_labels, self.per_example = d.needs_labels, d.per_example
+
+    def terms(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the distance of each example as ``distill``."""
+        return {"distill": self.d.example_losses(student_logits, teacher_logits, labels)}

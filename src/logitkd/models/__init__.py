@@ -11,7 +11,7 @@ from logitkd.models import (
 from logitkd.models.build import build_model, build_pretrained, find_own, parameter_count
 from logitkd.models.label_map_file import read_label_map
 from logitkd.models.layers import copy_layers
-from logitkd.models.names import check_name, read_name
+from logitkd.models.names import Output, check_name, read_name
 from logitkd.models.own_code import import_recorded, opening
 from logitkd.models.pretrained import Pretrained
 from logitkd.models.text_classifier import TextClassifier
@@ -20,6 +20,7 @@ from logitkd.models.weights import ClassCountError, load_weights
 
 __all__ = [
     "ClassCountError",
+    "Output",
     "Pretrained",
     "TextClassifier",
     "Tokenizer",

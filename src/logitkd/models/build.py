@@ -16,8 +16,10 @@ from logitkd.checks import check_int, suggest
 from logitkd.models.from_timm import build_timm, timm_pretrained, timm_statistics
 from logitkd.models.from_torchvision import build_torchvision, torchvision_pretrained
 from logitkd.models.from_transformers import build_transformers, transformers_pretrained, transformers_statistics
-from logitkd.models.names import PREFIXES, Source, read_source
+from logitkd.models.names import PREFIXES, Output, Source, read_source
 from logitkd.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained
+from logitkd.models.segmentation import build_segmenter, segmenter_pretrained, segmenter_statistics
+from logitkd.models.segmenters import Segmenter, as_segmenter
 from logitkd.models.weights import load_weights
 
 __all__ = ["build_model", "build_pretrained", "find_own", "parameter_count"]
@@ -32,8 +34,16 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = None, layers: int | None = None) -> nn.Module:
-    """Build a classifier for ``num_classes`` and, where a checkpoint is given, load its weights.
+def build_model(
+    name: str,
+    num_classes: int,
+    *,
+    checkpoint: str | Path | None = None,
+    layers: int | None = None,
+    output: Output = "classes",
+    aux: bool = True,
+) -> nn.Module:
+    """Build a classifier or a segmentation network for ``num_classes`` and, where a checkpoint is given, load its weights.
 
     A name that stands for pretrained weights brings them, but for its head where that has other classes: the new head
     is random and the network meant to be trained. With a checkpoint the name gives the network alone.
@@ -47,10 +57,19 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
             - ``"transformers:ID_OR_FOLDER"``, an image or text classifier with safetensors weights;
             - ``"package.module:callable"``, which is called as ``callable(num_classes=num_classes)`` and must return an
               ``nn.Module``.
+
+            To return maps: one of torchvision's or transformers' segmentation networks by the same prefixes, one's own
+            callable, or ``"deeplabv3:NAME"`` and ``"lraspp:NAME"``, torchvision's heads on a network of timm (with its tag or
+            without: ``"deeplabv3:resnet18.a1_in1k"``). A tag that stands for a backbone's weights alone brings those.
         num_classes: Classes C, at least 2.
         checkpoint: What ``load_weights`` reads; ``None`` leaves the weights as the name has them. A run folder may hold the
             configuration of its network too: then the name need not be on this machine.
         layers: Of the encoder of a text classifier, in place of its configuration's: the first ones.
+        output: ``"classes"``, logits ``(N, C)``; or ``"maps"``, a segmentation network's: a tensor ``(N, C, h, w)``, or a dict
+            with that as ``out`` and an auxiliary head's as ``aux``. torchvision's and those of its heads are wrapped so that
+            they give their maps before they are resized to the images; the network itself is ``.model``.
+        aux: Whether a segmentation network that may have an auxiliary head has one. With a checkpoint it has the head where
+            the checkpoint has its weights.
 
     Returns:
         The model on the CPU, in training mode.
@@ -65,17 +84,20 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
     83892
     """
     check_int("num_classes", num_classes, 2)
-    source = read_source(name, checkpoint)
+    source = read_source(name, checkpoint, output)
     if source.kind != "transformers":
         _no_layers(name, layers)
     weights = source.has_weights and checkpoint is None
     match source.kind:
         case "own":
             model = _own(name, num_classes)
+            model = as_segmenter(model) if output == "maps" else model
+        case "transformers":
+            model = build_transformers(source, num_classes, weights, layers, output)
+        case _ if output == "maps":
+            model = build_segmenter(source, num_classes, weights, aux or checkpoint is not None)
         case "torchvision":
             model = build_torchvision(source, num_classes, weights)
-        case "transformers":
-            model = build_transformers(source, num_classes, weights, layers)
         case _:
             model = build_timm(source, num_classes, weights)
     built = getattr(model, "num_classes", num_classes)
@@ -83,19 +105,29 @@ def build_model(name: str, num_classes: int, *, checkpoint: str | Path | None = 
         raise ValueError(f"`{name}` was asked for {num_classes} classes and was built with {built}.")
     if checkpoint is not None:
         load_weights(model, checkpoint, num_classes=num_classes)
+    else:
+        _set_auxiliary(model, aux)
     return model
 
 
 def build_pretrained(
-    name: str, num_classes: int | None = None, *, checkpoint: str | Path | None = None, layers: int | None = None
+    name: str,
+    num_classes: int | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    layers: int | None = None,
+    output: Output = "classes",
+    aux: bool = True,
 ) -> Pretrained:
-    """Build a classifier that is trained, head included, with its own classes.
+    """Build a classifier or a segmentation network that is trained, head included, with its own classes.
 
     Args:
         name: As in ``build_model``.
         num_classes: Its own classes; needed with a checkpoint or one's own callable, else the weights know.
         checkpoint: What ``load_weights`` reads, in place of the weights the name stands for.
         layers: As in ``build_model``.
+        output: As in ``build_model``.
+        aux: As in ``build_model``.
 
     Raises:
         ValueError: There are no weights, or they hold no head, or their classes are not ``num_classes`` (a
@@ -103,22 +135,31 @@ def build_pretrained(
         TypeError: As ``build_model``.
         ConnectionError: As ``build_model``.
     """
-    source = read_source(name, checkpoint)
+    source = read_source(name, checkpoint, output)
     if checkpoint is not None or source.kind == "own":  # one's own callable may load its weights itself
         if num_classes is None:
             raise ValueError(f"`num_classes` must be given, as `{name}` does not say how many classes it has.")
-        model = build_model(name, num_classes, checkpoint=checkpoint, layers=layers)
-        return Pretrained(model, num_classes, None, *_statistics(source, model))
+        model = build_model(name, num_classes, checkpoint=checkpoint, layers=layers, output=output, aux=aux)
+        return Pretrained(model, num_classes, None, *_statistics(source, model, output))
     if not source.has_weights:
         raise ValueError(f"model `{name}` has random weights: give a checkpoint, or a name that stands for trained ones.")
     if source.kind == "transformers":
-        found = transformers_pretrained(source, layers)
+        found = transformers_pretrained(source, layers, output)
     else:
         _no_layers(name, layers)
-        found = (torchvision_pretrained if source.kind == "torchvision" else timm_pretrained)(source)
+        if output == "maps":
+            found = segmenter_pretrained(source)
+        else:
+            found = (torchvision_pretrained if source.kind == "torchvision" else timm_pretrained)(source)
     if num_classes is not None and num_classes != found.num_classes:
         raise ValueError(f"`num_classes` must be what `{name}` has, {found.num_classes}, got {num_classes}. Leave it out.")
+    _set_auxiliary(found.model, aux)
     return found
+
+
+def _set_auxiliary(model: nn.Module, aux: bool) -> None:
+    if isinstance(model, Segmenter) and model.auxiliary and not aux:
+        model.drop_auxiliary()
 
 
 def _no_layers(name: str, layers: int | None) -> None:
@@ -126,15 +167,17 @@ def _no_layers(name: str, layers: int | None) -> None:
         raise ValueError(f"`layers` must be left out for `{name}`: only text classifiers named `transformers:...` take it.")
 
 
-def _statistics(source: Source, model: nn.Module) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+def _statistics(source: Source, model: nn.Module, output: Output) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Return the mean and std that weights of this network are usually trained with, ``None`` for both if none is usual."""
     match source.kind:
         case "own":
             return None, None
-        case "torchvision":
-            return IMAGENET_MEAN, IMAGENET_STD
         case "transformers":
             return transformers_statistics(source, model)
+        case _ if output == "maps":
+            return segmenter_statistics(source, model)
+        case "torchvision":
+            return IMAGENET_MEAN, IMAGENET_STD
         case _:
             return timm_statistics(source, model)
 

@@ -12,7 +12,7 @@ from logitkd.checks import listed
 from logitkd.models.names import Source
 from logitkd.models.pretrained import Pretrained, loading
 
-__all__ = ["build_torchvision", "torchvision_pretrained"]
+__all__ = ["build_torchvision", "fetch", "torchvision_pretrained"]
 
 # DenseNet's files predate the rule that a module's name holds no dot.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)\.")
@@ -26,7 +26,7 @@ def build_torchvision(source: Source, num_classes: int, weights: bool) -> nn.Mod
     """
     model = torchvision.models.get_model(source.inner, weights=None, num_classes=num_classes)
     if weights:
-        state = _fetch(source)
+        state = fetch(source)
         with loading(source):
             own = {name: value.shape for name, value in model.state_dict().items()}
             head = [name for name, value in state.items() if own[name] != value.shape]
@@ -44,7 +44,7 @@ def torchvision_pretrained(source: Source) -> Pretrained:
     """
     record = torchvision.models.get_model_weights(source.inner)[source.tag]
     preset = record.transforms()
-    state = _fetch(source)
+    state = fetch(source)
     with loading(source):
         head = [name for name, _ in torchvision.models.get_model(source.inner, weights=None).named_parameters()][-1]
         num_classes = state[head].shape[0]
@@ -55,7 +55,13 @@ def torchvision_pretrained(source: Source) -> Pretrained:
     return Pretrained(model, num_classes, classes, tuple(preset.mean), tuple(preset.std))
 
 
-def _fetch(source: Source) -> dict[str, Tensor]:
+def fetch(source: Source) -> dict[str, Tensor]:
+    """Return the weights that a name stands for, in torchvision's current names.
+
+    Raises:
+        ConnectionError: they are not here and cannot be fetched.
+        ValueError: they cannot be read.
+    """
     record = torchvision.models.get_model_weights(source.inner)[source.tag]
     with loading(source):
         state = torch.hub.load_state_dict_from_url(record.url, map_location="cpu", check_hash=True, weights_only=True)

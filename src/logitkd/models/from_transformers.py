@@ -1,4 +1,4 @@
-"""Classifiers of transformers, of images or of texts, from the hub or a folder; plain logits out."""
+"""Networks of transformers, classifiers of images or of texts and segmentation networks, from the hub or a folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from logitkd.checks import listed
-from logitkd.models.names import Source
+from logitkd.models.names import Output, Source
 from logitkd.models.pretrained import Pretrained, loading, reason
+from logitkd.models.segmenters import TransformersSegmenter, UperNetSegmenter
 from logitkd.models.text_classifier import TextClassifier, check_text_config, set_layers
 
 __all__ = [
@@ -45,10 +46,12 @@ class TransformersClassifier(nn.Module):
         return self.model(pixel_values=images, return_dict=True).logits
 
 
-Classifier = TransformersClassifier | TextClassifier
+Wrapper = TransformersClassifier | TextClassifier | TransformersSegmenter | UperNetSegmenter
 
 
-def build_transformers(source: Source, num_classes: int, weights: bool, layers: int | None = None) -> nn.Module:
+def build_transformers(
+    source: Source, num_classes: int, weights: bool, layers: int | None = None, output: Output = "classes"
+) -> nn.Module:
     """Return the network for ``num_classes``; with its weights if asked, the head random where the classes differ.
 
     Args:
@@ -56,17 +59,18 @@ def build_transformers(source: Source, num_classes: int, weights: bool, layers: 
         num_classes: of its head.
         weights: whether to load those that the name stands for.
         layers: of the encoder of a text classifier, in place of the configuration's; its first ones have the weights.
+        output: of the network, as in :func:`~logitkd.models.names.check_name`.
 
     Raises:
         ImportError: transformers is not installed.
         ConnectionError: it is not here and cannot be fetched.
-        ValueError: it is no classifier of images or of texts, the weights lack more than a head, or it cannot have so many
+        ValueError: it is no network of this output, the weights lack more than a head, or it cannot have so many
             layers.
     """
     with quiet(), loading(source):
         place = locate(source)
         config = read_config(source, place)
-        wrap, auto = choose(source, config, layers)
+        wrap, auto = choose(source, config, layers, output)
         if config.num_labels != num_classes:
             config.num_labels = num_classes
         if not weights:
@@ -79,12 +83,13 @@ def build_transformers(source: Source, num_classes: int, weights: bool, layers: 
     return wrap(model.float()).train()
 
 
-def transformers_pretrained(source: Source, layers: int | None = None) -> Pretrained:
+def transformers_pretrained(source: Source, layers: int | None = None, output: Output = "classes") -> Pretrained:
     """Return the network with its weights and its own head.
 
     Args:
         source: its name, taken apart.
         layers: as in :func:`build_transformers`.
+        output: likewise.
 
     Raises:
         ImportError: transformers is not installed.
@@ -94,7 +99,7 @@ def transformers_pretrained(source: Source, layers: int | None = None) -> Pretra
     with quiet(), loading(source):
         place = locate(source)
         config = read_config(source, place)
-        wrap, auto = choose(source, config, layers)
+        wrap, auto = choose(source, config, layers, output)
         model, info = auto.from_pretrained(**place, config=config, use_safetensors=True, output_loading_info=True)
     if config.num_labels < 2:
         raise ValueError(
@@ -102,27 +107,35 @@ def transformers_pretrained(source: Source, layers: int | None = None) -> Pretra
             " so it cannot teach. Give one that was trained to classify."
         )
     if info["missing_keys"]:
-        what = "texts" if wrap is TextClassifier else "images"
+        trained = {TransformersClassifier: "classify images", TextClassifier: "classify texts"}.get(wrap, "segment images")
         raise ValueError(
             f"model `{source.name}`: its weights lack {listed(sorted(info['missing_keys']))}, which would be random, so it"
-            f" cannot teach. Give one that was trained to classify {what}."
+            f" cannot teach. Give one that was trained to {trained}."
         )
     network = wrap(model.float()).train()
     return Pretrained(network, network.num_classes, _classes(config), *transformers_statistics(source, network))
 
 
-def choose(source: Source, config: Any, layers: int | None = None) -> tuple[type[Classifier], Any]:
+def choose(source: Source, config: Any, layers: int | None = None, output: Output = "classes") -> tuple[type[Wrapper], Any]:
     """Return what wraps a network of this configuration, and the class of transformers that builds it.
 
     Args:
         source: its name, taken apart.
         config: changed to ``layers`` where they are given.
         layers: as in :func:`build_transformers`.
+        output: likewise; many configurations are of networks of both kinds.
 
     Raises:
         ValueError: as :func:`build_transformers`, but for its weights.
     """
     transformers = _import()
+    if output == "maps":
+        if layers is not None:
+            raise ValueError(f"`layers` must be left out for `{source.name}`: it segments images.")
+        if type(config) not in transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING:
+            raise ValueError(_no_segmenter(source, config))
+        upernet = config.model_type == "upernet"
+        return UperNetSegmenter if upernet else TransformersSegmenter, transformers.AutoModelForSemanticSegmentation
     if type(config) in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         if layers is not None:
             raise ValueError(f"`layers` must be left out for `{source.name}`: it classifies images.")
@@ -135,15 +148,30 @@ def choose(source: Source, config: Any, layers: int | None = None) -> tuple[type
                 whole = auto.from_config(config)
             set_layers(source.name, whole, config, layers)
         return TextClassifier, auto
+    maps = type(config) in transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING
     raise ValueError(
         f"model `{source.name}` must be one that transformers can build as a classifier of images or of texts, got a"
-        f" {config.model_type}, for which it has neither."
+        f" {config.model_type}, for which it has neither.{' It is a segmentation network: `--task segmentation`.' * maps}"
     )
+
+
+def _no_segmenter(source: Source, config: Any) -> str:
+    """Return the message for a network of transformers that yields no logits of pixels."""
+    transformers = _import()
+    of_masks = ("UNIVERSAL", "INSTANCE", "IMAGE")
+    mappings = (getattr(transformers, f"MODEL_FOR_{kind}_SEGMENTATION_MAPPING", ()) for kind in of_masks)
+    start = f"model `{source.name}` must be one that transformers can build for semantic segmentation"
+    if any(type(config) in mapping for mapping in mappings):
+        return (
+            f"{start}, got a {config.model_type}: it yields a list of masks with one class each, so it has no logits of a"
+            " pixel that could be distilled. Take one that has, such as SegFormer or UperNet."
+        )
+    return f"{start}, got a {config.model_type}, for which it has none. Take SegFormer, UperNet, DPT, ..."
 
 
 def _check_body(source: Source, model: Any, info: dict[str, Any]) -> None:
     """Raise ``ValueError`` if more was left random than a head, and the pooling that a body may have been saved without."""
-    body = f"{model.base_model_prefix}."
+    body = f"{model.base_model_prefix or 'backbone'}."  # UperNet names none
     lacking = [key for key in (*info["missing_keys"], *(m[0] for m in info["mismatched_keys"])) if key.startswith(body)]
     lacking = [key for key in lacking if not key.startswith(f"{body}pooler.")]
     if lacking:

@@ -52,7 +52,8 @@ def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None 
         num_classes: Its classes, where they are known: so many rows its classifier has.
         path: A ``.safetensors`` file; a file written by ``torch.save`` that holds a state dict, alone or under
             ``"model"`` or ``"state_dict"``; or a run folder, whose ``student.safetensors`` is read. A ``module.`` or
-            ``model.`` in front of every name is taken off, or put there where only the model's own names have it.
+            ``model.`` in front of every name is taken off, or put there where only the model's own names have it. A
+            segmentation network of torchvision or transformers gives up its auxiliary head where the file has none of it.
 
     Raises:
         FileNotFoundError: There is no such file, or the folder holds no ``student.safetensors``.
@@ -69,10 +70,21 @@ def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None 
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint file {path} does not exist.")
     wanted = model.state_dict()
-    state = _without_prefix(_state_dict(_read(path), path), wanted)
+    state = _state_dict(_read(path), path)
+    spare = _spare(model, state)
+    wanted = {name: value for name, value in wanted.items() if not (spare and name.startswith(spare))}
+    state = _without_prefix(state, wanted)
     _check_kinds(state, wanted, path)
     _check(state, wanted, model, path, num_classes)
+    if spare:
+        model.drop_auxiliary()  # type: ignore[operator]
     model.load_state_dict(state)
+
+
+def _spare(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Return what the names of the auxiliary head begin with, which the model can do without; empty if the file has it."""
+    head: str = getattr(model, "auxiliary", "")
+    return f"model.{head}." if head and not any(head in name.split(".") for name in state) else ""
 
 
 def _read(path: Path) -> Any:
@@ -188,7 +200,7 @@ def _check(
     if not (missing or unexpected or wrong):
         return
     if wrong and not (missing or unexpected):
-        theirs = _other_classes(state, wanted, wrong, num_classes)
+        theirs = _other_classes(state, wanted, model, wrong, num_classes)
         if theirs is not None:
             raise ClassCountError(
                 f"checkpoint {path} has {theirs} classes (`{wrong[0]}` {tuple(state[wrong[0]].shape)}), the model has"
@@ -207,11 +219,12 @@ def _check(
 
 
 def _other_classes(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wrong: list[str], num_classes: int | None
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module, wrong: list[str], num_classes: int | None
 ) -> int | None:
     """Return the checkpoint's number of classes if its classifier alone is wrong, and that in its number of rows alone.
 
-    The classifier is the last module with a row for every class: another layer may have as many rows by chance.
+    The classifier is the last module with a row for every class, unless the model says which (it may have several heads):
+    another layer may have as many rows by chance.
     """
     if not all(state[name].ndim and wanted[name].ndim for name in wrong):
         return None
@@ -220,10 +233,16 @@ def _other_classes(
     for name in wanted:
         if wanted[name].shape[:1] == rows:
             modules.setdefault(name.rpartition(".")[0], []).append(name)
-    *_, classifier = modules.values()
+    layers = getattr(model, "class_layers", None) or [*modules][-1:]
+    heads = [name for path in layers for name in modules.get(path, [])]
     theirs = {state[name].shape[:1] for name in wrong}
     same_columns = all(state[name].shape[1:] == wanted[name].shape[1:] for name in wrong)
-    if wrong != classifier or len(theirs) > 1 or not same_columns or (num_classes is not None and rows != (num_classes,)):
+    if (
+        sorted(wrong) != sorted(heads)
+        or len(theirs) > 1
+        or not same_columns
+        or (num_classes is not None and rows != (num_classes,))
+    ):
         return None
     (count,) = theirs.pop()
     return count

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from logitkd.checks import check_choice
 from logitkd.reach.inputs import Given
+from logitkd.reach.resize import grid_size, resize_map
 from logitkd.reach.signals import Signals
 from logitkd.reach.teacher import Teacher
 
@@ -26,12 +27,15 @@ class Ensemble(nn.Module):
         probabilities: log(mean_m(softmax(logits_m)))
         logits:        mean_m(logits_m)
 
+    Dense teachers of unlike grids are brought onto the coarsest of them first, see ``resize_map``; their streams are left.
+
     Args:
-        teachers: at least two, for the same classes; with the same scales, or all with none.
+        teachers: at least two, for the same classes; with the same scales, or all with none; all dense, or none.
         combine: what to average.
 
     Raises:
-        ValueError: fewer than two teachers, teachers for different numbers of classes, or another word than these.
+        ValueError: fewer than two teachers, teachers for different numbers of classes, dense ones beside others, or
+            another word than these.
     """
 
     def __init__(self, teachers: Sequence[Teacher], combine: Literal["probabilities", "logits"] = "probabilities") -> None:
@@ -42,7 +46,12 @@ class Ensemble(nn.Module):
         counts = [teacher.num_classes for teacher in teachers]
         if len(set(counts)) > 1:
             raise ValueError(f"several teachers must end in the same classes, got {', '.join(map(str, counts))} of them.")
-        self.num_classes = counts[0]
+        if len({teacher.dense for teacher in teachers}) > 1:
+            raise ValueError(
+                "several teachers must all be dense, or none, got "
+                f"{', '.join('dense' if teacher.dense else 'one answer an example' for teacher in teachers)}."
+            )
+        self.num_classes, self.dense = counts[0], teachers[0].dense
         self.combine = combine
         self.teachers = nn.ModuleList(teachers)
         self.train(False)
@@ -57,8 +66,8 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def logits(self, inputs: Given) -> Tensor:
-        """Return the logits ``(N, C)`` of a batch alone."""
-        return self._mean([teacher.logits(inputs) for teacher in self.members()])
+        """Return the logits ``(N, C)`` of a batch alone; dense ``(N, C, h, w)``."""
+        return self._mean([teacher.logits(inputs).movedim(1, -1) for teacher in self.members()]).movedim(-1, 1)
 
     @torch.no_grad()
     def forward(self, inputs: Given) -> Signals:
@@ -68,6 +77,9 @@ class Ensemble(nn.Module):
         return Signals(self._mean([one.logits for one in signals]), self._mean(regions) if regions else None)
 
     def _mean(self, logits: Sequence[Tensor]) -> Tensor:
+        if self.dense:
+            size = min((grid_size(each) for each in logits), key=math.prod)
+            logits = [resize_map(each, size) for each in logits]
         stacked = torch.stack([each.float() for each in logits])  # (M, ..., C)
         if self.combine == "logits":
             return stacked.mean(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from logitkd.reach.inputs import Example, call
-from logitkd.reach.signals import Signals, checked_logits
+from logitkd.reach.signals import Signals, read_output
 from logitkd.reach.tutor import Taught, Tutor
 
 __all__ = ["Pair", "PairError", "PlainPair"]
@@ -74,14 +74,21 @@ class Pair(nn.Module):
 
 
 class PlainPair(Pair):
-    """The logits of both networks."""
+    """The logits of both networks.
 
-    def __init__(self, student: nn.Module, tutor: Tutor | None) -> None:
+    Args:
+        student: the user's network.
+        tutor: the teacher; ``None`` where the labels alone are learned from.
+        dense: the student answers for every cell of a grid of each image, see ``checked_map``.
+    """
+
+    def __init__(self, student: nn.Module, tutor: Tutor | None, dense: bool = False) -> None:
         super().__init__(student, tutor)
+        self.dense = dense
         if tutor is not None:
             tutor.settle()
 
     def forward(self, batch: Example, taught: Taught | None) -> tuple[Signals, Signals | None]:
         """Return the signals of the student and of the teacher, if there is one."""
-        logits = checked_logits(call(self.student, batch.inputs), "student")
-        return Signals(logits), None if taught is None else taught.signals
+        signals = read_output(call(self.student, batch.inputs), "student", self.dense)
+        return signals, None if taught is None else taught.signals

@@ -7,11 +7,12 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from logitkd.reach.inputs import Given, Inputs, call, for_network
 from logitkd.reach.label_map import LabelMap
 from logitkd.reach.regions.model import RegionModel
-from logitkd.reach.signals import Signals, checked_logits
+from logitkd.reach.signals import Signals, read_output
 
 __all__ = ["Teacher", "check_not_shared"]
 
@@ -32,10 +33,12 @@ class Teacher(nn.Module):
         renormalize: Turns the student's input into the model's; ``None`` where both are normalised alike.
         label_map: From the model's classes to the data's; ``None`` where they are the same.
         role: Whose inputs it takes of a batch that has each network's own.
+        dense: The network answers for every cell of a grid of each image, see ``checked_map``: its signals are dense, its
+            streams among them.
 
     Raises:
         ValueError: The model says that it has another number of classes, or the label map leads to another; with
-            ``scales``, ``pool`` or ``head`` is no module of the model.
+            ``scales``, ``pool`` or ``head`` is no module of the model, or the network is dense.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Teacher(nn.Module):
         renormalize: nn.Module | None = None,
         label_map: LabelMap | None = None,
         role: str = "teacher",
+        dense: bool = False,
     ) -> None:
         super().__init__()
         if label_map is not None and label_map.num_classes != num_classes:
@@ -62,6 +66,7 @@ class Teacher(nn.Module):
         self.renormalize = renormalize
         self.label_map = label_map
         self.role = role
+        self.dense = dense
         says = getattr(model, "num_classes", None)
         if isinstance(says, int):
             self._check_classes(says, "built")
@@ -71,6 +76,11 @@ class Teacher(nn.Module):
 
     def yield_regions(self, scales: Sequence[int] | None) -> None:
         """Yield the regions of these ``scales`` from now on, or none; see the class's arguments."""
+        if scales is not None and self.dense:
+            raise ValueError(
+                f"`scales` must be None for a dense network, got {tuple(scales)}: regions are those of a network that averages"
+                " its last map, and each cell of this one has logits of its own."
+            )
         nested, pool, head = self._regions
         self.network = self.model if scales is None else RegionModel(self.model, scales, nested, pool=pool, head=head)
         self.train(False)
@@ -118,16 +128,18 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def logits(self, inputs: Given) -> Tensor:
-        """Return the logits ``(N, C)`` of a batch alone, without what ``scales`` asks for."""
+        """Return the logits ``(N, C)`` of a batch alone, without what ``scales`` asks for; dense ``(N, C, h, w)``."""
         self.check_mode()
-        return self.finish(checked_logits(call(self.model, self.prepare(inputs)), "teacher"))
+        signals = read_output(call(self.model, self.prepare(inputs)), "teacher", self.dense)
+        return self.finish(signals.logits).movedim(-1, 1)  # of (N, C) the same axis
 
     def forward(self, inputs: Given) -> Signals:
         """Return the signals of a batch, images ``(N, 3, H, W)`` or several inputs by name.
 
         Raises:
-            TypeError: The model returns no tensor.
-            ValueError: The logits are not ``(N, own classes)``, or a part of the model was put in training mode.
+            TypeError: The model returns no tensor, dense neither a map nor a mapping with one.
+            ValueError: The logits are not ``(N, own classes)``, dense ``(N, own classes, h, w)``, or a part of the model was
+                put in training mode.
         """
         return self.answer(self.prepare(inputs))
 
@@ -135,10 +147,16 @@ class Teacher(nn.Module):
     def answer(self, prepared: Inputs) -> Signals:
         """Return the signals of a batch that is as the model wants it; errors as :meth:`forward`."""
         self.check_mode()
-        output = self.network(prepared) if isinstance(self.network, RegionModel) else call(self.network, prepared)
-        signals = output if isinstance(output, Signals) else Signals(output)
-        logits = self.finish(checked_logits(signals.logits, "teacher"))
-        return Signals(logits, None if signals.regions is None else self.finish(signals.regions))
+        if isinstance(self.network, RegionModel):
+            signals = self.network(prepared)
+        else:
+            signals = read_output(call(self.network, prepared), "teacher", self.dense)
+        return self.finish_all(signals)
+
+    def finish_all(self, signals: Signals) -> Signals:
+        """Return the model's signals over the data's classes, see :meth:`finish`."""
+        regions = None if signals.regions is None else self.finish(signals.regions)
+        return Signals(self.finish(signals.logits), regions, streams=tree_map(self.finish, signals.streams))
 
     def _check_classes(self, count: int, how: str) -> None:
         if self.label_map is None and count != self.num_classes:

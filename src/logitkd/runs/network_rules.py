@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
+from logitkd import tasks
 from logitkd.checks import collector
-from logitkd.models import find_own, read_name
+from logitkd.models import Output, find_own, read_name
 from logitkd.models.names import read_source
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.folder import CONFIG, read_run, run_folder_of
 from logitkd.runs.networks import ModelConfig, TeacherSource
 from logitkd.runs.of_run import is_path
 
-__all__ = ["brings_weights", "network_problems"]
+__all__ = ["brings_weights", "check_recorded_output", "network_problems", "output_of"]
+
+WORDS = {"classes": "of every example, (N, C)", "maps": "of every cell of a grid, (N, C, h, w)"}
 
 
 def network_problems(settings: TrainConfig, refused: Collection[str] = ()) -> list[str]:
@@ -26,17 +30,48 @@ def network_problems(settings: TrainConfig, refused: Collection[str] = ()) -> li
     found: list[str] = []
     for role, network in settings.networks().items():
         if not {role, f"{role}.name"} & set(refused):
-            found += _network(role, network)
+            found += _network(role, network, output_of(settings))
     return found + _layers(settings)
 
 
 def brings_weights(network: ModelConfig) -> bool:
     """Whether a network's weights come from somewhere: a checkpoint, a name that stands for them, one's own callable."""
     source = read_name(network.name)
-    return network.checkpoint is not None or source.has_weights or source.kind == "own"
+    return network.checkpoint is not None or source.has_head or source.kind == "own"
 
 
-def _network(role: str, network: ModelConfig) -> list[str]:
+def output_of(settings: Any) -> Output:
+    """Return what the networks of a run return, as its data settings say: logits of an example where they say nothing."""
+    output: Output = getattr(settings.data, "output", "classes")
+    return output
+
+
+def check_recorded_output(role: str, checkpoint: str | None, output: Output) -> None:
+    """Check that the run that wrote a checkpoint trained a network that returns what is wanted here.
+
+    Args:
+        role: the key that the network is set under.
+        checkpoint: its weights; what no run wrote is no matter.
+        output: what it must return.
+
+    Raises:
+        ValueError: it returns something else.
+    """
+    folder = run_folder_of(checkpoint)
+    if folder is None:
+        return
+    task = read_run(folder)["run"].get("task", TrainConfig.task)
+    if task not in tasks.names():  # one that a person registered elsewhere: nobody knows
+        return
+    found: Output = getattr(tasks.settings_of(task), "output", "classes")
+    if found != output:
+        raise ValueError(
+            f"`{role}` must return logits {WORDS[output]}, but the network of {folder} returns them {WORDS[found]}: it was"
+            f" trained with `task: {task}`. Give a run of the same task."
+        )
+
+
+def _network(role: str, network: ModelConfig, output: Output) -> list[str]:
     """What a network's settings name and is not there."""
     found: list[str] = []
     check = collector(found)
@@ -45,7 +80,7 @@ def _network(role: str, network: ModelConfig) -> list[str]:
         hint = f" Give what `save_pretrained` wrote as `transformers:{network.name}`." if saved else ""
         found.append(f"`{role}` must be a network's name or a run folder, but there is no {Path(network.name) / CONFIG}.{hint}")
     else:
-        check(read_source, network.name, network.checkpoint)
+        check(read_source, network.name, network.checkpoint, output)
     if read_name(network.name).kind == "own":
         try:
             check(find_own, network.name)
@@ -53,6 +88,7 @@ def _network(role: str, network: ModelConfig) -> list[str]:
             found.append(f"model `{network.name}` cannot be imported: {error}.")
     if network.checkpoint is not None and not Path(network.checkpoint).exists():
         found.append(f"`{role}.checkpoint` must be a file or a run folder, but there is no {network.checkpoint}.")
+    check(check_recorded_output, role, network.checkpoint, output)
     label_map = network.label_map if isinstance(network, TeacherSource) else None
     if label_map is not None and not Path(label_map).is_file():
         found.append(f"`{role}.label_map` must be a file, but there is no {label_map}.")

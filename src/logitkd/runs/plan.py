@@ -18,11 +18,11 @@ from typing import Any, Literal
 from logitkd import methods, recipes
 from logitkd.checks import shown, unknown
 from logitkd.methods import Method
-from logitkd.models import check_name, read_name
+from logitkd.models import Output, check_name, read_name
 from logitkd.runs.config import TrainConfig, run_settings
 from logitkd.runs.folder import STUDENT
 from logitkd.runs.naming import default_folder, pair_name, run_name, teacher_run
-from logitkd.runs.network_rules import brings_weights
+from logitkd.runs.network_rules import brings_weights, output_of
 from logitkd.runs.of_run import is_path, network_of_run
 from logitkd.runs.recipe import Recipe, partial, sift
 from logitkd.runs.rules import check_options, problems, usual_method
@@ -208,7 +208,7 @@ class _Draft:
         # A network of transformers comes with weights and need not come with a classifier: a recipe that says how its teacher
         # is trained means one that was.
         trained = source.kind == "transformers" and bool(self.recipe.teacher_training)
-        unread = not method.has_teacher and config.student.layers is None and (trained or not source.has_weights)
+        unread = not method.has_teacher and config.student.layers is None and (trained or not source.has_head)
         if teacher.checkpoint is None and (unread or not (teacher.name or method.has_teacher)):
             return replace(config, teacher=None)
         if not teacher.name:
@@ -229,7 +229,7 @@ class _Draft:
         if trained and "teacher.name" in self.given:  # another than the recipe's: it may come with its classifier
             return config
         self.refused.add("teacher.checkpoint")
-        self.problems.append(self._no_weights(teacher.name, looked))
+        self.problems.append(self._no_weights(teacher.name, looked, output_of(config)))
         return config
 
     def teacher_folders(self, config: TrainConfig) -> list[Path]:
@@ -253,12 +253,12 @@ class _Draft:
             if key.startswith(SHARED[0]) or key in SHARED[1] or (key == "teacher.name" and self.recipe.name)
         }
 
-    def _no_weights(self, name: str, looked: list[Path]) -> str:
+    def _no_weights(self, name: str, looked: list[Path], output: Output) -> str:
         """Say where the teacher was looked for, how to train it, and which other runs of it there are."""
         start = f"the teacher `{name}` {'is not trained yet' if read_name(name).has_weights else 'has no weights'}"
         give = "give its checkpoint with `--teacher.checkpoint PATH`."
         try:
-            check_name(name)
+            check_name(name, output)
         except ValueError:  # which is named among the problems; nothing could be trained by that name
             return f"{start}: {give}"
         words = ["logitkd", "train"]

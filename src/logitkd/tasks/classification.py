@@ -57,7 +57,8 @@ class ClassificationTask(Task):
         self.unlabelled = int((labels < 0).sum()) if train and settings.labels == "given" else 0
         self.class_weights = None
         if train and settings.class_weights is not None:
-            self.class_weights = class_weights(settings.class_weights, labels, self.classes, self.units.removesuffix("s"))
+            counts = torch.bincount(labels[labels >= 0], minlength=len(self.classes))
+            self.class_weights = class_weights(settings.class_weights, counts, self.classes, self.units.removesuffix("s"))
 
     @property
     def split(self) -> str:

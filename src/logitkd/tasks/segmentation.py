@@ -154,11 +154,10 @@ class SegmentationTask(Task):
         if len(logits) != count:
             raise ValueError(f"the {who} must return a map of logits for each of {count} images, got {len(logits)}.")
         if given != classes:
-            fix = f"It has {given} classes: let it take `num_classes`, or give data with as many classes as it has."
-            if given == 1:
-                fix = "One map is a sigmoid's: give one for each class, the background's too."
-            raise ValueError(f"the {who} must return a map of {classes} classes, (N, {classes}, h, w), got {given}. {fix}")
-        checked_map(output, who, classes)
+            raise ValueError(
+                f"the {who} must return a map of {classes} classes, (N, {classes}, h, w), got {given}. It has {given} classes:"
+                " let it take `num_classes`, or give data with as many classes as it has."
+            )
 
     def check_network(self, see: Callable[[Given], Any], role: str, name: str, device: torch.device) -> None:
         """Refuse a network that cannot take whole images of the evaluation, or returns probabilities.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from logitkd.reach import Ensemble, LabelMap, Teacher
 from logitkd.reach.replay.trace import find_module
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.folder import check_student_file, read_run, run_data, run_folder_of
+from logitkd.runs.network_rules import check_recorded_output
 from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
 from logitkd.tasks.task import Task
 from logitkd.training.generators import seed_generators
@@ -35,23 +36,30 @@ __all__ = [
 ]
 
 
-def load_network(config: ModelConfig, classes: Sequence[str]) -> nn.Module:
+def load_network(config: ModelConfig, classes: Sequence[str], **options: Any) -> nn.Module:
     """Return a network for the data's ``classes``, on the CPU.
+
+    Args:
+        config: what to build.
+        classes: of the data.
+        options: the task's ``network_options``.
 
     Raises:
         ValueError: its checkpoint is a run folder, or lies in one, whose data had other classes, or the same in another
-            order: its outputs would be read as the wrong classes. Or the run wrote other weights than lie there.
+            order: its outputs would be read as the wrong classes. Or the run wrote other weights than lie there, or its
+            network returns logits of another kind.
     """
+    check_recorded_output("checkpoint", config.checkpoint, options.get("output", "classes"))
     run = _recorded_data(config.checkpoint)
     if run is not None:
         _check_learnt(run.get("classes", classes), classes, str(config.checkpoint))
-    return build_model(config.name, len(classes), checkpoint=config.checkpoint, **_depth(config))
+    return build_model(config.name, len(classes), checkpoint=config.checkpoint, **_depth(config), **options)
 
 
 def build_networks(config: TrainConfig, task: Task) -> tuple[nn.Module, Teacher | Ensemble | None]:
     """Return student and teacher, on the CPU; random weights depend on the seed alone."""
     seed_generators(config.seed)  # right before the student, so that every method starts from the same weights
-    student = load_network(config.student, task.classes)
+    student = load_network(config.student, task.classes, **task.network_options)
     _check_paths("student", student, config.student)
     teacher = None if config.teacher is None else build_teacher(config.teacher, task)
     if config.student.layers is not None and config.student.checkpoint is None:
@@ -114,18 +122,19 @@ def recorded_student(folder: Path, *, trust_code: bool = False) -> ModelConfig:
     return ModelConfig(student["name"], checkpoint=str(folder), layers=None if layers is None else tuple(layers))
 
 
-def _depth(config: ModelConfig) -> dict[str, int]:
+def _depth(config: ModelConfig) -> dict[str, Any]:
     """Return how many layers a network is built with, as an option; none where that is as its name has it."""
     return {} if config.layers is None else {"layers": len(config.layers)}
 
 
 def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
-    classes = list(task.classes)
+    classes, output = list(task.classes), task.network_options.get("output", "classes")
+    check_recorded_output(role, config.checkpoint, output)
     run = _recorded_data(config.checkpoint)
     learnt = None if run is None else run.get("classes")
     if learnt is not None and config.label_map is None:
         _check_learnt(learnt, classes, str(config.checkpoint))
-    found = _load(config, classes, learnt)
+    found = _load(config, classes, learnt, task.network_options)
     _check_paths(role, found.model, config)
     names = learnt if learnt is not None and len(learnt) == found.num_classes else found.classes
     label_map = None
@@ -149,6 +158,7 @@ def _build(role: str, config: TeacherSource, task: Task) -> Teacher:
         renormalize=task.teacher_inputs(config, own),
         label_map=label_map,
         role=role,
+        dense=output == "maps",
     )
 
 
@@ -168,18 +178,20 @@ def _check_paths(role: str, network: nn.Module, config: ModelConfig) -> None:
             find_module(network, path, f"`{role}.{key}`")
 
 
-def _load(config: TeacherSource, classes: Sequence[str], learnt: Sequence[str] | None) -> Pretrained:
+def _load(
+    config: TeacherSource, classes: Sequence[str], learnt: Sequence[str] | None, options: Mapping[str, Any]
+) -> Pretrained:
     """Return the network with its own classes, which the weights say where nothing else does."""
     count = config.num_classes
     if config.checkpoint is None and read_name(config.name).kind != "own":
-        return build_pretrained(config.name, count)
-    count = count or len(learnt or classes)
+        return build_pretrained(config.name, count, **options)
+    count, built = count or len(learnt or classes), {**_depth(config), **options}
     try:
-        return build_pretrained(config.name, count, checkpoint=config.checkpoint, **_depth(config))
+        return build_pretrained(config.name, count, checkpoint=config.checkpoint, **built)
     except ClassCountError as error:
         if config.label_map is None or config.num_classes is not None:
             raise ValueError(f"{error} A teacher of other classes also needs `teacher.label_map`.") from error
-        return build_pretrained(config.name, error.classes, checkpoint=config.checkpoint, **_depth(config))
+        return build_pretrained(config.name, error.classes, checkpoint=config.checkpoint, **built)
 
 
 def _other_classes(role: str, config: TeacherSource, count: int, classes: Sequence[str]) -> str:

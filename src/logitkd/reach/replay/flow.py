@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from logitkd.reach.inputs import Inputs, is_images, tensors
-from logitkd.reach.replay.trace import Call, first_tensor, plain, trace
+from logitkd.reach.replay.trace import Call, answer, plain, trace
 
 __all__ = ["Flow", "Passage", "Recorder", "WorkCounter", "follow"]
 
@@ -81,7 +81,7 @@ class Passage(NamedTuple):
         alone: whether what runs behind it reads the first tensor that it returned and nothing else of the inputs. What is made
             of a mask or of token ids without a weight is not counted, as it can be made again.
         in_head: whether it is a part of the head: behind the pooling that leaves one cell or the last layer, or together with
-            them in a part that begins behind half of the work.
+            them in a part that begins behind half of the work; of a dense network behind the last layer.
     """
 
     begun: float
@@ -252,7 +252,8 @@ def follow(model: nn.Module, inputs: Inputs) -> Flow:
     model = plain(model)
     with Recorder(inputs, model) as recorder:
         calls, output = trace(model, inputs, recorder.note)
-    needed = recorder.needed(first_tensor(output))
+    logits = answer(output)
+    needed = recorder.needed(logits)
     total = max(1, recorder.multiply_adds)
     pooled = last = len(recorder.operations) + 1  # operations done when the head has begun
     for number, operation in enumerate(recorder.operations, 1):
@@ -260,9 +261,12 @@ def follow(model: nn.Module, inputs: Inputs) -> Flow:
             pooled = number
         if operation.weighs and needed[number] & operation.written:
             last = number
-    head = min(pooled, last)
-    # A part that begins late and ends behind where the head begins is the head, with all that is in it.
-    heads = {call for call in calls if recorder.begun[call.number] > total / 2 and recorder.ended[call][0] >= head}
+    if logits is not None and logits.ndim == 4:  # a dense network: what joins its features is no head, the last layer is
+        head, heads = last, set()
+    else:
+        head = min(pooled, last)
+        # A part that begins late and ends behind where the head begins is the head, with all that is in it.
+        heads = {call for call in calls if recorder.begun[call.number] > total / 2 and recorder.ended[call][0] >= head}
     passages = []
     for call in calls:
         time, done, values = recorder.ended[call]

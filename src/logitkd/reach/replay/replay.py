@@ -18,8 +18,8 @@ from logitkd.reach.inputs import Inputs, apply, call, eval_mode, is_images
 from logitkd.reach.replay.flow import Recorder
 from logitkd.reach.replay.frontier import CutError, find_frontier
 from logitkd.reach.replay.tape import Fill, Leaf, Memo, Switch, Tape, boxed, noise, own_zeros, thin_zeros
-from logitkd.reach.replay.trace import call_model, first_tensor, plain
-from logitkd.reach.signals import agree, checked_logits, gap
+from logitkd.reach.replay.trace import answer, call_model, first_tensor, plain
+from logitkd.reach.signals import agree, gap, read_output
 
 __all__ = ["Passed", "Replay"]
 
@@ -63,6 +63,7 @@ class Replay:
         inputs: an example batch, N at least 2, on the model's device.
         what: what a path is called in messages.
         runs: which call of each cut is meant, see ``find_frontier``.
+        dense: the model puts out a map of logits, see ``checked_map``.
 
     Raises:
         ValueError: no such path, a module that runs never or more than once (tied or shared blocks), cuts in the wrong
@@ -77,8 +78,10 @@ class Replay:
         inputs: Inputs,
         what: str = "cut",
         runs: Sequence[int] | None = None,
+        *,
+        dense: bool = False,
     ) -> None:
-        self.model = model
+        self.model, self.dense = model, dense
         self.name = type(plain(model)).__name__
         self.paths, self.what = tuple(paths), what
         frontier = find_frontier(model, self.paths, inputs, what, runs)
@@ -170,7 +173,9 @@ class Replay:
                 if isinstance(leaf, Leaf) and _same(leaf, other[position][0][number])
             }
             output, values, memo = self.run(inputs)
-            logits = checked_logits(first_tensor(output), "model")
+            read_output(output if self.dense else answer(output), "model", self.dense)
+            logits = answer(output)
+            assert logits is not None
             if not logits.isfinite().all():
                 raise ValueError(f"{self.name} must put out finite logits, got NaN or infinity: check its weights.")
             for cut, value in enumerate(values):
@@ -188,16 +193,16 @@ class Replay:
     def _resumed_to_see(self, memo: Memo, cut: int, value: Tensor) -> Iterator[Tensor | None]:
         """Yield the logits of a resumed pass, then with noise in place of zeros."""
         try:
-            yield first_tensor(self.resume(memo, cut, value))
+            yield answer(self.resume(memo, cut, value))
         except RuntimeError as error:
             if "single memory location" not in str(error):
                 raise
             # Something before the cut writes into what a module returned.
             self._fill = own_zeros
-            yield first_tensor(self.resume(memo, cut, value))
+            yield answer(self.resume(memo, cut, value))
         before, self._fill = self._fill, noise
         try:
-            yield first_tensor(self.resume(memo, cut, value))
+            yield answer(self.resume(memo, cut, value))
         finally:
             self._fill = before
 

@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_flatten
 
 from logitkd.checks import suggest
 from logitkd.reach.inputs import Inputs, call, eval_mode
+from logitkd.reach.signals import answer_of
 
-__all__ = ["Call", "call_model", "find_module", "first_tensor", "plain", "trace"]
+__all__ = ["Call", "answer", "call_model", "find_module", "first_tensor", "plain", "trace"]
 
 
 @dataclass(eq=False)
@@ -49,6 +50,12 @@ class Call:
 def first_tensor(value: Any) -> Tensor | None:
     """Return the first tensor in ``value`` (a tensor, or any nest of tuples, lists, dicts and model outputs)."""
     return next((leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)), None)
+
+
+def answer(output: Any) -> Tensor | None:
+    """Return the logits in what a model returned: what a mapping says they are, such as a dense network's, else the first."""
+    found = answer_of(output) if isinstance(output, Mapping) else None
+    return first_tensor(output if found is None else found)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -21,8 +22,8 @@ from logitkd.reach.replay.flow import follow
 from logitkd.reach.replay.frontier import CutError
 from logitkd.reach.replay.replay import Replay
 from logitkd.reach.replay.tape import Memo
-from logitkd.reach.replay.trace import first_tensor, plain
-from logitkd.reach.signals import Signals, checked_logits
+from logitkd.reach.replay.trace import answer, plain
+from logitkd.reach.signals import Signals, read_output
 from logitkd.reach.stones.connectors import Connector, read_layout
 from logitkd.reach.stones.cuts import check_cut, pair_cuts
 from logitkd.reach.teacher import Teacher, check_not_shared
@@ -57,7 +58,7 @@ def find_stones(
         if teacher_cuts is not None:  # there is no other choice: StoneModel proves it
             return cuts
         with contextlib.ExitStack() as undo:
-            there = Replay(teacher.model, [cut for _, cut in cuts], prepared, what="teacher cut")
+            there = Replay(teacher.model, [cut for _, cut in cuts], prepared, what="teacher cut", dense=teacher.dense)
             undo.callback(there.close)
             try:
                 there.check(prepared)
@@ -114,7 +115,8 @@ class StoneModel(nn.Module):
     one pass of both models on ``images``, and a few more prove that the teacher's blocks read nothing from before their cut.
 
     Args:
-        student: any classifier ``images -> (N, C)``, or one that takes several inputs by name, ``student(**inputs)``.
+        student: any classifier ``images -> (N, C)``, or one that takes several inputs by name, ``student(**inputs)``; of a
+            dense teacher one that is dense, see ``checked_map``.
         teacher: the frozen teacher; it takes the same.
         inputs: an example batch, N at least 2, of different examples; all later images must have its height and width.
         student_cuts: paths of the modules that end the student's blocks, first to last.
@@ -157,7 +159,7 @@ class StoneModel(nn.Module):
         with contextlib.ExitStack() as undo:  # what is refused leaves no switch behind
             here = Replay(student, paths[0], mine, what="student cut")
             undo.callback(here.close)
-            there = Replay(teacher.model, paths[1], prepared, what="teacher cut")
+            there = Replay(teacher.model, paths[1], prepared, what="teacher cut", dense=teacher.dense)
             undo.callback(there.close)
             flows = follow(student, mine), follow(teacher.model, prepared)
             for flow, cuts, what in zip(flows, paths, ("student cut", "teacher cut"), strict=True):
@@ -201,14 +203,14 @@ class StoneModel(nn.Module):
 
     @torch.no_grad()
     def teach(self, inputs: Given) -> Signals:
-        """Return the teacher's logits of a batch, a constant, and remember what the stones need."""
+        """Return the teacher's signals of a batch, constants, and remember what the stones need."""
         teacher = self._teacher[0]
         teacher.check_mode()
         output, _, self._taught = self._teacher_pass[0].run(teacher.prepare(inputs))
-        return Signals(teacher.finish(checked_logits(output, "teacher")))
+        return teacher.finish_all(read_output(output, "teacher", teacher.dense))
 
     def forward(self, inputs: Given, memo: Memo | None = None) -> Signals:
-        """Return the student's logits ``(N, C)`` of a batch, and those of each stone, the deepest last.
+        """Return the student's logits ``(N, C)`` of a batch, and those of each stone, the deepest last; dense where both are.
 
         Args:
             inputs: the batch.
@@ -223,15 +225,16 @@ class StoneModel(nn.Module):
         if memo is None or count(memo.inputs) != count(inputs):
             raise RuntimeError("`teach(images)` must come before the student's pass on the same images, as stones enter it.")
         output, features, _ = self._student_pass[0].run(for_network(inputs, "student"))
-        logits = checked_logits(output, "student")
+        signals = read_output(output, "student", teacher.dense)
         stones = []
         for number, (connector, value) in enumerate(zip(self.connectors, features, strict=True)):
             entering = connector(value)
-            stone = checked_logits(first_tensor(resumed.resume(memo, number, entering)), "teacher")
+            again = resumed.resume(memo, number, entering)
+            stone = read_output(again if teacher.dense else answer(again), "teacher", teacher.dense).logits
             if torch.is_grad_enabled():
                 self._check_gradient(number, value, entering, stone)
             stones.append(teacher.finish(stone))
-        return Signals(logits, stones=stones)
+        return replace(signals, stones=stones)
 
     def _check_gradient(self, number: int, value: Tensor, entering: Tensor, stone: Tensor) -> None:
         """Raise ``RuntimeError`` where a stone has lost its way back: it would be trained no further, without a word."""
