@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from logitkd.reach import RegionModel, Signals, StoneModel, Teacher
     from logitkd.runs.config import OptimConfig, ScheduleConfig, StonesConfig, TrainConfig
     from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
+    from logitkd.showing import Page, show
     from logitkd.training.train import RunResult, train
 
 __version__ = "0.1.0"
@@ -59,6 +60,7 @@ __all__ = [
     "NKDLoss",
     "Objective",
     "OptimConfig",
+    "Page",
     "Prediction",
     "RegionModel",
     "RunResult",
@@ -80,6 +82,7 @@ __all__ = [
     "losses",
     "methods",
     "predict",
+    "show",
     "train",
 ]
 
@@ -98,6 +101,7 @@ _HOME = by_name(
         "prediction": "MaskPrediction Prediction predict",
         "runs.config": "OptimConfig ScheduleConfig StonesConfig TrainConfig",
         "runs.networks": "ModelConfig TeacherConfig TeacherSource",
+        "showing": "Page show",
         "training.train": "RunResult train",
     }
 )

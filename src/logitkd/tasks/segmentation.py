@@ -24,7 +24,9 @@ from logitkd.objective import Targets, Term
 from logitkd.reach.inputs import Given
 from logitkd.reach.normalization import Renormalize, renormalization
 from logitkd.reach.signals import Signals, checked_map
+from logitkd.tasks.gallery import Gallery
 from logitkd.tasks.mask_answers import MaskAnswers
+from logitkd.tasks.mask_gallery import draw_scenes
 from logitkd.tasks.overlap import SegmentationMeter, class_map
 from logitkd.tasks.task import Columns, Meter, Task, left_as_learnt
 
@@ -56,7 +58,7 @@ class SegmentationTask(Task):
 
     headline, title, units = "miou", "mIoU", "images"
     columns: ClassVar[Columns] = (("mIoU", "miou", 1), ("pixel accuracy", "pixel_accuracy", 1), ("agreement", "agreement", 1))
-    at_once = EVAL_BATCH
+    at_once, drawn = EVAL_BATCH, True
     cost_batches: ClassVar[tuple[int, ...]] = (1, 4)
     data: MaskData
 
@@ -242,6 +244,12 @@ class SegmentationTask(Task):
     def meter(self, device: torch.device, teacher: Meter | None = None) -> SegmentationMeter:
         """Return a meter of overlap and pixel accuracy, and of agreement with ``teacher``, a :class:`SegmentationMeter`."""
         return SegmentationMeter(self.classes, device, teacher if isinstance(teacher, SegmentationMeter) else None)
+
+    def gallery(self, student: Meter, teacher: Meter | None, count: int) -> Gallery:
+        """Return images from that of which the student gets least right to that of most."""
+        assert isinstance(student, SegmentationMeter)
+        taught = teacher if isinstance(teacher, SegmentationMeter) else None
+        return draw_scenes(self.data.eval, self.classes, self.palette, student, taught, count)
 
     def rate_teacher(self, meter: Meter) -> float:
         """Return the teacher's own mIoU, in percent; warn if one class for every pixel would do about as well."""

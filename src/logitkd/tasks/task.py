@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from logitkd.objective import Targets, Term
     from logitkd.reach.signals import Signals
     from logitkd.tasks.answers import Answers
+    from logitkd.tasks.gallery import Gallery
 
 D = TypeVar("D")
 
@@ -53,6 +54,7 @@ class Task(ABC):
         packages: whose versions can change a number of it, beside those that can change any run's.
         columns: the metrics that a table shows, in its order; none for all.
         at_once: examples at a time where nothing is learnt and nobody says how many.
+        drawn: whether :meth:`gallery` draws examples.
         cost_batches: sizes of the batches that are timed where a network's cost is asked for.
         network_options: how networks are built, beside their names: keyword arguments of ``build_model``.
         streams: weight of each further output of a network that is trained and distilled like the logits, by its name in
@@ -76,6 +78,7 @@ class Task(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[Columns] = ()
     at_once: ClassVar[int] = 256
+    drawn: ClassVar[bool] = False
     cost_batches: ClassVar[tuple[int, ...]] = (1, 64)
     network_options: Mapping[str, Any] = MappingProxyType({})
     streams: Mapping[str, float] = MappingProxyType({})
@@ -268,6 +271,16 @@ class Task(ABC):
             device: where the batches are.
             teacher: the meter that has seen the teacher's answers, for metrics that compare with it.
         """
+
+    def gallery(self, student: Meter, teacher: Meter | None, count: int) -> Gallery:
+        """Return some evaluation examples drawn, with what is right and what the networks say.
+
+        Args:
+            student: the meter that has seen the student's answers to all of them.
+            teacher: likewise, the teacher's, if there is one.
+            count: so many examples, or all there are.
+        """
+        raise NotImplementedError
 
     def rate_teacher(self, meter: Meter) -> float:
         """Return the headline that the teacher came to; warn if it can hardly teach."""
