@@ -154,14 +154,16 @@ def _facts(record: dict[str, Any], split: str, teacher: Any, lacking: str) -> di
 
 STYLE = """\
 :root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1600px; padding: 0 1.5em; color: #222; background: #fff; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1600px; padding: 0 1.5em; }
+body { color: #222; background: #fff; }
 h1 { font-size: 1.5em; margin-bottom: 0.2em; } h2 { font-size: 1em; margin: 2em 0 0.5em; }
 table { border-collapse: collapse; margin: 1em 2em 1em 0; display: inline-table; vertical-align: top; }
 th, td { text-align: left; padding: 0.15em 1em 0.15em 0; } td.number, th.number { text-align: right; }
 .scene { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 0.8em; }
 figure { margin: 0; } figure img { width: 100%; display: block; image-rendering: pixelated; }
 figcaption { font-size: 0.87em; } figcaption span { color: #666; }
-i.swatch { display: inline-block; width: 1.6em; height: 1em; border: 1px solid #999; vertical-align: -0.1em; margin-right: 0.6em; }
+i.swatch { display: inline-block; width: 1.6em; height: 1em; border: 1px solid #999; }
+i.swatch { vertical-align: -0.1em; margin-right: 0.6em; }
 i.hatched { background: repeating-linear-gradient(135deg, #969696 0 3px, #ebebeb 3px 6px); }
 """
 

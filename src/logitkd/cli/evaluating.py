@@ -80,7 +80,8 @@ def _refuse_no_run(targets: Sequence[str]) -> list[str]:
     if len(targets) != 1:
         return [f"one run folder must be given: `logitkd show RUN`, got {' '.join(targets) or 'none'}."]
     problems: list[str] = []
-    if _run_of(Path(targets[0]), problems) is None and not problems:
+    found = _run_of(Path(targets[0]), problems)
+    if found is None and not problems:
         problems.append(f"`{targets[0]}` must be a run folder, but there is no config.yaml in it. Give another folder.")
     return problems
 
@@ -107,10 +108,9 @@ def read_plans(
     flags, wrong = read(kind, nest({"teacher.name": "", **_of(values, "data.", leave_out=True)}))
     problems += [line for lines in wrong.values() for line in lines]
     given = values.keys() - wrong.keys()
-    amiss = refuse(targets)
+    amiss: list[str] = refuse(targets)
     recorded: Recorded = []
-    chosen = [] if amiss and targets else targets
-    plans = [_plan(target, flags, _of(values, "data."), given, recorded, problems) for target in chosen]
+    plans = [_plan(target, flags, _of(values, "data."), given, recorded, problems) for target in ([] if amiss else targets)]
     if problems or amiss:
         raise SettingsError(list(dict.fromkeys([*problems, *amiss])))
     return targets, flags, plans, recorded

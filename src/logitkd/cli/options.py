@@ -149,15 +149,8 @@ class DemoFlags(Record):
 
 EVAL_ALONE = settings_of(EvalFlags)  # the flags of `logitkd eval` but for those of the data
 DATA = "what to evaluate on; by default the run folder's"
-UNREAD = (
-    "train_per_class",
-    "crop_padding",
-    "flip",
-    "transforms",
-    "crop_size",
-    "scale",
-    "color_jitter",
-)  # they only shape training
+# They only shape training.
+UNREAD = ("train_per_class", "crop_padding", "flip", "transforms", "crop_size", "scale", "color_jitter")
 
 
 def eval_flags(task: str | None = None, alone: Mapping[str, Setting] = EVAL_ALONE) -> dict[str, Setting]:

@@ -120,8 +120,8 @@ class MaskAnswers(Answers):
         present = [str(self._folder / name) for name in self._names if os.path.lexists(self._folder / name)]
         if present:
             raise FileExistsError(
-                f"`output` must hold none of the masks that are to be written, but there is {listed(present, 3)} already, perhaps"
-                " corrected by hand. Give another folder, or remove them."
+                f"`output` must hold none of the masks that are to be written, but there is {listed(present, 3)} already,"
+                " perhaps corrected by hand. Give another folder, or remove them."
             )
 
     @contextmanager

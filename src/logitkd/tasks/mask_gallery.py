@@ -68,8 +68,8 @@ def draw_scenes(
         marks += [Entry("the student is right and the teacher wrong", BETTER), Entry("both are wrong, differently", OTHERWISE)]
     return Gallery(
         summary,
-        f"{len(chosen)} of {len(split):,} images, evenly from that of which the student gets least right to that of which it gets"
-        " most right",
+        f"{len(chosen)} of {len(split):,} images, evenly from that of which the student gets least right to that of which it"
+        " gets most right",
         [f"IoU of the {who}, %" for who in scores],
         [*entries, Entry("no class: counts nowhere", None, ["" for _ in scores])],
         marks,
