@@ -96,6 +96,7 @@ def save_segformer(
             hidden_sizes=[4, 4, 8, 8],
             num_attention_heads=[1, 1, 1, 1],
             mlp_ratios=[1, 1, 1, 1],
+            sr_ratios=[1, 1, 1, 1],  # so that small images will do
             decoder_hidden_size=8,
             id2label=dict(enumerate(names)),
             label2id={name: number for number, name in enumerate(names)},

@@ -18,6 +18,8 @@ from torch import Tensor
 __all__ = [
     "GroupKL",
     "KLType",
+    "descent",
+    "divergence",
     "filled_ranks",
     "finite",
     "group_kl",
@@ -162,37 +164,7 @@ class _GroupKL(torch.autograd.Function):
         without: Tensor | None,
         kl_type: KLType | Literal["cross"],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        dtype = torch.promote_types(widen(student_logits).dtype, widen(teacher_logits).dtype)
-        absent = _absent(dtype)
-
-        def soften(logits: Tensor) -> tuple[Tensor, Tensor]:
-            z = (logits.to(dtype) / temperature).clamp_min_(absent)
-            z = z if without is None else remove_(z, without)
-            log_p = F.log_softmax(z, dim=-1)
-            # The largest class gives the normaliser without another pass of exponentials, and without cancellation.
-            return log_p, z.amax(-1) - log_p.amax(-1)
-
-        log_b, student_mass = soften(student_logits)
-        log_a, teacher_mass = soften(teacher_logits)
-        if kl_type in ("forward", "cross"):
-            a = log_a.exp()
-            if kl_type == "forward":
-                kl = log_a.sub_(log_b).mul_(a).sum(-1)
-            else:  # a group without classes sums to nothing
-                kl = torch.where(teacher_mass > absent / 2, -torch.mul(a, log_b, out=log_a).sum(-1), 0.0)
-            b = log_b.exp_()
-            slope = a.sub_(b)
-        else:
-            b = log_b.exp()
-            gap = log_b - log_a
-            kl = (b * gap).sum(-1)
-            slope = (kl.unsqueeze(-1) - gap).mul_(b)
-            if kl_type == "both":
-                a = log_a.exp()
-                kl = (kl - (a * gap).sum(-1)) / 2
-                slope = (slope - b + a) / 2
-        # -inf in one of the two only is no mask: there the divergence is infinite, not merely huge.
-        kl = torch.where(kl < 1e30, kl, torch.inf)
+        kl, student_mass, teacher_mass, b, slope = divergence(student_logits, teacher_logits, temperature, without, kl_type)
         ctx.save_for_backward(b, slope)
         ctx.mark_non_differentiable(teacher_mass)
         ctx.temperature, ctx.dtype = temperature, student_logits.dtype  # type: ignore[attr-defined]
@@ -204,9 +176,51 @@ class _GroupKL(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
         b, slope = ctx.saved_tensors  # type: ignore[attr-defined]
-        down = grad_kl.unsqueeze(-1) / -ctx.temperature  # type: ignore[attr-defined] # the slope was saved negated
-        grad_mass = grad_mass.unsqueeze(-1) / ctx.temperature  # type: ignore[attr-defined]
-        return (slope * down).addcmul_(b, grad_mass).to(ctx.dtype), None, None, None, None  # type: ignore[attr-defined]
+        gradient = descent(b, slope, grad_kl, grad_mass, ctx.temperature)  # type: ignore[attr-defined]
+        return gradient.to(ctx.dtype), None, None, None, None  # type: ignore[attr-defined]
+
+
+def divergence(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, without: Tensor | None, kl_type: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return KL and both masses, ``(...)``, and what the gradient is made of: the student's softmax and a slope, negated."""
+    dtype = torch.promote_types(widen(student_logits).dtype, widen(teacher_logits).dtype)
+    absent = _absent(dtype)
+
+    def soften(logits: Tensor) -> tuple[Tensor, Tensor]:
+        z = (logits.to(dtype) / temperature).clamp_min_(absent)
+        z = z if without is None else remove_(z, without)
+        log_p = F.log_softmax(z, dim=-1)
+        # The largest class gives the normaliser without another pass of exponentials, and without cancellation.
+        return log_p, z.amax(-1) - log_p.amax(-1)
+
+    log_b, student_mass = soften(student_logits)
+    log_a, teacher_mass = soften(teacher_logits)
+    if kl_type in ("forward", "cross"):
+        a = log_a.exp()
+        if kl_type == "forward":
+            kl = log_a.sub_(log_b).mul_(a).sum(-1)
+        else:  # a group without classes sums to nothing
+            kl = torch.where(teacher_mass > absent / 2, -torch.mul(a, log_b, out=log_a).sum(-1), 0.0)
+        b = log_b.exp_()
+        slope = a.sub_(b)
+    else:
+        b = log_b.exp()
+        gap = log_b - log_a
+        kl = (b * gap).sum(-1)
+        slope = (kl.unsqueeze(-1) - gap).mul_(b)
+        if kl_type == "both":
+            a = log_a.exp()
+            kl = (kl - (a * gap).sum(-1)) / 2
+            slope = (slope - b + a) / 2
+    # -inf in one of the two only is no mask: there the divergence is infinite, not merely huge.
+    return torch.where(kl < 1e30, kl, torch.inf), student_mass, teacher_mass, b, slope
+
+
+def descent(b: Tensor, slope: Tensor, grad_kl: Tensor, grad_mass: Tensor, temperature: float) -> Tensor:
+    """Return the gradient of a group's classes from that of its KL and of the student's mass."""
+    down = grad_kl.unsqueeze(-1) / -temperature  # the slope is negated
+    return (slope * down).addcmul_(b, grad_mass.unsqueeze(-1) / temperature)
 
 
 def refuse_second_derivatives() -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from logitkd.cli import main
 from logitkd.cli.outcome import student_alone
+from scenes import write_scenes
 
 SHORT = ["--data.train_per_class", "10", "--device", "cpu", "--quiet"]
 
@@ -126,3 +127,26 @@ def test_another_run_is_not_the_student_alone(runs, tmp_path, key, value):
     assert student_alone(tmp_path / "alone") is None
     shutil.rmtree(tmp_path / "alone")
     assert student_alone(tmp_path / "run") is None
+
+
+def test_a_run_of_segmentation_shows_its_own_scores_and_each_class(tmp_path, monkeypatch, capsys):
+    write_scenes(tmp_path / "scenes", {"train": 4, "val": 2})
+    monkeypatch.chdir(tmp_path)
+    words = ["--task", "segmentation", "--data.source", "scenes", "--data.classes", "[ground, disc, bar]", "--data.workers", "0"]
+    words += ["--student", "dense_networks:build", "--epochs", "1", "--batch_size", "4", "--device", "cpu", "--quiet"]
+    assert main(["train", *words, "--method", "ce", "--output", "runs/teacher"]) == 0
+    capsys.readouterr()
+    assert main(["train", *words, "--method", "kd", "--teacher", "runs/teacher", "--output", "runs/kd"]) == 0
+    result = json.loads((tmp_path / "runs/kd/result.json").read_text())
+    said = capsys.readouterr()
+    assert f"teacher: dense_networks:build from runs/teacher, mIoU {result['teacher_miou']:.2f} on scenes" in said.err
+    _, header, student, teacher, blank, classes, *rows = said.out.splitlines()
+    assert header.split() == ["mIoU", "pixel", "accuracy", "agreement"]
+    assert student.split()[2:] == [f"{result['metrics'][key]:.2f}" for key in ("miou", "pixel_accuracy", "agreement")]
+    assert teacher.split() == ["its", "teacher", f"{result['teacher_miou']:.2f}", "-", "-"]
+    assert (blank, classes.split()) == ("", ["iou", "of", "last", "epoch"])
+    assert rows[0].split() == ["ground", f"{result['metrics']['iou/ground']:.2f}"]
+    assert main(["eval", "runs/kd", "runs/teacher", "--device", "cpu", "--latency", "false"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["student", "data", "mIoU", "pixel", "accuracy", "agreement", "teacher", "mIoU"]
+    assert next(line for line in lines if line.startswith("iou of")).split() == ["iou", "of", "runs/kd", "runs/teacher"]

@@ -26,7 +26,9 @@ def no_network(num_classes: int) -> int:
 
 
 def own_fcn(num_classes: int) -> nn.Module:
-    backbone = IntermediateLayerGetter(nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)), {"0": "aux", "1": "out"})
+    backbone = IntermediateLayerGetter(
+        nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)), {"0": "aux", "1": "out"}
+    )
     return FCN(backbone, FCNHead(8, num_classes), FCNHead(8, num_classes))
 
 

@@ -36,7 +36,9 @@ def test_the_output_decides_what_a_configuration_of_both_kinds_becomes(tmp_path)
 def test_a_segformer_without_a_head_is_refused_as_a_teacher_and_gives_a_student_its_encoder(tmp_path):
     source = save_segformer(tmp_path / "net", 5, whole=False)
     name = f"transformers:{tmp_path / 'net'}"
-    with pytest.raises(ValueError, match=r"its weights lack decode_head\..*, which would be random.* trained to segment images"):
+    with pytest.raises(
+        ValueError, match=r"its weights lack decode_head\..*, which would be random.* trained to segment images"
+    ):
         build_pretrained(name, output="maps")
     model = build_model(name, 4, output="maps")
     torch.testing.assert_close(model.model.segformer.state_dict(), source.segformer.state_dict(), rtol=0, atol=0)
@@ -95,7 +97,9 @@ def test_networks_that_classify_masks_are_refused_by_name(tmp_path, kind, short)
     import transformers
 
     getattr(transformers, f"{kind}Config")().save_pretrained(tmp_path / "net")
-    words = rf"must be one that .* semantic segmentation, got a {short}: it yields a list of masks with one class each.*SegFormer"
+    words = (
+        rf"must be one that .* semantic segmentation, got a {short}: it yields a list of masks with one class each.*SegFormer"
+    )
     with pytest.raises(ValueError, match=words):
         build_model(f"transformers:{tmp_path / 'net'}", 5, output="maps")
 
@@ -110,5 +114,5 @@ def test_a_network_of_the_other_kind_is_refused(tmp_path, upernet):
 
 def test_layers_are_of_texts(tmp_path):
     save_segformer(tmp_path / "net", 5)
-    with pytest.raises(ValueError, match="`layers` must be left out for `transformers:.*`: it segments images"):
+    with pytest.raises(ValueError, match=r"`layers` must be left out for `transformers:.*`: it segments images"):
         build_model(f"transformers:{tmp_path / 'net'}", 5, output="maps", layers=1)

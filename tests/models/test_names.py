@@ -42,7 +42,10 @@ def test_whether_a_name_stands_for_weights_and_for_those_of_a_head(name, weights
         ("zzzzqqq", r"unknown model `zzzzqqq`\. A segmentation network is `torchvision:NAME`"),
         ("torchvision:resnet18", r"no segmentation network `resnet18`\. It is a classifier there\. A segmentation network is"),
         ("torchvision:fcn_resnet51", r"no segmentation network `fcn_resnet51`\. Did you mean `fcn_resnet50`\?"),
-        ("torchvision:fcn_resnet50.COCO", r"no weights `COCO` for `fcn_resnet50`\. It has COCO_WITH_VOC_LABELS_V1, DEFAULT, IMA"),
+        (
+            "torchvision:fcn_resnet50.COCO",
+            r"no weights `COCO` for `fcn_resnet50`\. It has COCO_WITH_VOC_LABELS_V1, DEFAULT, IMA",
+        ),
         ("deeplabv3:resnet19", r"unknown model `resnet19`\. Nearest: resnet1"),
         ("deeplabv3:resnet18.a1_in2k", "timm has no weights `a1_in2k` for `resnet18`. Did you mean `a1_in1k`"),
         ("lraspp:torchvision:resnet18", "must read `lraspp:NAME`, a name of timm's, got `torchvision:resnet18`"),
@@ -61,8 +64,14 @@ def test_names_that_return_no_maps(name, words):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("deeplabv3:resnet18", r"must be a classifier, got a segmentation network.* Give `resnet18` alone, or the task: `--task"),
-        ("torchvision:fcn_resnet50", r"no classifier `fcn_resnet50`\. It is a segmentation network there\..*`--task segmentation`"),
+        (
+            "deeplabv3:resnet18",
+            r"must be a classifier, got a segmentation network.* Give `resnet18` alone, or the task: `--task",
+        ),
+        (
+            "torchvision:fcn_resnet50",
+            r"no classifier `fcn_resnet50`\. It is a segmentation network there\..*`--task segmentation`",
+        ),
     ],
 )
 def test_names_that_return_no_classes(name, words):
@@ -71,5 +80,5 @@ def test_names_that_return_no_classes(name, words):
 
 
 def test_there_are_two_outputs():
-    with pytest.raises(ValueError, match="`output` must be .*classes.*maps.*, got 'map'"):
+    with pytest.raises(ValueError, match=r"`output` must be .*classes.*maps.*, got 'map'"):
         check_name("resnet18", "map")

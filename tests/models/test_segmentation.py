@@ -63,7 +63,9 @@ def test_weights_of_another_network_are_refused(torch_home):
     model = published(LRASPP, torch_home)
     (file,) = torch_home.iterdir()
     torch.save({**model.state_dict(), "backbone.0.0.weight": torch.zeros(3, 3, 3, 3)}, file)
-    with pytest.raises(ValueError, match=r"its weights cannot be loaded \(not there, or of another shape .*backbone\.0\.0\.wei"):
+    with pytest.raises(
+        ValueError, match=r"its weights cannot be loaded \(not there, or of another shape .*backbone\.0\.0\.wei"
+    ):
         build_model(f"{LRASPP}.{TAG}", 5, output="maps")
 
 
@@ -74,7 +76,8 @@ def test_weights_of_a_backbone_alone(torch_home):
     torch.save(source.state_dict(), torch_home / url.rpartition("/")[2])
     network = build_model(f"{LRASPP}.IMAGENET1K_V1", 5, output="maps")
     own = {f"features.{name}": value for name, value in network.model.backbone.state_dict().items()}
-    assert own and all(value.equal(source.state_dict()[name]) for name, value in own.items())
+    assert own
+    assert all(value.equal(source.state_dict()[name]) for name, value in own.items())
     with pytest.raises(ValueError, match=r"IMAGENET1K_V1`: its weights are those of its backbone, so it cannot teach"):
         build_pretrained(f"{LRASPP}.IMAGENET1K_V1", output="maps")
 

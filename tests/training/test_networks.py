@@ -10,11 +10,12 @@ import torchvision
 import yaml
 from safetensors.torch import save_file
 
-from logitkd import ModelConfig, TeacherConfig, TeacherSource, evaluate, train
+from dense_networks import save_segformer
+from logitkd import ModelConfig, TeacherConfig, TeacherSource, TrainConfig, evaluate, train
 from logitkd.models import build_model
 from logitkd.reach import Ensemble, LabelMap
 from logitkd.runs.rules import checked
-from logitkd.training.networks import build_teacher
+from logitkd.training.networks import build_networks, build_teacher, load_network
 from logitkd.training.provenance import teacher_record
 from network_folders import OWN_MEAN, OWN_STD, timm_folder, transformers_folder
 from run_parts import image_task
@@ -270,3 +271,45 @@ def test_a_run_says_and_keeps_its_teachers_own_accuracy(tiny, teacher_folder, ca
 def test_a_run_on_a_random_teacher_warns(tiny):
     with pytest.warns(UserWarning, match=r"the teacher's own top-1 .*Are these its trained weights"):
         train(tiny(teacher=TeacherConfig("tiny_net:TinyNet"), epochs=1))
+
+
+@pytest.fixture
+def scenes(digits):
+    """A task on the digits whose networks return maps."""
+    task = image_task()
+    task.network_options = {"output": "maps", "aux": False}
+    return task
+
+
+def test_a_task_says_what_its_networks_are_built_with(scenes, images):
+    config = TrainConfig(ModelConfig("deeplabv3:test_efficientnet"), TeacherConfig("dense_networks:build_teacher"))
+    student, teacher = build_networks(config, scenes)
+    assert student.model.aux_classifier is None
+    assert student.eval()(images)["out"].shape == (4, 10, 1, 1)
+    assert teacher(images).logits.shape == (4, 2, 2, 10)
+    torch.testing.assert_close(teacher(images).logits.movedim(-1, 1), teacher.model(images))
+    scenes.network_options = {"output": "maps", "aux": True}
+    assert build_networks(config, scenes)[0].model.aux_classifier is not None
+
+
+def test_teachers_that_return_maps_have_their_own_classes_and_inputs(tmp_path, scenes, digits, images):
+    source = save_segformer(tmp_path / "net", 12)
+    config = TeacherConfig(f"transformers:{tmp_path / 'net'}", label_map=twelve_to_ten(tmp_path / "map.yaml"))
+    teacher = build_teacher(config, scenes)
+    own = source(normalised(digits, OWN_MEAN, OWN_STD)).logits.detach()
+    expected = own[:, :10].clone()
+    expected[:, 3] = own[:, [3, 10]].logsumexp(1)
+    torch.testing.assert_close(teacher(images).logits.movedim(-1, 1), expected)
+    torch.save(build_model(config.name, 12, output="maps").state_dict(), tmp_path / "twelve.pth")
+    assert build_teacher(replace(config, checkpoint=str(tmp_path / "twelve.pth")), scenes).model.num_classes == 12
+
+
+def test_a_classifiers_run_gives_no_network_of_maps(scenes, task, teacher_folder):
+    words = "`{}` must return logits of every cell of a grid, .* returns them .*: it was trained with `task: images`"
+    config = ModelConfig("dense_networks:build", str(teacher_folder))
+    with pytest.raises(ValueError, match=words.format("teacher")):
+        build_teacher(config, scenes)
+    with pytest.raises(ValueError, match=words.format("checkpoint")):
+        load_network(config, scenes.classes, **scenes.network_options)
+    with pytest.raises(ValueError, match="`teacher` must return logits"):
+        build_teacher(TeacherConfig("cifar_resnet8", str(teacher_folder)), scenes)

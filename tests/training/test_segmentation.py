@@ -10,12 +10,11 @@ from interrupted_runs import StopAfter, outcome
 from logitkd import methods
 from logitkd.evaluation import evaluate
 from logitkd.runs.plan import plan
-from logitkd.runs.rules import fits
 from logitkd.runs.settings import SettingsError
 from logitkd.training.train import train
 from scenes import COLORS, NAMES, write_scenes, write_table
 
-DENSE = [name for name in methods.names() if methods.get(name).loss is not None and fits(methods.get(name).loss, "maps")]
+DENSE = [name for name in methods.names() if (loss := methods.get(name).loss) is not None and not loss.unfit("maps")]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(folder, tmp_path_factory):
     """A teacher's run folder."""
-    return run(folder, tmp_path_factory.mktemp("runs") / "teacher", "ce", student="dense_networks:build_aux", epochs=2).folder
+    return run(folder, tmp_path_factory.mktemp("runs") / "teacher", "ce", student="dense_networks:build_aux", epochs=12, optim__lr=0.1).folder
 
 
 def settings(folder, output, method, student="dense_networks:build", **values):

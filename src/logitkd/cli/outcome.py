@@ -67,7 +67,7 @@ def show_result(config: TrainConfig, result: RunResult, recipe: str | None, flag
     if result.teacher_score is not None:
         rows.append(["its teacher", *_numbers({headline: result.teacher_score}, columns)])
     tables.show(["", *(name for name, _, _ in columns)], rows, right=[name for name, _, _ in columns])
-    _show_kinds([str(result.folder)], [result.metrics])
+    _show_kinds(["last epoch"], [result.metrics])
     best = result.best
     print(f"best epoch: {best['epoch']}, {title} {best[headline]:.2f} (chosen on `{best['split']}`, so it flatters)")
     alone = student_alone(result.folder, headline)

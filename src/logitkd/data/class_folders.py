@@ -22,7 +22,7 @@ from logitkd.data.frames import ArrowColumn, Frame, ListedColumn
 from logitkd.data.splits import Kind, check_splits, class_folder_words, is_dangling, split_folders
 from logitkd.data.utf8 import is_unicode
 
-__all__ = ["FileKind", "class_folder_frames", "files_frame", "files_under"]
+__all__ = ["FileKind", "class_folder_frames", "files_frame", "files_under", "path_column"]
 
 
 @dataclass(frozen=True)
@@ -199,11 +199,12 @@ def _classes(folder: Path, listings: Iterable[_Listing], noun: str) -> list[str]
     return sorted(filled)
 
 
-def _path_column(paths: Sequence[str], noun: str) -> ArrowColumn:
+def path_column(paths: Sequence[str | None], noun: str) -> ArrowColumn:
+    """Return the column of files, ``None`` where one is absent; names that are not UTF-8 raise ``ValueError``."""
     try:
         texts = pa.array(paths, pa.string())
     except UnicodeEncodeError:
-        wrong = [path for path in paths if not is_unicode(path)]
+        wrong = [path for path in paths if path is not None and not is_unicode(path)]
         raise ValueError(
             f"the names of {noun}s and their folders must be UTF-8 text, got {len(wrong)} that are not, the first "
             f"{wrong[0]!a}. Rename them."
@@ -214,7 +215,7 @@ def _path_column(paths: Sequence[str], noun: str) -> ArrowColumn:
 def files_frame(folder: Path, split: str, paths: Sequence[str], classes: Sequence[str] | None, files: FileKind) -> Frame:
     """Return the frame of files, with the class folder of each for its label unless ``classes`` are none."""
     noun = files.kind.noun
-    there = _path_column(paths, noun)
+    there = path_column(paths, noun)
     features: dict[str, Any] = {noun: files.feature}
     columns = {noun: files.column(there)}
     if classes is not None:

@@ -107,6 +107,7 @@ class DataConfig(Record):
         """
         return eval_name(self)
 
+    output: ClassVar[str] = "classes"  # what networks return: a row of logits an example
     # What its task reads of the run's settings beside these.
     run_settings: ClassVar[tuple[str, ...]] = (
         "labels",

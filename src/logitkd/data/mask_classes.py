@@ -167,19 +167,20 @@ def check_learnable(train: Tensor, evaluation: Tensor, classes: Sequence[str], w
     if untaught:
         raise ValueError(
             f"every class of the evaluation split must have training pixels, got none of {listed(untaught, 5)}. Are classes"
-            " numbered alike in the two splits?"
+            " numbered alike in the two splits? If so, divide the images anew, or give these pixels the number of"
+            " `data.ignore_index`."
         )
     if absent := names((train == 0) & (evaluation == 0)):
         warnings.warn(
             f"no mask has a pixel of {len(absent)} of the {len(classes)} classes ({listed(absent, 5)}): nothing teaches them,"
             " and no score is of them. Are `data.classes` and `data.ignore_index` those of the masks?",
-            stacklevel=4,
+            stacklevel=3,
         )
     if untested := names((train > 0) & (evaluation == 0)):
         warnings.warn(
             f"the evaluation split has no pixel of {len(untested)} of the {len(classes)} classes in training"
             f" ({listed(untested, 5)}): its scores say nothing of them. Is something missing there?",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

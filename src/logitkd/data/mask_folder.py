@@ -71,7 +71,7 @@ def _arrange(folder: Path, splits: Sequence[str], absent: str | None) -> list[Pa
     by_kind = (folder / IMAGES).is_dir()
     if by_kind:
         known = split_folders(folder / IMAGES)
-        if absent is not None and splits[0] not in known and absent not in known:
+        if absent is not None and not {splits[0], absent} & set(known) and any(map(_is_there, (folder / IMAGES).iterdir())):
             return [PairFolders(folder / IMAGES, folder / MASKS)]
     else:
         known = [name for name in split_folders(folder) if (folder / name / IMAGES).is_dir()]
@@ -88,24 +88,31 @@ def _arrange(folder: Path, splits: Sequence[str], absent: str | None) -> list[Pa
     return [PairFolders(folder / split / IMAGES, folder / split / MASKS) for split in splits]
 
 
-def paired(folders: PairFolders, images: Sequence[str], masks: Sequence[str], alone: str = "") -> list[str]:
+def _is_there(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
+
+
+def paired(
+    folders: PairFolders, images: Sequence[str], masks: Sequence[str], *, labelled: bool, advice: str = ""
+) -> list[str | None]:
     """Return the mask of each image: the one at the same place, whatever its suffix.
 
     Args:
         folders: where they are.
         images: the paths of the images.
         masks: those of the masks.
-        alone: what to do about images without a mask, for the message.
+        labelled: whether each image must have one; else there is ``None`` for one without.
+        advice: what to do about images without a mask, for the message.
 
     Raises:
         ValueError: two images or two masks of one name, an image without a mask, or a mask without an image.
     """
     of_image, of_mask = (_by_name(folder, paths) for folder, paths in zip(folders, (images, masks), strict=True))
     lacking = [path for name, path in of_image.items() if name not in of_mask]
-    if lacking:
+    if lacking and labelled:
         raise ValueError(
             f"every image must have a mask of its name in {folders.masks}, got none for {len(lacking):,} of {len(images):,},"
-            f" the first {listed(lacking, 3)}.{alone}"
+            f" the first {listed(lacking, 3)}.{advice}"
         )
     spare = [path for name, path in of_mask.items() if name not in of_image]
     if spare:
@@ -113,7 +120,7 @@ def paired(folders: PairFolders, images: Sequence[str], masks: Sequence[str], al
             f"every mask must have an image of its name in {folders.images}, got none for {len(spare):,} of {len(masks):,}, the"
             f" first {listed(spare, 3)}. Bring the images back, or remove the masks."
         )
-    return [of_mask[name] for name in of_image]
+    return [of_mask.get(name) for name in of_image]
 
 
 def _by_name(folder: Path, paths: Sequence[str]) -> Mapping[str, str]:

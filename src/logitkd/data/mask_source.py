@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from datasets import Image
 
-from logitkd.data.class_folders import FileKind, files_frame, files_under
+from logitkd.data.class_folders import FileKind, files_frame, files_under, path_column
 from logitkd.data.columns import mask_column, masked_column
 from logitkd.data.frames import Frame
 from logitkd.data.image_folder import IMAGE_FILES
@@ -37,7 +35,9 @@ def read_pairs(config: MaskConfig, labelled: bool) -> list[Pairs]:
     folder = find_folder(config.source, MASKED)
     if folder is not None and split_tables(folder, splits, absent, MASKED) is None:
         folders = pair_folders(folder.absolute(), splits, absent, labelled)
-        return [_from_folders(*each) for each in zip(splits, folders, matter, strict=True)]
+        # An image to evaluate on must have a mask; which these are where they are a share of the training split, others say.
+        must = [labelled, *[True] * (len(splits) - 1)]
+        return [_from_folders(*each) for each in zip(splits, folders, matter, must, strict=True)]
     frames = read_frames(config.source, splits, absent, kind=MASKED)
     mask = _mask_name(frames, config, labelled)
     image = masked_column(frames[-1], config.image_column, mask)
@@ -64,11 +64,12 @@ def _from_frame(frame: Frame, image: str, mask: str, looked: bool) -> Pairs:
     return Pairs(frame.where, images, frame.column(mask) if looked else None, frame.place, frame.place)
 
 
-def _from_folders(split: str, folders: PairFolders, looked: bool) -> Pairs:
+def _from_folders(split: str, folders: PairFolders, looked: bool, labelled: bool) -> Pairs:
     paths = files_under(folders.images, IMAGE_FILES)
     images = files_frame(folders.images, split, paths, None, IMAGE_FILES)
     if not looked:
         return Pairs(images.where, images.column("image"), None, images.place, images.place)
-    found = paired(folders, paths, files_under(folders.masks, MASK_FILES), UNTAUGHT)
-    masks: Any = files_frame(folders.masks, split, found, None, MASK_FILES)
-    return Pairs(images.where, images.column("image"), masks.column("mask"), images.place, masks.place)
+    advice = UNTAUGHT if labelled else ""
+    found = paired(folders, paths, files_under(folders.masks, MASK_FILES), labelled=labelled, advice=advice)
+    masks = path_column(found, MASK.noun)
+    return Pairs(images.where, images.column("image"), masks, images.place, lambda row: found[row] or images.place(row))

@@ -66,6 +66,7 @@ class TextConfig(Record):
         """
         return eval_name(self)
 
+    output: ClassVar[str] = "classes"  # what networks return: a row of logits an example
     # What its task reads of the run's settings beside these.
     run_settings: ClassVar[tuple[str, ...]] = ("labels", "class_weights")
     # How networks that come pretrained are usually tuned; see ``runs.config.run_defaults``.

@@ -121,6 +121,20 @@ class LogitLoss(nn.Module):
         zeros = torch.zeros(1, num_classes)
         self.terms(zeros, zeros, torch.zeros(1, dtype=torch.int64))
 
+    def unfit(self, output: str) -> str:
+        """Return why it cannot be read of networks that return ``classes``, a row of logits an example, or ``maps`` of them.
+
+        Empty where it can.
+        """
+        if output != "maps":
+            one_row = "its loss compares the positions of a map, and networks of this task return a row of logits an example"
+            return one_row if self.reads == "maps" else ""
+        if self.reads == "regions":
+            return "its loss compares the regions of an image that has one label"
+        if self.reads == "maps" or self.per_example:
+            return ""
+        return "its loss compares the examples of a batch with each other, and what that means of pixels is not defined"
+
     def example_losses(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the weighted sum of the terms of each example, ``(N,)``."""
         return self.weigh(self.terms(student_logits, teacher_logits, labels))

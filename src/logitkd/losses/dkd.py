@@ -10,6 +10,7 @@ from torch import Tensor
 from logitkd.checks import check_choice, check_range, check_temperature
 from logitkd.logits import KLType, group_kl, temper, top_classes
 from logitkd.losses.base import LogitLoss
+from logitkd.losses.picked import pick
 from logitkd.tensor_checks import check_labels, check_logits
 
 __all__ = ["DKDLoss", "dkd_terms"]
@@ -68,7 +69,7 @@ def dkd_terms(
         classes = labels.unsqueeze(-1)  # type: ignore[union-attr]
     else:
         classes = top_classes(teacher_logits, 1)
-    student, teacher = temper(student_logits.gather(-1, classes), teacher_logits.gather(-1, classes), temperature)
+    student, teacher = temper(pick(student_logits, classes), teacher_logits.gather(-1, classes), temperature)
     rest = group_kl(student_logits, teacher_logits, temperature, without=classes, kl_type=kl_type)
     binary = group_kl(
         torch.cat([student, rest.student_mass.unsqueeze(-1)], -1),

@@ -13,6 +13,7 @@ from torch import Tensor
 from logitkd.checks import check_choice, check_int, check_range, check_temperature
 from logitkd.logits import KLType, filled_ranks, group_kl, temper, top_classes, widen
 from logitkd.losses.base import LogitLoss
+from logitkd.losses.picked import pick, split_kl
 from logitkd.tensor_checks import check_logits
 
 __all__ = ["GDKD3Loss", "GDKDLoss", "gdkd3_terms", "gdkd_terms"]
@@ -81,12 +82,11 @@ def gdkd_terms(
     if top_mass is None:
         check_int("top_k", top_k, 1, student_logits.shape[-1] - 1, "num_classes - 1")
         classes = top_classes(teacher_logits, top_k, largest=strategy == "best", spare=1)
-        student, teacher = student_logits.gather(-1, classes), teacher_logits.gather(-1, classes)
-        top = group_kl(student, teacher, temperature, without=~filled_ranks(classes), kl_type=kl_type)
+        top, rest = split_kl(student_logits, teacher_logits, classes, temperature, kl_type=kl_type)
     else:
         classes = _nucleus(widen(teacher_logits.detach()) / temperature, top_mass)
         top = group_kl(student_logits, teacher_logits, temperature, without=~classes, kl_type=kl_type)
-    rest = group_kl(student_logits, teacher_logits, temperature, without=classes, kl_type=kl_type)
+        rest = group_kl(student_logits, teacher_logits, temperature, without=classes, kl_type=kl_type)
     teacher_masses = torch.stack([top.teacher_mass, rest.teacher_mass], -1)
     group = group_kl(torch.stack([top.student_mass, rest.student_mass], -1), teacher_masses)
     terms = {"group": group.kl, "top": top.kl, "rest": rest.kl}
@@ -151,7 +151,7 @@ def gdkd3_terms(
         raise ValueError(f"GDKD3 needs at least 3 classes (its three groups), got {num_classes}. Use GDKD.")
     check_int("top_k", top_k, 2, num_classes - 1, "num_classes - 1; the second group holds ranks 2 to top_k")
     classes = top_classes(teacher_logits, top_k, spare=1)
-    student, teacher = temper(student_logits.gather(-1, classes), teacher_logits.gather(-1, classes), temperature)
+    student, teacher = temper(pick(student_logits, classes), teacher_logits.gather(-1, classes), temperature)
     top = group_kl(student[..., 1:], teacher[..., 1:], without=~filled_ranks(classes)[..., 1:])
     rest = group_kl(student_logits, teacher_logits, temperature, without=classes)
     group = group_kl(

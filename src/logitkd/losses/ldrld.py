@@ -13,6 +13,7 @@ from torch import Tensor
 from logitkd.checks import check_choice, check_int, check_positive, check_range, check_temperature
 from logitkd.logits import filled_ranks, group_kl, temper, top_classes
 from logitkd.losses.base import LogitLoss
+from logitkd.losses.picked import pick
 from logitkd.tensor_checks import check_logits
 
 __all__ = ["LDRLDLoss", "ldrld_terms"]
@@ -82,7 +83,7 @@ def ldrld_terms(
     check_int("depth", depth, 2, num_classes, "num_classes")
     classes = top_classes(student_logits if rank_by == "student" else teacher_logits, depth)
     filled = filled_ranks(classes)  # an example with fewer classes than depth has fewer ranks: filled.sum(-1)
-    student, teacher = temper(student_logits.gather(-1, classes), teacher_logits.gather(-1, classes), temperature)
+    student, teacher = temper(pick(student_logits, classes), teacher_logits.gather(-1, classes), temperature)
 
     ranks = torch.arange(1, depth + 1, device=student.device, dtype=student.dtype)
     distance = ranks - ranks.unsqueeze(-1)  # (d, d), j - i

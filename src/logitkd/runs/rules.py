@@ -13,7 +13,6 @@ from typing import Any
 from logitkd import methods, tasks
 from logitkd.checks import check_choice, collector, unknown
 from logitkd.data.class_weights import BALANCED, read_class_weights
-from logitkd.losses import LogitLoss
 from logitkd.methods import Method
 from logitkd.runs.config import DistillConfig, ScheduleConfig, StonesConfig, TrainConfig, data_settings, warmup_length
 from logitkd.runs.device import resolve_device
@@ -187,21 +186,13 @@ def _method(settings: TrainConfig) -> list[str]:
 
 def _outputs(settings: TrainConfig, method: Method) -> list[str]:
     """What a method cannot do with what the task's networks return: a row of logits an example, or maps of them."""
-    output, loss = getattr(settings.data, "output", "classes"), method.loss
-    if loss is None or fits(loss, output):
+    output = getattr(settings.data, "output", "classes")
+    why = "" if method.loss is None else method.loss.unfit(output)
+    if not why:
         return []
-    why = "its loss compares the positions of a map, and the networks of this task return one row of logits an example"
-    if output == "maps":
-        why = "its loss compares the regions of an image that has one label"
-        if loss.reads != "regions":
-            why = "its loss compares the examples of a batch with each other, and what that means of pixels is not defined"
-    others = [name for name in methods.names() if (one := methods.get(name).loss) is not None and fits(one, output)]
-    return [f"`method` must fit the task `{settings.task}`, got `{method.name}`: {why}. These fit: {', '.join(others)}."]
-
-
-def fits(loss: LogitLoss, output: str) -> bool:
-    """Whether a loss can read networks that return ``classes``, a row of logits an example, or ``maps`` of them."""
-    return loss.reads != "maps" if output == "classes" else loss.reads != "regions" and (loss.per_example or loss.reads == "maps")
+    losses = {name: methods.get(name).loss for name in methods.names()}
+    others = ", ".join(name for name, loss in losses.items() if loss is not None and not loss.unfit(output))
+    return [f"`method` must fit the task `{settings.task}`, got `{method.name}`: {why}. These fit: {others}."]
 
 
 def _labels(settings: TrainConfig, method: Method) -> list[str]:

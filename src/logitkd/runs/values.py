@@ -161,7 +161,7 @@ def _words(kind: Any) -> str:
         keys = [field.name for field in fields(record)]
         return f"a list such as [{{{keys[0]}: a, {keys[1]}: b}}, {{{keys[0]}: c}}], with the keys {', '.join(keys)}"
     if get_origin(kind) is tuple:
-        return "a list such as " + ("[0.5, 0.75]" if get_args(kind)[0] is float else "[a, b]")
+        return "a list such as " + {float: "[0.5, 0.75]", int: "[240, 320]"}.get(get_args(kind)[0], "[a, b]")
     if get_origin(kind) is dict:
         return "options, {option: value}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))
