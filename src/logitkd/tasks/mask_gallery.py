@@ -63,9 +63,13 @@ def draw_scenes(
         )
         for name, color in zip(classes, palette, strict=True)
     ]
-    marks = [Entry("the student is wrong (beside the teacher: and the teacher right)", WRONG)]
+    marks = [Entry("the student is wrong", WRONG)]
     if teacher is not None:
-        marks += [Entry("the student is right and the teacher wrong", BETTER), Entry("both are wrong, differently", OTHERWISE)]
+        marks = [
+            Entry("the student is wrong; against the teacher: and the teacher is right", WRONG),
+            Entry("the student is right and the teacher wrong", BETTER),
+            Entry("both are wrong, differently", OTHERWISE),
+        ]
     return Gallery(
         summary,
         f"{len(chosen)} of {len(split):,} images, evenly from that of which the student gets least right to that of which it"

@@ -243,11 +243,8 @@ class Task(ABC):
         """Return what makes predictions of what a network returns; :meth:`recall` comes first.
 
         Args:
-            top: so many classes of each, where an example has one.
-            output: the folder for what is written, where something is.
-
-        Raises:
-            ValueError: one of the two is needed, or cannot be used.
+            top: so many classes of each, where an example has one; refused elsewhere.
+            output: the folder for what is written; needed where something is, and refused elsewhere.
         """
         raise NotImplementedError
 
@@ -273,13 +270,7 @@ class Task(ABC):
         """
 
     def gallery(self, student: Meter, teacher: Meter | None, count: int) -> Gallery:
-        """Return some evaluation examples drawn, with what is right and what the networks say.
-
-        Args:
-            student: the meter that has seen the student's answers to all of them.
-            teacher: likewise, the teacher's, if there is one.
-            count: so many examples, or all there are.
-        """
+        """Return ``count`` evaluation examples drawn, with what is right and what the networks said, as their meters saw."""
         raise NotImplementedError
 
     def rate_teacher(self, meter: Meter) -> float:
