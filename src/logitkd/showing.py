@@ -15,7 +15,7 @@ from logitkd import tasks
 from logitkd.checks import check_int
 from logitkd.evaluation import measured, prepared, resolved
 from logitkd.exporting.public import public_name, public_source
-from logitkd.files import check_output, write_atomic
+from logitkd.files import check_output, write_atomic, writing
 from logitkd.models import import_recorded, opening
 from logitkd.runs.config import TrainConfig
 from logitkd.runs.device import resolve_device
@@ -107,6 +107,8 @@ def show(
         assert mine is not None
         gallery = ready.task.gallery(mine, theirs, count)
         facts = _facts(record, ready.task.split, taught_by, lacking)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, _page(folder.resolve().name, facts, gallery).encode())
     return Page(path, len(gallery.scenes), gallery.summary, lacking)
 
