@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from logitkd import losses, methods
 from logitkd.methods import Method
@@ -31,6 +32,7 @@ DEFAULTS: dict[str, tuple[tuple[float, float, int], dict[str, Any]]] = {
     "ls-dkd": ((1.0, 9.0, 20), {"temperature": 2.0, "beta": 8.0, "alpha": 1.0}),
     "ls-gdkd": ((1.0, 1.0, 20), {**GDKD, "eps": 1e-7}),
     "dist": ((1.0, 1.0, 0), {"beta": 2.0, "gamma": 2.0, "temperature": 4.0}),
+    "cwd": ((1.0, 3.0, 0), {"temperature": 4.0}),
     "mlkd": ((0.1, 0.9, 0), {"temperatures": (2.0, 3.0, 4.0, 5.0, 6.0), "masking": "rows"}),
     "ldrld": ((1.0, 1.0, 0), {**LDRLD, "rank_by": "student", "rank_eps": 1.5, "delta": 2.0, "decay": 0.05}),
     "ls-ldrld": ((1.0, 1.0, 0), LDRLD),
@@ -46,7 +48,15 @@ DEFAULTS: dict[str, tuple[tuple[float, float, int], dict[str, Any]]] = {
     "block-gdkd": ((0.0, 1.0, 0), {"alpha": 1.0, **GDKD}),
     "block-ldrld": ((0.0, 1.0, 0), {"alpha": 1.0, "beta": 1.0, "d_alpha": 10.5, "d_beta": 7.0, "depth": 7, "temperature": 4.0}),
 }
-SIGNALS = {"ce": "none", "sdd": "regions", "icd": "regions", "block": "stones"}
+SIGNALS = {"ce": "none", "cwd": "maps", "sdd": "regions", "icd": "regions", "block": "stones"}
+
+
+def drawn(method: Method, c: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits of both networks of three examples, and labels; for what reads maps three images of one cell."""
+    student, teacher, labels = draw(0, 3, c)
+    if method.wants.reads != "maps":
+        return student, teacher, labels
+    return student.view(3, 1, 1, c), teacher.view(3, 1, 1, c), labels.view(3, 1, 1)
 
 
 @pytest.fixture
@@ -112,7 +122,7 @@ def test_a_row_given_its_own_options_is_the_same_row() -> None:
 def test_the_weights_of_a_row_reach_its_objective(name: str) -> None:
     method = methods.get(name).replace(ce_weight=0.75, kd_weight=0.3, warmup_epochs=10)
     c = 12
-    student, teacher, labels = draw(0, 3, c)
+    student, teacher, labels = drawn(method, c)
     regions, stones = draw(1, 3, 21, c), draw(2, 2, 3, c)[0]
     yields = Signals(student, regions[0], list(stones)), Signals(teacher, regions[1])
     total, terms = method.objective()(*yields, labels, epoch=2)
@@ -249,7 +259,7 @@ def test_a_row_with_a_bad_value_is_refused_when_built() -> None:
 
 
 LABELS_OPTIONAL = [
-    *("kd", "gdkd", "gdkd3", "ldrld", "dist", "mlkd", "ls-kd", "ls-gdkd", "ls-ldrld"),
+    *("kd", "gdkd", "gdkd3", "ldrld", "dist", "cwd", "mlkd", "ls-kd", "ls-gdkd", "ls-ldrld"),
     *("sdd-kd", "sdd-gdkd", "sdd-ldrld", "icd-kd", "icd-gdkd", "block-kd", "block-gdkd", "block-ldrld"),
 ]
 
@@ -267,7 +277,7 @@ def test_who_can_do_without_labels(name: str) -> None:
     assert alone.ce_weight == 0
     assert not alone.needs_labels
     assert not alone.needs_hard_labels
-    student, teacher, labels = draw(0, 3, 12)
+    student, teacher, labels = drawn(method, 12)
     regions, stones = draw(1, 3, 21, 12), draw(2, 2, 3, 12)[0]
     yields = Signals(student, regions[0], list(stones)), Signals(teacher, regions[1])
     total, terms = alone.objective()(*yields, None, epoch=30)
@@ -287,7 +297,7 @@ def test_what_labels_none_changes_is_not_overruled_without_a_word() -> None:
 
 def test_who_needs_hard_labels() -> None:
     assert [name for name in methods.names() if not methods.get(name).needs_hard_labels] == [
-        *("ce", "kd", "gdkd", "gdkd3", "ldrld", "dist", "mlkd", "ls-kd", "ls-gdkd", "ls-ldrld"),
+        *("ce", "kd", "gdkd", "gdkd3", "ldrld", "dist", "cwd", "mlkd", "ls-kd", "ls-gdkd", "ls-ldrld"),
         *("block-kd", "block-gdkd", "block-ldrld"),
     ]
     assert not methods.get("icd-kd").replace(judge="teacher").needs_hard_labels

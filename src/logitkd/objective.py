@@ -271,9 +271,9 @@ class Objective(nn.Module):
             read = tree_map(lambda value: value[keep], read)
             labels, weights = None if labels is None else labels[keep], None
             label_weights = None if label_weights is None else label_weights[keep]
-        labels = loss.readable(labels, weights, read["student_logits"])
         if loss.labelled_terms:
             labels = Targets(labels, label_weights).read_labels()
+        labels = loss.readable(labels, weights, read["student_logits"])
         if loss.reads_weights:
             read["weights"] = weights
         return loss.measure(loss.terms(**read, labels=labels), labels, weights, label_weights)

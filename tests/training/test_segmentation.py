@@ -95,12 +95,19 @@ def test_student_and_teacher_of_unlike_grids_meet_on_the_one_asked_for(folder, t
     assert result.metrics["loss"] > 0
 
 
-def test_a_copy_of_the_teacher_has_nothing_to_learn_from_it(folder, teacher, tmp_path):
-    options = {"student": "dense_networks:build_aux", "student__checkpoint": str(teacher), "optim__lr": 1e-12}
-    run(folder, tmp_path / "run", "gdkd", method__top_k=2, **options, **taught_by(teacher))
-    terms = json.loads((tmp_path / "run/metrics.jsonl").read_text())["terms"]
-    # In training mode its norms use the batch: not 0, but the same network in eval mode would be.
-    assert set(terms) >= {"group", "group_aux"}
+def test_an_auxiliary_head_is_trained_and_distilled_with_its_weight(folder, teacher, tmp_path):
+    losses = {}
+    for weight in (0.4, 0.0):
+        options = {"student": "dense_networks:build_aux", "method__top_k": 2, "aux_weight": weight, "batch_size": 6}
+        run(folder, tmp_path / str(weight), "gdkd", **options, **taught_by(teacher))
+        line = json.loads((tmp_path / str(weight) / "metrics.jsonl").read_text())
+        losses[weight] = line["loss"], line["terms"]
+    total, terms = losses[0.4]
+    assert {name.removesuffix("_aux") for name in terms if name.endswith("_aux")} == {"ce", "group", "top", "rest"}
+    weights = methods.get("gdkd").replace(top_k=2, warmup_epochs=0).objective().loss.term_weights | {"ce": 1.0}
+    heads = [sum(weights[name] * terms[f"{name}{end}"] for name in weights) for end in ("", "_aux")]
+    assert total == pytest.approx(heads[0] + 0.4 * heads[1], rel=1e-5)
+    assert not any(name.endswith("_aux") for name in losses[0.0][1])
 
 
 def test_labels_may_be_missing_or_none(teacher, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from logitkd.checks import collector, listed, shown
+from logitkd.checks import listed, shown
 from logitkd.data.config import LARGEST, Mean, Name, Share, Std, statistics_problems
 from logitkd.data.mask_folder import check_mask_source
 from logitkd.data.splits import eval_name
@@ -152,5 +152,8 @@ class MaskConfig(Record):
                 f" {len(self.palette)}."
             )
         if run is not None:
-            collector(problems)(check_mask_source, self, run.labels == "given")
+            try:
+                check_mask_source(self, run.labels == "given")
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
         return problems

@@ -83,12 +83,12 @@ def open_mask(value: Any, row: int, place: Callable[[int], str]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as image:
             problem = _problem(image)
-            numbers = None if problem else np.asarray(image)
+            numbers = None if problem else np.asarray(image.convert("L")) // 255 if image.mode == "1" else np.asarray(image)
     except Exception as error:  # Pillow's formats raise whatever they stumble over
         raise ValueError(f"cannot decode the mask in {place(row)}: {error}.") from error
     if numbers is None:
         raise ValueError(f"masks must be {problem} in {place(row)}. {HOW}")
-    return numbers.view(np.uint8) if numbers.dtype == bool else numbers
+    return numbers
 
 
 def _problem(image: Image.Image) -> str | None:

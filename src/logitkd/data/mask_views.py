@@ -24,13 +24,15 @@ class Window(NamedTuple):
         start: first pixel of the part, in the scaled image.
         stop: pixel behind its last.
         offset: of the first pixel, in the view.
-        scale: pixels of the image for one of the scaled image.
+        length: of the side in the image, pixels.
+        scaled: in the scaled image.
     """
 
     start: int
     stop: int
     offset: int
-    scale: float
+    length: int
+    scaled: int
 
     @property
     def inside(self) -> slice:
@@ -107,23 +109,20 @@ def _window(length: int, scaled: int, wanted: int, draw: float) -> Window:
     spare = scaled - wanted
     place = int(draw * (abs(spare) + 1))
     start, offset = (place, 0) if spare >= 0 else (0, place)
-    return Window(start, start + min(scaled, wanted), offset, length / scaled)
+    return Window(start, start + min(scaled, wanted), offset, length, scaled)
 
 
 def _part(image: Image.Image, rows: Window, columns: Window) -> Image.Image:
     """Return that part of the image as it were if the whole were scaled first."""
-    box = (
-        columns.start * columns.scale,
-        rows.start * rows.scale,
-        min(columns.stop * columns.scale, image.width),
-        min(rows.stop * rows.scale, image.height),
-    )
+    left, right = (place * columns.length / columns.scaled for place in (columns.start, columns.stop))
+    top, bottom = (place * rows.length / rows.scaled for place in (rows.start, rows.stop))
+    box = (left, top, min(right, columns.length), min(bottom, rows.length))
     return image.resize((columns.stop - columns.start, rows.stop - rows.start), Image.Resampling.BILINEAR, box)
 
 
 def _nearest(window: Window) -> np.ndarray:
-    """Return for each pixel of the part the pixel of the image whose centre is the nearest."""
-    return ((np.arange(window.start, window.stop) + 0.5) * window.scale).astype(np.int64)
+    """Return for each pixel of the part the pixel of the image that its centre lies in."""
+    return (2 * np.arange(window.start, window.stop) + 1) * window.length // (2 * window.scaled)
 
 
 class EvaluationView:

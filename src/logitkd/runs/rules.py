@@ -16,7 +16,7 @@ from logitkd.data.class_weights import BALANCED, read_class_weights
 from logitkd.methods import Method
 from logitkd.runs.config import DistillConfig, ScheduleConfig, StonesConfig, TrainConfig, data_settings, warmup_length
 from logitkd.runs.device import resolve_device
-from logitkd.runs.network_rules import brings_weights, network_problems
+from logitkd.runs.network_rules import brings_weights, network_problems, output_of
 from logitkd.runs.of_run import network_of_run
 from logitkd.runs.settings import SettingsError, unknown_key
 from logitkd.runs.values import plain, read
@@ -186,7 +186,7 @@ def _method(settings: TrainConfig) -> list[str]:
 
 def _outputs(settings: TrainConfig, method: Method) -> list[str]:
     """What a method cannot do with what the task's networks return: a row of logits an example, or maps of them."""
-    output = getattr(settings.data, "output", "classes")
+    output = output_of(settings)
     why = "" if method.loss is None else method.loss.unfit(output)
     if not why:
         return []
