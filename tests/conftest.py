@@ -83,6 +83,33 @@ def text_run(tmp_path_factory):
     return home / "run"
 
 
+@pytest.fixture(scope="session")
+def mask_run(tmp_path_factory):
+    """A finished run of segmentation in a folder with its data, ``scenes``, and its teacher's run, ``teacher``."""
+    from logitkd.runs.plan import plan
+    from scenes import COLORS, NAMES, write_scenes
+
+    home = tmp_path_factory.mktemp("masks")
+    write_scenes(home / "scenes", {"train": 6, "val": 5})
+    common = {
+        "task": "segmentation",
+        "data.source": str(home / "scenes"),
+        "data.classes": list(NAMES),
+        "data.palette": [list(color) for color in COLORS],
+        "data.workers": 0,
+        "epochs": 8,
+        "batch_size": 3,
+        "optim.lr": 0.1,
+        "device": "cpu",
+        "quiet": True,
+    }
+    networks = {"teacher": {"student.name": "dense_networks:build_aux"}, "run": {"student.name": "dense_networks:build"}}
+    networks["run"] |= {"teacher": str(home / "teacher"), "method.top_k": 1}
+    for name, method in (("teacher", "ce"), ("run", "gdkd")):
+        logitkd.train(plan(None, method, overrides={**common, **networks[name], "output": str(home / name)}))
+    return home / "run"
+
+
 @pytest.fixture
 def tiny(teacher_folder, tmp_path):
     """Return a function that makes a small configuration: ``tiny(epochs=3)``."""

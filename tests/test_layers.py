@@ -35,8 +35,9 @@ LAYERS = {
     "evaluation": 8,
     "exporting": 8,
     "prediction": 8,
-    "cli": 9,
-    "__main__": 10,
+    "showing": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +14,7 @@ from logitkd import ModelConfig, Prediction, TrainConfig, evaluate, predict, pre
 from logitkd.data import DataConfig, load_images
 from logitkd.data.text_config import TextConfig
 from logitkd.models import build_model
+from scenes import COLORS, IGNORE, NAMES
 from text_folders import network_folder
 
 
@@ -174,6 +176,56 @@ def test_pairs_of_texts(tmp_path):
     assert [one.probabilities for one in pairs] == [one.probabilities for one in found]
     turned = predict(result.folder, texts=[(row["hypothesis"], row["premise"]) for row in rows], top=2)
     assert [one.probabilities for one in turned] != [one.probabilities for one in found]
+
+
+def test_the_runs_own_evaluation_images_give_its_own_miou(mask_run, tmp_path):
+    """Masks are those that the evaluation scored: pooled over all images they give the same confusion matrix."""
+    images, masks = mask_run.parent / "scenes/images/val", mask_run.parent / "scenes/masks/val"
+    found = predict(mask_run, images, output=tmp_path / "out")
+    assert [one.file for one in found] == [str(path) for path in sorted(images.iterdir())]
+    matrix = np.zeros((3, 3), dtype=int)  # truth x answer
+    for one in found:
+        with Image.open(one.mask) as image:
+            assert (image.mode, image.getpalette()[:9]) == ("P", [part for color in COLORS for part in color])
+            answer = np.asarray(image)
+        truth = np.asarray(Image.open(masks / Path(one.file).name))
+        assert one.shares == pytest.approx({name: (answer == number).mean() for number, name in enumerate(NAMES)})
+        np.add.at(matrix, (truth[truth != IGNORE], answer[truth != IGNORE]), 1)
+    result = json.loads((mask_run / "result.json").read_text())
+    assert result["metrics"]["pixel_accuracy"] == pytest.approx(100 * matrix.trace() / matrix.sum())
+    there = matrix.sum(0) + matrix.sum(1) > 0
+    overlap = matrix.diagonal()[there] / (matrix.sum(0) + matrix.sum(1) - matrix.diagonal())[there]
+    assert result["miou"] == pytest.approx(100 * overlap.mean())
+
+
+def test_masks_are_as_large_as_their_images_and_lie_where_these_lay(mask_run, tmp_path):
+    sizes = {"a/one.jpg": (40, 30), "a/b/two.png": (17, 23), "three.jpeg": (33, 64)}
+    for name, size in sizes.items():
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (90, 40, 60)).save(tmp_path / "photos" / name)
+    Image.new("RGB", (9, 5)).save(tmp_path / "four.bmp")
+    found = predict(mask_run, [tmp_path / "four.bmp", tmp_path / "photos"], output=tmp_path / "out")
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")} == {
+        "four.png", "a/one.png", "a/b/two.png", "three.png",
+    }  # fmt: skip
+    for one in found:
+        with Image.open(one.file) as image, Image.open(one.mask) as mask:
+            assert image.size == mask.size
+
+
+def test_masks_need_a_folder_and_nothing_else_may_have_one(mask_run, teacher_folder, text_run, scans, tmp_path):
+    images = mask_run.parent / "scenes/images/val"
+    with pytest.raises(ValueError, match="`output` must be given for a run on masks"):
+        predict(mask_run, images)
+    with pytest.raises(ValueError, match="`top` must be left out where each pixel"):
+        predict(mask_run, images, output=tmp_path / "out", top=1)
+    with pytest.raises(ValueError, match="`texts` must be left out"):
+        predict(mask_run, texts=["a"], output=tmp_path / "out")
+    with pytest.raises(ValueError, match="`output` must be left out for a run that gives images a class each"):
+        predict(teacher_folder, scans[0][:1], output=tmp_path / "out")
+    with pytest.raises(ValueError, match="`output` must be left out for a run that gives texts a class each"):
+        predict(text_run, texts=["a"], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_each_task_reads_its_own(teacher_folder, text_run, scans):

@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     )
     from logitkd.models import build_model, load_weights
     from logitkd.objective import Objective
-    from logitkd.prediction import Prediction, predict
+    from logitkd.prediction import MaskPrediction, Prediction, predict
     from logitkd.reach import RegionModel, Signals, StoneModel, Teacher
     from logitkd.runs.config import OptimConfig, ScheduleConfig, StonesConfig, TrainConfig
     from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
+    from logitkd.showing import Page, show
     from logitkd.training.train import RunResult, train
 
 __version__ = "0.1.0"
@@ -54,10 +55,12 @@ __all__ = [
     "LDRLDLoss",
     "LogitLoss",
     "MLKDLoss",
+    "MaskPrediction",
     "ModelConfig",
     "NKDLoss",
     "Objective",
     "OptimConfig",
+    "Page",
     "Prediction",
     "RegionModel",
     "RunResult",
@@ -79,6 +82,7 @@ __all__ = [
     "losses",
     "methods",
     "predict",
+    "show",
     "train",
 ]
 
@@ -94,9 +98,10 @@ _HOME = by_name(
         "data": "DataConfig TextConfig",
         "evaluation": "evaluate",
         "exporting.export": "export",
-        "prediction": "Prediction predict",
+        "prediction": "MaskPrediction Prediction predict",
         "runs.config": "OptimConfig ScheduleConfig StonesConfig TrainConfig",
         "runs.networks": "ModelConfig TeacherConfig TeacherSource",
+        "showing": "Page show",
         "training.train": "RunResult train",
     }
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from logitkd import tasks
 from logitkd.cost import network_cost
+from logitkd.data import Loader
 from logitkd.models import opening
 from logitkd.reach import Ensemble, Teacher
 from logitkd.reach.inputs import call
@@ -21,11 +22,11 @@ from logitkd.runs.networks import ModelConfig, TeacherConfig
 from logitkd.runs.of_run import looked_up
 from logitkd.runs.settings import SettingsError
 from logitkd.runs.values import validate
-from logitkd.tasks.task import Task, measure
+from logitkd.tasks.task import Meter, Task, measure
 from logitkd.training.network_checks import check_student, check_teacher
 from logitkd.training.networks import build_teacher, load_network, recorded_student
 
-__all__ = ["evaluate"]
+__all__ = ["Prepared", "evaluate", "measured", "prepared", "resolved"]
 
 
 def evaluate(
@@ -33,7 +34,7 @@ def evaluate(
     data: Any = None,
     *,
     teacher: nn.Module | ModelConfig | str | Path | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: str = "auto",
     latency: bool = True,
     trust_code: bool = False,
@@ -47,7 +48,7 @@ def evaluate(
             or ``std`` of its own.
         teacher: the network to measure the agreement with, or with a ``TeacherConfig`` the networks; a run folder there
             means that run's student.
-        batch_size: examples at a time; changes nothing but memory and speed.
+        batch_size: examples at a time; changes nothing but memory and speed. By default 256, images with masks 4.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         latency: also time batches of 1 and 64: about five passes each where one is slow, else at most half a second.
         trust_code: whether a ``package.module:callable`` that a run folder names may be imported from the folder itself; by
@@ -68,29 +69,53 @@ def evaluate(
     where = resolve_device(device)
     folders = [network for network in (model, teacher) if isinstance(network, (str, Path))]
     with opening(folders, trust_code=trust_code):
-        kind = tasks.name_of(data)
-        if isinstance(model, (str, Path)):
-            run = read_run(Path(model))["run"]
-            kind, data = run.get("task", kind), run["data"] if data is None else data
-            model = recorded_student(Path(model), trust_code=trust_code)
-        if isinstance(teacher, (str, Path)):
-            teacher = recorded_student(Path(teacher), trust_code=trust_code)
-        if isinstance(model, ModelConfig):
-            model = looked_up("model", model)
-        if isinstance(teacher, ModelConfig):
-            teacher = looked_up("teacher", teacher)
-        return _evaluate(model, kind, data, teacher, batch_size, where, latency)
+        ready = prepared(*resolved(model, data, teacher, trust_code), batch_size, where)
+        return _evaluate(ready, where, latency)
 
 
-def _evaluate(
-    model: nn.Module | ModelConfig,
-    kind: str,
-    data: Any,
-    teacher: nn.Module | ModelConfig | None,
-    batch_size: int,
-    where: torch.device,
-    latency: bool,
-) -> dict[str, Any]:
+Network = nn.Module | ModelConfig
+
+
+class Prepared(NamedTuple):
+    """What is evaluated, on its device, and on what.
+
+    Args:
+        task: its data are read.
+        network: as the data show it, checked.
+        teacher: likewise, if there is one.
+        loader: batches of the evaluation split.
+        device: where all are.
+    """
+
+    task: Task
+    network: nn.Module
+    teacher: Teacher | Ensemble | None
+    loader: Loader
+    device: torch.device
+
+
+def resolved(
+    model: Network | str | Path, data: Any, teacher: Network | str | Path | None, trust_code: bool
+) -> tuple[Network, str, Any, Network | None]:
+    """Return model and teacher with run folders looked up, and between them the task and the settings of the data."""
+    kind = tasks.name_of(data)
+    if isinstance(model, (str, Path)):
+        run = read_run(Path(model))["run"]
+        kind, data = run.get("task", kind), run["data"] if data is None else data
+        model = recorded_student(Path(model), trust_code=trust_code)
+    if isinstance(teacher, (str, Path)):
+        teacher = recorded_student(Path(teacher), trust_code=trust_code)
+    if isinstance(model, ModelConfig):
+        model = looked_up("model", model)
+    if isinstance(teacher, ModelConfig):
+        teacher = looked_up("teacher", teacher)
+    return model, kind, data, teacher
+
+
+def prepared(
+    model: Network, kind: str, data: Any, teacher: Network | None, batch_size: int | None, where: torch.device
+) -> Prepared:
+    """Read the data of an evaluation, build the networks, and check both; as :func:`evaluate`."""
     if data is None:
         raise ValueError("`data` must be given unless `model` is a run folder.")
     kind_of_task = tasks.get(kind)
@@ -111,20 +136,34 @@ def _evaluate(
         taught_by = TeacherConfig(**vars(taught_by))
     task = kind_of_task(TrainConfig(student or ModelConfig(""), taught_by, task=kind, data=data))
     task.load(train=False)
-    loader = task.loader(train=False, device=where, batch_size=batch_size)
+    loader = task.loader(train=False, device=where, batch_size=batch_size or task.at_once)
     network = (model if isinstance(model, nn.Module) else load_network(model, task.classes, **task.network_options)).to(where)
     name = f"`{type(model).__name__ if isinstance(model, nn.Module) else model.name}`"
     check_student(network, name, task, where)
-    sizes = task.cost_inputs(where)
-    costs = {"student": network_cost(partial(call, network), network, sizes, task.cost_batches, latency=latency)}
-    taught, rated = None, {}
+    frozen = None
     if teacher is not None:
         frozen = _teacher(teacher, task).to(where)
         check_teacher(frozen, task, where)
-        taught = measure(frozen.logits, loader.epoch(1), task.meter(where))
+    return Prepared(task, network, frozen, loader, where)
+
+
+def measured(network: nn.Module | None, ready: Prepared) -> Meter | None:
+    """Return a meter that has seen the answers of one of the two networks to the evaluation split."""
+    if network is None:
+        return None
+    see = network.logits if isinstance(network, (Teacher, Ensemble)) else network
+    return measure(see, ready.loader.epoch(1), ready.task.meter(ready.device))
+
+
+def _evaluate(ready: Prepared, where: torch.device, latency: bool) -> dict[str, Any]:
+    task, network, frozen = ready.task, ready.network, ready.teacher
+    sizes = task.cost_inputs(where)
+    costs = {"student": network_cost(partial(call, network), network, sizes, task.cost_batches, latency=latency)}
+    taught, rated = measured(frozen, ready), {}
+    if frozen is not None and taught is not None:
         rated = {f"teacher_{task.headline}": task.rate_teacher(taught)}
         costs["teacher"] = network_cost(frozen.logits, frozen, sizes, task.cost_batches, latency=latency)
-    metrics = measure(network, loader.epoch(1), task.meter(where, taught)).compute()
+    metrics = measure(network, ready.loader.epoch(1), task.meter(where, taught)).compute()
     return {
         **metrics,
         **rated,

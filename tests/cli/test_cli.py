@@ -29,12 +29,16 @@ def logitkd(*arguments, **options):
 def test_the_main_page_names_every_command(words, capsys):
     assert main(words) == 0
     page = capsys.readouterr().out
-    assert all(f"\n  {name} " in page for name in ("demo", "train", "eval", "predict", "export", "list"))
+    assert all(f"\n  {name} " in page for name in ("demo", "train", "eval", "predict", "show", "export", "list"))
 
 
 def test_help_and_version_come_without_torch():
     code = "import sys; from logitkd.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
-    for words in (["--help"], ["--version"], *([name, "--help"] for name in ("train", "eval", "export", "demo", "list"))):
+    for words in (
+        ["--help"],
+        ["--version"],
+        *([name, "--help"] for name in ("train", "eval", "predict", "show", "export", "demo", "list")),
+    ):
         assert subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60).returncode == 0
 
 
@@ -56,7 +60,8 @@ def test_version(capsys):
     [
         ("train", ["--method.OPTION VALUE", "--optim.lr", "--quiet", "--help-all", "examples a step", "default 240"]),
         ("eval", ["--model", "--data.source", "--teacher.checkpoint"]),
-        ("predict", ["--format", "--top", "RUN FILES..."]),
+        ("predict", ["--format", "--top", "--output", "RUN FILES..."]),
+        ("show", ["--count", "--output", "--teacher.checkpoint", "--data.source", "default 12"]),
         ("export", ["--output", "--format", "logitkd[export]", "default safetensors,onnx,torch_export"]),
         ("demo", ["--seed", "--epochs", "--quiet"]),
         ("list", ["logitkd list METHOD", "logitkd list recipes"]),

@@ -132,7 +132,16 @@ def test_another_run_is_not_the_student_alone(runs, tmp_path, key, value):
 def test_a_run_of_segmentation_shows_its_own_scores_and_each_class(tmp_path, monkeypatch, capsys):
     write_scenes(tmp_path / "scenes", {"train": 4, "val": 2})
     monkeypatch.chdir(tmp_path)
-    words = ["--task", "segmentation", "--data.source", "scenes", "--data.classes", "[ground, disc, bar]", "--data.workers", "0"]
+    words = [
+        "--task",
+        "segmentation",
+        "--data.source",
+        "scenes",
+        "--data.classes",
+        "[ground, disc, bar]",
+        "--data.workers",
+        "0",
+    ]
     words += ["--student", "dense_networks:build", "--epochs", "1", "--batch_size", "4", "--device", "cpu", "--quiet"]
     assert main(["train", *words, "--method", "ce", "--output", "runs/teacher"]) == 0
     capsys.readouterr()

@@ -99,3 +99,22 @@ def test_texts_are_named_by_file_and_row(text_run, tmp_path, monkeypatch, capsys
     assert main(["predict", str(text_run), "-", "--format", "json", "--device", "cpu"]) == 0
     line = json.loads(capsys.readouterr().out)
     assert (line["file"], line["row"], line["classes"]) == ("-", 0, list(found[1].classes[:1]))
+
+
+def test_masks_have_a_line_an_image(mask_run, tmp_path, capsys):
+    images = mask_run.parent / "scenes/images/val"
+    words = ["predict", str(mask_run), str(images), "--device", "cpu"]
+    assert main([*words, "--output", str(tmp_path / "out")]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["file"] for row in rows] == sorted(map(str, images.iterdir()))
+    assert [row["mask"] for row in rows] == sorted(map(str, (tmp_path / "out").iterdir()))
+    assert list(rows[0]) == ["file", "mask", "share of ground", "share of disc", "share of bar"]
+    assert all(sum(float(row[f"share of {name}"]) for name in ("ground", "disc", "bar")) == pytest.approx(1) for row in rows)
+    assert main([*words, "--output", str(tmp_path / "more"), "--format", "json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["file"] for line in lines] == [row["file"] for row in rows]
+    assert set(lines[0]["shares"]) == {"ground", "disc", "bar"}
+    assert main(words) == 1
+    assert "`output` must be given for a run on masks" in capsys.readouterr().err
+    assert main([*words, "--output", str(tmp_path / "out")]) == 1
+    assert "already, perhaps corrected by hand" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from logitkd import __version__
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "train", "eval", "predict", "export", "list")
+COMMANDS = ("demo", "train", "eval", "predict", "show", "export", "list")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from logitkd import recipes
 from logitkd.cli import pages, tables
-from logitkd.cli.evaluating import eval_task, evaluate_command, folders_of, look_here
+from logitkd.cli.evaluating import eval_task, evaluate_command, folders_of, look_here, show_command
 from logitkd.cli.options import (
     DEMO_FLAGS,
     EXPORT_FLAGS,
     PREDICT_FLAGS,
+    SHOW_ALONE,
     DemoFlags,
     ExportFlags,
     PredictFlags,
@@ -47,6 +48,7 @@ def page(name: str, arguments: Sequence[str] = ()) -> str:
         "train": (pages.TRAIN, train, tuple(key for key in first if key in train)),
         "eval": (pages.EVAL, eval_flags(eval_task(arguments)), ()),
         "predict": (pages.PREDICT, PREDICT_FLAGS, ()),
+        "show": (pages.SHOW, eval_flags(eval_task(arguments, SHOW_ALONE), SHOW_ALONE), ()),
         "export": (pages.EXPORT, EXPORT_FLAGS, ()),
         "demo": (pages.DEMO, DEMO_FLAGS, ()),
         "list": (pages.LIST, {}, ()),
@@ -60,7 +62,15 @@ def run(name: str, arguments: list[str]) -> None:
     Raises:
         SettingsError: the arguments are wrong; nothing was done.
     """
-    commands = {"train": _train, "eval": evaluate_command, "predict": _predict, "export": _export, "demo": _demo, "list": _list}
+    commands = {
+        "train": _train,
+        "eval": evaluate_command,
+        "predict": _predict,
+        "show": show_command,
+        "export": _export,
+        "demo": _demo,
+        "list": _list,
+    }
     commands[name](arguments)
 
 

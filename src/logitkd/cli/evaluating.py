@@ -1,25 +1,30 @@
-"""``logitkd eval``: from run folders, checkpoints and flags to what is evaluated on what."""
+"""``logitkd eval`` and ``logitkd show``: from run folders, checkpoints and flags to what is evaluated on what."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from logitkd import tasks
 from logitkd.checks import unknown
-from logitkd.cli.options import EVAL_ALONE, EvalFlags, eval_flags, read_flags, split
+from logitkd.cli.options import EVAL_ALONE, SHOW_ALONE, EvalFlags, ShowFlags, eval_flags, read_flags, split
 from logitkd.cli.outcome import show_evaluations
 from logitkd.runs.config import TrainConfig, data_settings
 from logitkd.runs.folder import read_run, run_folder_of
 from logitkd.runs.networks import ModelConfig, TeacherConfig
-from logitkd.runs.settings import SettingsError, nest
+from logitkd.runs.settings import Setting, SettingsError, nest
 from logitkd.runs.values import plain, read, validate
 
-__all__ = ["eval_task", "evaluate_command", "folders_of", "look_here"]
+__all__ = ["eval_task", "evaluate_command", "folders_of", "look_here", "show_command"]
+
+
+F = TypeVar("F", EvalFlags, ShowFlags)
+Plan = tuple[ModelConfig, Any, TeacherConfig | None]
 
 
 def look_here() -> None:
@@ -42,38 +47,95 @@ def evaluate_command(arguments: list[str]) -> None:
     Raises:
         SettingsError: the arguments are wrong; nothing was done.
     """
-    problems: list[str] = []
-    targets, values = read_flags(arguments, eval_flags(eval_task(arguments)), problems)
-    flags, wrong = read(EvalFlags, nest({"teacher.name": "", **_of(values, "data.", leave_out=True)}))
-    problems += [line for lines in wrong.values() for line in lines]
-    given = values.keys() - wrong.keys()
-    if not targets:
-        problems.append("a run folder or a checkpoint must be given: `logitkd eval RUN`.")
-    recorded: list[tuple[str, str]] = []
-    plans = [_plan(target, flags, _of(values, "data."), given, recorded, problems) for target in targets]
-    if problems:
-        raise SettingsError(list(dict.fromkeys(problems)))
+    targets, flags, plans, recorded = read_plans(EvalFlags, EVAL_ALONE, arguments, _refuse_none)
     from logitkd.evaluation import evaluate
-    from logitkd.models import find_own, import_recorded, opening, read_name
 
-    look_here()
-    trust = flags.trust_code
-    teachers = [member for *_, teacher in plans if teacher is not None for member in teacher.members().values()]
-    for name in {network.name for network in (*teachers, *(model for model, *_ in plans))} - {name for name, _ in recorded}:
-        if read_name(name).kind == "own":
-            find_own(name)  # typed here, and so it may lie here, even in a run folder
-    with opening(folders_of([*(model for model, *_ in plans), *teachers]), trust_code=trust):
-        for name, folder in recorded:
-            import_recorded(name, folder, trust_code=trust)
+    with code_of(plans, recorded, trust_code=flags.trust_code):
         options: dict[str, Any] = {key: getattr(flags, key) for key in ("batch_size", "device", "latency")}
         found = [evaluate(model, data, teacher=teacher, **options) for model, data, teacher in plans]
     show_evaluations(targets, plans, found)
 
 
-def eval_task(arguments: Sequence[str]) -> str | None:
-    """Return the task that the arguments of ``logitkd eval`` name, or the first run folder among them."""
+def show_command(arguments: list[str]) -> None:
+    """Run ``logitkd show``.
+
+    Raises:
+        SettingsError: the arguments are wrong; nothing was done.
+    """
+    targets, flags, plans, recorded = read_plans(ShowFlags, SHOW_ALONE, arguments, _refuse_no_run)
+    from logitkd.showing import show
+
+    with code_of(plans, recorded, trust_code=flags.trust_code):
+        (_, data, teacher), (run,) = plans[0], targets
+        options: dict[str, Any] = {key: getattr(flags, key) for key in ("count", "batch_size", "device", "trust_code")}
+        page = show(run, flags.output, data=data, teacher=teacher or False, **options)
+    print(f"{page.path}: {page.examples} examples. {page.summary}.")
+
+
+def _refuse_none(targets: Sequence[str]) -> list[str]:
+    return [] if targets else ["a run folder or a checkpoint must be given: `logitkd eval RUN`."]
+
+
+def _refuse_no_run(targets: Sequence[str]) -> list[str]:
+    if len(targets) != 1:
+        return [f"one run folder must be given: `logitkd show RUN`, got {' '.join(targets) or 'none'}."]
+    problems: list[str] = []
+    found = _run_of(Path(targets[0]), problems)
+    if found is None and not problems:
+        problems.append(f"`{targets[0]}` must be a run folder, but there is no config.yaml in it. Give another folder.")
+    return problems
+
+
+Recorded = list[tuple[str, str]]  # a network's name that a run folder says and no flag, and the folder
+
+
+def read_plans(
+    kind: type[F], alone: Mapping[str, Setting], arguments: list[str], refuse: Callable[[Sequence[str]], list[str]]
+) -> tuple[list[str], F, list[Plan], Recorded]:
+    """Return a command's targets, its flags, and of each target what is evaluated; and which networks' names run folders say.
+
+    Args:
+        kind: of the flags.
+        alone: those flags but for those of the data.
+        arguments: the command's.
+        refuse: says what is wrong with the targets.
+
+    Raises:
+        SettingsError: the arguments are wrong.
+    """
+    problems: list[str] = []
+    targets, values = read_flags(arguments, eval_flags(eval_task(arguments, alone), alone), problems)
+    flags, wrong = read(kind, nest({"teacher.name": "", **_of(values, "data.", leave_out=True)}))
+    problems += [line for lines in wrong.values() for line in lines]
+    given = values.keys() - wrong.keys()
+    amiss: list[str] = refuse(targets)
+    recorded: Recorded = []
+    plans = [_plan(target, flags, _of(values, "data."), given, recorded, problems) for target in ([] if amiss else targets)]
+    if problems or amiss:
+        raise SettingsError(list(dict.fromkeys([*problems, *amiss])))
+    return targets, flags, plans, recorded
+
+
+@contextmanager
+def code_of(plans: Sequence[Plan], recorded: Recorded, *, trust_code: bool) -> Iterator[None]:
+    """Import the networks' code: what was typed also from where one is, what a run folder says from elsewhere than there."""
+    from logitkd.models import find_own, import_recorded, opening, read_name
+
+    look_here()
+    teachers = [member for *_, teacher in plans if teacher is not None for member in teacher.members().values()]
+    for name in {network.name for network in (*teachers, *(model for model, *_ in plans))} - {name for name, _ in recorded}:
+        if read_name(name).kind == "own":
+            find_own(name)  # typed here, and so it may lie here, even in a run folder
+    with opening(folders_of([*(model for model, *_ in plans), *teachers]), trust_code=trust_code):
+        for name, folder in recorded:
+            import_recorded(name, folder, trust_code=trust_code)
+        yield
+
+
+def eval_task(arguments: Sequence[str], alone: Mapping[str, Setting] = EVAL_ALONE) -> str | None:
+    """Return the task that the arguments of a command that evaluates name, or the first run folder among them."""
     try:
-        targets, flags = split(arguments, EVAL_ALONE, [])
+        targets, flags = split(arguments, alone, [])
     except SettingsError:  # which is said when they are read
         return None
     if "task" in flags:
@@ -89,15 +151,12 @@ def _of(values: Mapping[str, Any], section: str, leave_out: bool = False) -> dic
     return {key.removeprefix(section): value for key, value in values.items() if key.startswith(section)}
 
 
-Plan = tuple[ModelConfig, Any, TeacherConfig | None]
-
-
 def _plan(
     target: str,
-    flags: EvalFlags,
+    flags: EvalFlags | ShowFlags,
     changed: dict[str, Any],
     given: Set[str],
-    recorded: list[tuple[str, str]],
+    recorded: Recorded,
     problems: list[str],
 ) -> Plan:
     """Return the network, data and teacher that a target and the flags mean; some were ``given``, ``changed`` are the data's.
@@ -169,13 +228,14 @@ def _run_of(path: Path, problems: list[str]) -> dict[str, Any] | None:
 
 def _recorded_teacher(target: str, teacher: TeacherConfig) -> TeacherConfig | None:
     """Return the teacher that a run folder names, or ``None``, and say so, where its weights or label map are gone."""
-    for role, member in teacher.members().items():
-        for what, path in (("checkpoint", member.checkpoint), ("label_map", member.label_map)):
-            if path is not None and not Path(path).exists():
-                where = "teacher.others" if role != "teacher" else f"{role}.{what}"
-                print(
-                    f"{target}: no agreement, as its teacher's {what} {path} is not there. Say where it is with `--{where}`.",
-                    file=sys.stderr,
-                )
-                return None
-    return teacher
+    absent = teacher.absent()
+    if absent is None:
+        return teacher
+    key, path = absent
+    role, _, what = key.rpartition(".")
+    where = "teacher.others" if role != "teacher" else key
+    print(
+        f"{target}: no agreement, as its teacher's {what} {path} is not there. Say where it is with `--{where}`.",
+        file=sys.stderr,
+    )
+    return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from logitkd.checks import check_path
 from logitkd.fields import Record, Seed, Switch, Text, Whole, at_least
@@ -21,10 +21,12 @@ __all__ = [
     "EVAL_ALONE",
     "EXPORT_FLAGS",
     "PREDICT_FLAGS",
+    "SHOW_ALONE",
     "DemoFlags",
     "EvalFlags",
     "ExportFlags",
     "PredictFlags",
+    "ShowFlags",
     "eval_flags",
     "read_flags",
     "split",
@@ -48,7 +50,7 @@ class EvalFlags(Record):
     Args:
         task: what the data of a checkpoint file are, images or text; a run folder knows its own.
         model: the network of a checkpoint file, a timm name or package.module:callable; a run folder knows its own.
-        batch_size: examples at a time; changes memory and speed only.
+        batch_size: examples at a time; changes memory and speed only; by default 256, images with masks 4.
         device: auto, cpu, cuda or cuda:N.
         latency: also time batches of 1 and 64: about five passes of each where one is slow, else at most half a second.
         teacher: the network, or networks, to measure agreement with; by default the run folder's.
@@ -58,7 +60,7 @@ class EvalFlags(Record):
 
     task: Text | None = None
     model: Text | None = None
-    batch_size: Annotated[Whole, at_least(1)] = 256
+    batch_size: Annotated[Whole, at_least(1)] | None = None
     device: Text = "auto"
     latency: Switch = True
     teacher: TeacherConfig | None = None
@@ -86,19 +88,46 @@ class PredictFlags(Record):
     """What ``logitkd predict`` can be told.
 
     Args:
-        format: csv, a line a class with a header, or json, an object a line for each image or text.
-        top: so many classes of each, the most probable first.
-        batch_size: examples at a time; changes memory and speed only.
+        format: csv, a line a class (of masks, a line an image) with a header, or json, an object a line for each image or text.
+        top: so many classes of each, the most probable first; by default one.
+        output: the folder that masks are written to; needed for a run on masks, and only there.
+        batch_size: examples at a time; changes memory and speed only; by default 256, of masks 4.
         device: auto, cpu, cuda or cuda:N.
         trust_code: also import a package.module:callable that the run folder names from that folder; by default only from
             elsewhere.
     """
 
     format: Literal["csv", "json"] = "csv"
-    top: Annotated[Whole, at_least(1)] = 1
-    batch_size: Annotated[Whole, at_least(1)] = 256
+    top: Annotated[Whole, at_least(1)] | None = None
+    output: Text | None = None
+    batch_size: Annotated[Whole, at_least(1)] | None = None
     device: Text = "auto"
     trust_code: Switch = False
+
+
+@dataclass(frozen=True)
+class ShowFlags(Record):
+    """What ``logitkd show`` can be told.
+
+    Args:
+        count: so many examples, or all there are.
+        output: the HTML file to write; by default show.html in the run folder.
+        batch_size: examples at a time; changes memory and speed only; by default as the task evaluates.
+        device: auto, cpu, cuda or cuda:N.
+        teacher: the network, or networks, to compare with; by default the run folder's.
+        trust_code: also import a package.module:callable that the run folder names from that folder; by default only from
+            elsewhere.
+    """
+
+    count: Annotated[Whole, at_least(1)] = 12
+    output: Text | None = None
+    batch_size: Annotated[Whole, at_least(1)] | None = None
+    device: Text = "auto"
+    teacher: TeacherConfig | None = None
+    trust_code: Switch = False
+
+    model: ClassVar[None] = None  # a run folder knows both
+    task: ClassVar[None] = None
 
 
 @dataclass(frozen=True)
@@ -120,21 +149,23 @@ class DemoFlags(Record):
 
 EVAL_ALONE = settings_of(EvalFlags)  # the flags of `logitkd eval` but for those of the data
 DATA = "what to evaluate on; by default the run folder's"
-UNREAD = ("train_per_class", "crop_padding", "flip", "transforms")  # they only shape training
+# They only shape training.
+UNREAD = ("train_per_class", "crop_padding", "flip", "transforms", "crop_size", "scale", "color_jitter")
 
 
-def eval_flags(task: str | None = None) -> dict[str, Setting]:
-    """Return the flags of ``logitkd eval`` for a task."""
+def eval_flags(task: str | None = None, alone: Mapping[str, Setting] = EVAL_ALONE) -> dict[str, Setting]:
+    """Return the flags of a command that evaluates, by default ``logitkd eval``, for a task."""
     data = {
         f"data.{name}": replace(setting, key=f"data.{name}", default=None, section=DATA)  # by default the run folder's
         for name, setting in settings_of(data_settings(task)).items()
         if name not in UNREAD
     }
-    return {**EVAL_ALONE, **data}
+    return {**alone, **data}
 
 
 EXPORT_FLAGS = settings_of(ExportFlags)
 PREDICT_FLAGS = settings_of(PredictFlags)
+SHOW_ALONE = settings_of(ShowFlags)
 DEMO_FLAGS = settings_of(DemoFlags)
 
 

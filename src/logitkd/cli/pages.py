@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from logitkd.runs.settings import Setting, kinds_in
 
-__all__ = ["DEMO", "EVAL", "EXPORT", "FIRST", "LIST", "MAIN", "PREDICT", "TRAIN", "render", "width"]
+__all__ = ["DEMO", "EVAL", "EXPORT", "FIRST", "LIST", "MAIN", "PREDICT", "SHOW", "TRAIN", "render", "width"]
 
 # The flags of `logitkd train` that people use, in the order in which they are thought of; the others follow `--help-all`.
 # Each task has those of its own data.
@@ -46,7 +46,8 @@ commands:
   demo     train a teacher and seven students on scans of digits; about a minute, offline
   train    train a student with any method, or a teacher, from a recipe or from flags
   eval     accuracy, calibration and agreement with the teacher of one or more run folders
-  predict  the classes that a run's student gives images or texts, and their probabilities
+  predict  what a run's student says of images or texts: classes and probabilities, or masks
+  show     one page of a segmentation run: images, truth, student, teacher, where they differ
   export   the plain student of a run for others: safetensors, ONNX, torch.export, a model card
   list     methods (and one METHOD in detail), recipes, models
 
@@ -122,8 +123,8 @@ floating-point operations), and the median milliseconds for batches of 1 and 64,
 PREDICT = """\
 usage: logitkd predict RUN FILES... [--FLAGS]
 
-Prints the classes that the student of a run gives images or texts, with their probabilities, in the order given. If a file
-cannot be read, nothing is predicted and every such file is named.
+Prints the classes that the student of a run gives images or texts, with their probabilities, in the order given; of a run of
+segmentation it writes masks. If a file cannot be read, nothing is predicted and every such file is named.
 
 Of a run on images, FILES are images and folders of them (all images in one, sorted). They are shown as in the run's evaluation:
 resized and cropped where it has `data.image_size`, else they must have the size of its images.
@@ -137,6 +138,26 @@ they are tables, or lines with a tab between the two texts.
 
   logitkd predict runs/banking mails.csv note.txt > predictions.csv
   echo "my card was declined" | logitkd predict runs/banking -
+
+Of a run of segmentation, FILES are images and folders of them, of any size. --output is the folder for their masks: a PNG an
+image, of the same size and named like it, its pixels the numbers of their classes, shown in the run's colors. The masks
+appear together when all are done, and none takes the place of a file. A line an image is printed: the share of each class.
+
+  logitkd predict runs/camvid photo.jpg more/ --output masks > shares.csv
+"""
+
+SHOW = """\
+usage: logitkd show RUN [--FLAGS]
+
+Writes one HTML page of evaluation images of a run of segmentation: each image, the truth, what student and teacher say, where
+the student is wrong, where the two differ; and a legend with the IoU of each class. Pixels without a class are hatched. Of the
+images some are taken evenly, from that of which the student gets least right to that of which it gets most right. The page
+holds all its pictures and needs no network.
+
+  logitkd show runs/camvid/gdkd-seed0
+  logitkd show runs/camvid/gdkd-seed0 --count 40 --output gdkd.html
+
+The teacher is the run's, where its weights are there. Flags name another, or other data.
 """
 
 EXPORT = """\
@@ -147,7 +168,8 @@ model.onnx (needs `pip install 'logitkd[export]'`), model.pt2 of torch.export, a
 back and must give the student's logits, on evaluation examples of the run where its data is there, in batches of several sizes.
 If one does not, nothing is exported. An earlier export in the same folder is replaced.
 
-A student of images is loaded by timm where timm knows the network. A student of texts is loaded, with its tokenizer, by
+A student of images is loaded by timm where timm knows the network, one of segmentation by torchvision or transformers where it
+is theirs; it has no auxiliary head, and takes images of any size. A student of texts is loaded, with its tokenizer, by
 AutoModelForSequenceClassification and AutoTokenizer of transformers, and takes texts of any length in every format.
 
   logitkd export runs/digits/dkd-seed0

@@ -37,6 +37,7 @@ def describe(
         parity: how well each file agrees.
     """
     config, name, data = run["run"], run["run"]["student"]["name"], run["run"]["data"]
+    headline = result.get("headline", "top1")  # which the first run folders lack
     record = kind.facts(student, run, given)
     record["logitkd"] = {
         "version": run["versions"]["logitkd"],
@@ -56,7 +57,7 @@ def describe(
         "epochs": config["epochs"],
         "seed": config["seed"],
         "precision": config["precision"],
-        "accuracy": {"top1": result["top1"], "split": result["split"], "epoch": result["epoch"], "metrics": result["metrics"]},
+        "accuracy": {key: result[key] for key in (headline, "split", "epoch", "metrics")},
         "files": {line.file: {"largest_gap": line.gap, "allowed_gap": line.allowed} for line in parity},
         "checked_on": f"{given.words}, in batches of {', '.join(given.batches)}",
         "versions": run["versions"],
@@ -84,10 +85,6 @@ def card(kind: Kind, record: dict[str, Any]) -> str:
     method = methods.get(ours["method"]["name"])
     options = ", ".join(f"{key} {value}" for key, value in ours["method"].items() if key != "name")
     share = f", {data['train_per_class']} {kind.units} a class" if data["train_per_class"] else ""
-    metrics = accuracy["metrics"]
-    more = [f"top-5 {metrics['top5']:.2f} %"] if "top5" in metrics else []
-    more += [f"agreement with the teacher {metrics['agreement']:.2f} %"] if "agreement" in metrics else []
-    more += [f"expected calibration error {100 * metrics['calibration_error']:.2f} %"]
     labels = kind.labels(record)
     scored = f"`{accuracy['split']}` ({data['eval']:,} {kind.units})"
     rows = {
@@ -99,8 +96,7 @@ def card(kind: Kind, record: dict[str, Any]) -> str:
         "data": f"{data['source']}, split `{data['train_split']}`: {data['train']:,} {kind.units}{share}",
         "data fingerprint": f"`{data['fingerprint']}`",
         "classes": f"{len(labels)}: {', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}",
-        "accuracy": f"top-1 {accuracy['top1']:.2f} % on {scored}, after the last epoch",
-        "other metrics": ", ".join(more),
+        **kind.scores(accuracy, scored),
         "epochs, seed": f"{ours['epochs']}, {ours['seed']}; one run",
         "licence": "to be stated by whoever publishes this: the terms of data and teacher may bind it",
     }

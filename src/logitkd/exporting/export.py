@@ -88,23 +88,25 @@ def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], 
     target = folder / "export" if output is None else Path(output)
     _refuse_foreign(target)
     recorded, classes = recorded_student(folder, trust_code=trust_code), record["data"]["classes"]
-    name, student = recorded.name, load_network(recorded, classes).eval()
-    given = kind.read_input(record, folder)
+    name = recorded.name
+    student = kind.trained(load_network(recorded, classes, **kind.options).eval(), name)
+    whole = kind.whole(student)
+    given = kind.fitting(whole, kind.read_input(record, folder))
     beside = kind.files(given)
     with _aside(target) as aside:
         parity = []
         for form in formats:
             file = FORMATS[form].file
-            network = kind.plain(student) if FORMATS[form].plain else student
+            network = kind.plain(student) if FORMATS[form].plain else whole
             try:
                 with writing(target / file):
                     FORMATS[form].write(network, given.trace, aside / file)
             except OSError:
                 raise  # a full disk is not the student's fault
             except Exception as error:  # the tracer runs the user's code on symbols: it fails in any way
-                raise ValueError(_untraceable(form, name, error)) from error
+                raise ValueError(_untraceable(form, name, kind.free, error)) from error
             exported = FORMATS[form].read(aside / file, lambda path: kind.rebuild(student, name, path, classes))
-            parity.append(compare(student, exported, given.batches, file))
+            parity.append(compare(whole, exported, given.batches, file))
         facts = describe(kind, student, record, result, given, parity)
         facts["logitkd"]["beside"] = sorted(beside)
         said = {CONFIG: json.dumps(facts, indent=2, ensure_ascii=False) + "\n", CARD: card(kind, facts)}
@@ -115,11 +117,11 @@ def _export(run: str | Path, output: str | Path | None, formats: Sequence[str], 
     return ExportResult(target, tuple(parity), given.words)
 
 
-def _untraceable(form: str, name: str, error: Exception) -> str:
+def _untraceable(form: str, name: str, free: str, error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     others = ",".join(other for other in FORMATS if not FORMATS[other].needs and other != form)
     return (
-        f"the student `{name}` cannot be exported as `{form}` for batches of any size: {type(error).__name__}: "
+        f"the student `{name}` cannot be exported as `{form}` for {free}: {type(error).__name__}: "
         f"{' '.join(lines[:2])}\nLeave the format out, e.g. `--format {others.partition(',')[0]}`."
     )
 

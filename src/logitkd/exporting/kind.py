@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
@@ -55,11 +56,15 @@ class Kind(ABC):
         units: what a person calls examples.
         classifier: what a person calls the network, with its article.
         pipeline: what a hub calls the network's task.
+        free: what exported programs take, in words.
+        options: how the network is built, beside its name.
     """
 
     units: ClassVar[str]
     classifier: ClassVar[str]
     pipeline: ClassVar[str]
+    free: ClassVar[str] = "batches of any size"
+    options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
     def read_input(self, record: dict[str, Any], folder: Path) -> Input:
@@ -73,13 +78,35 @@ class Kind(ABC):
             ValueError: neither is to be had.
         """
 
+    def trained(self, student: nn.Module, name: str) -> nn.Module:
+        """Return what is exported of the run's student: all but what serves training alone.
+
+        Args:
+            student: the network, which may be changed.
+            name: by which it was built.
+        """
+        return student
+
+    def fitting(self, student: nn.Module, given: Input) -> Input:
+        """Return what the files of this very network can be compared on.
+
+        Args:
+            student: as :meth:`whole` returns it.
+            given: what networks of the run's data take.
+        """
+        return given
+
     def plain(self, student: nn.Module) -> nn.Module:
         """Return the network whose own names the weights are written under."""
         return student
 
+    def whole(self, student: nn.Module) -> nn.Module:
+        """Return what exported programs compute, one tensor of logits."""
+        return student
+
     @abstractmethod
     def rebuild(self, student: nn.Module, name: str, weights: Path, classes: Sequence[str]) -> nn.Module:
-        """Return the network again, with the weights of an exported file.
+        """Return the network again, as :meth:`whole` does, with the weights of an exported file.
 
         Args:
             student: the network that was exported.
@@ -126,6 +153,22 @@ class Kind(ABC):
     @abstractmethod
     def labels(self, record: dict[str, Any]) -> list[str]:
         """Return the names of the classes, in order."""
+
+    def scores(self, accuracy: dict[str, Any], scored: str) -> dict[str, str]:
+        """Return the card's rows on how good the student is; this is a classifier's.
+
+        Args:
+            accuracy: that block of ``config.json``.
+            scored: what it was measured on, in words.
+        """
+        metrics = accuracy["metrics"]
+        more = [f"top-5 {metrics['top5']:.2f} %"] if "top5" in metrics else []
+        more += [f"agreement with the teacher {metrics['agreement']:.2f} %"] if "agreement" in metrics else []
+        more += [f"expected calibration error {100 * metrics['calibration_error']:.2f} %"]
+        return {
+            "accuracy": f"top-1 {accuracy['top1']:.2f} % on {scored}, after the last epoch",
+            "other metrics": ", ".join(more),
+        }
 
     @abstractmethod
     def input_section(self, record: dict[str, Any]) -> str:

@@ -6,12 +6,13 @@ from typing import Any
 
 from logitkd.exporting.images import Images
 from logitkd.exporting.kind import Kind
+from logitkd.exporting.masks import Masks
 from logitkd.exporting.texts import Texts
 from logitkd.runs.config import TrainConfig
 
 __all__ = ["KINDS", "kind_of"]
 
-KINDS: dict[str, Kind] = {"images": Images(), "text": Texts()}
+KINDS: dict[str, Kind] = {"images": Images(), "text": Texts(), "segmentation": Masks()}
 
 
 def kind_of(record: dict[str, Any]) -> Kind:

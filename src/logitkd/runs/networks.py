@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Literal
 
 from logitkd.fields import Number, Positive, Record, Text, Whole, at_least, check_channels, rule
@@ -93,6 +94,14 @@ class TeacherConfig(TeacherSource):
         return {"teacher": TeacherSource(**first)} | {
             f"teacher.others[{index}]": other for index, other in enumerate(self.others)
         }
+
+    def absent(self) -> tuple[str, str] | None:
+        """Return the key and the path of a file or folder of a teacher that is not there, ``None`` where all are."""
+        for role, member in self.members().items():
+            for key, path in (("checkpoint", member.checkpoint), ("label_map", member.label_map)):
+                if path is not None and not Path(path).exists():
+                    return f"{role}.{key}", path
+        return None
 
 
 def file_name(network: str) -> str:

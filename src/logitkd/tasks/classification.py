@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from logitkd.data import Batch
 from logitkd.data.class_weights import BALANCED, class_weights
 from logitkd.objective import Targets, Term
 from logitkd.reach.signals import Signals, checked_logits
+from logitkd.tasks.answers import ClassAnswers
 from logitkd.tasks.task import Meter, Task
 
 __all__ = ["ClassMeter", "ClassificationTask"]
@@ -105,6 +107,10 @@ class ClassificationTask(Task):
                 fix = f"It has {last} classes: let it take `num_classes`, or give data with as many classes as it has."
             raise ValueError(f"{what} {tuple(output.shape)} for {count} {self.units} ({name}). {fix}")
         checked_logits(output, f"student ({name})", classes)
+
+    def answers(self, *, top: int | None, output: str | Path | None) -> ClassAnswers:
+        """Return what names the most probable classes."""
+        return ClassAnswers(self.classes, top, output, self.units)
 
     def targets(self, batch: Batch, student: Signals) -> Targets:
         """Return the labels; every example counts."""

@@ -24,6 +24,9 @@ from logitkd.objective import Targets, Term
 from logitkd.reach.inputs import Given
 from logitkd.reach.normalization import Renormalize, renormalization
 from logitkd.reach.signals import Signals, checked_map
+from logitkd.tasks.gallery import Gallery
+from logitkd.tasks.mask_answers import MaskAnswers
+from logitkd.tasks.mask_gallery import draw_scenes
 from logitkd.tasks.overlap import SegmentationMeter, class_map
 from logitkd.tasks.task import Columns, Meter, Task, left_as_learnt
 
@@ -55,6 +58,7 @@ class SegmentationTask(Task):
 
     headline, title, units = "miou", "mIoU", "images"
     columns: ClassVar[Columns] = (("mIoU", "miou", 1), ("pixel accuracy", "pixel_accuracy", 1), ("agreement", "agreement", 1))
+    at_once, drawn = EVAL_BATCH, True
     cost_batches: ClassVar[tuple[int, ...]] = (1, 4)
     data: MaskData
 
@@ -211,6 +215,10 @@ class SegmentationTask(Task):
             raise ValueError("`texts` must be left out for a run on images. Give `files`, paths of images.")
         return unseen_scenes(files, self.settings.data, self.shown, batch_size, device)
 
+    def answers(self, *, top: int | None, output: str | Path | None) -> MaskAnswers:
+        """Return what writes masks."""
+        return MaskAnswers(self.classes, self.palette, top, output)
+
     def targets(self, batch: Batch, student: Signals) -> MaskTargets:
         """Return the labels on the grid of the student's logits, of each cell that of the pixel at its centre."""
         labels = _shrunk(batch.labels, student.logits.shape[1:3])
@@ -236,6 +244,12 @@ class SegmentationTask(Task):
     def meter(self, device: torch.device, teacher: Meter | None = None) -> SegmentationMeter:
         """Return a meter of overlap and pixel accuracy, and of agreement with ``teacher``, a :class:`SegmentationMeter`."""
         return SegmentationMeter(self.classes, device, teacher if isinstance(teacher, SegmentationMeter) else None)
+
+    def gallery(self, student: Meter, teacher: Meter | None, count: int) -> Gallery:
+        """Return images from that of which the student gets least right to that of most."""
+        assert isinstance(student, SegmentationMeter)
+        taught = teacher if isinstance(teacher, SegmentationMeter) else None
+        return draw_scenes(self.data.eval, self.classes, self.palette, student, taught, count)
 
     def rate_teacher(self, meter: Meter) -> float:
         """Return the teacher's own mIoU, in percent; warn if one class for every pixel would do about as well."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from logitkd.data.unseen import Unseen
     from logitkd.objective import Targets, Term
     from logitkd.reach.signals import Signals
+    from logitkd.tasks.answers import Answers
+    from logitkd.tasks.gallery import Gallery
 
 D = TypeVar("D")
 
@@ -51,6 +53,8 @@ class Task(ABC):
         units: what a person calls examples.
         packages: whose versions can change a number of it, beside those that can change any run's.
         columns: the metrics that a table shows, in its order; none for all.
+        at_once: examples at a time where nothing is learnt and nobody says how many.
+        drawn: whether :meth:`gallery` draws examples.
         cost_batches: sizes of the batches that are timed where a network's cost is asked for.
         network_options: how networks are built, beside their names: keyword arguments of ``build_model``.
         streams: weight of each further output of a network that is trained and distilled like the logits, by its name in
@@ -73,6 +77,8 @@ class Task(ABC):
     named: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[Columns] = ()
+    at_once: ClassVar[int] = 256
+    drawn: ClassVar[bool] = False
     cost_batches: ClassVar[tuple[int, ...]] = (1, 64)
     network_options: Mapping[str, Any] = MappingProxyType({})
     streams: Mapping[str, float] = MappingProxyType({})
@@ -233,6 +239,15 @@ class Task(ABC):
         """
         raise NotImplementedError
 
+    def answers(self, *, top: int | None, output: str | Path | None) -> Answers:
+        """Return what makes predictions of what a network returns; :meth:`recall` comes first.
+
+        Args:
+            top: so many classes of each, where an example has one; refused elsewhere.
+            output: the folder for what is written; needed where something is, and refused elsewhere.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def targets(self, batch: Batch, student: Signals) -> Targets:
         """Return what is right for a batch and what of it counts."""
@@ -253,6 +268,10 @@ class Task(ABC):
             device: where the batches are.
             teacher: the meter that has seen the teacher's answers, for metrics that compare with it.
         """
+
+    def gallery(self, student: Meter, teacher: Meter | None, count: int) -> Gallery:
+        """Return ``count`` evaluation examples drawn, with what is right and what the networks said, as their meters saw."""
+        raise NotImplementedError
 
     def rate_teacher(self, meter: Meter) -> float:
         """Return the headline that the teacher came to; warn if it can hardly teach."""
