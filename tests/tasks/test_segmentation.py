@@ -168,7 +168,7 @@ def test_networks_that_do_not_return_a_map_of_logits_are_refused(folder, network
 
 def test_a_network_that_cannot_take_whole_images_is_refused(folder):
     task = loaded(folder, data={"crop_size": (16, 16)})
-    with pytest.raises(ValueError, match="must take whole images of 24x32 pixels.*only 16 x 16.*`data.image_size`"):
+    with pytest.raises(ValueError, match=r"must take whole images of 24x32 pixels.*only 16 x 16.*`data.image_size`"):
         check(task, Raises())
 
 
