@@ -98,10 +98,10 @@ def mask_run(tmp_path_factory):
         "data.palette": [list(color) for color in COLORS],
         "data.scale": [1.0, 1.0],
         "data.workers": 0,
-        "epochs": 12,
-        "batch_size": 3,
+        "epochs": 10,
+        "batch_size": 2,
         "optim.name": "adamw",
-        "optim.lr": 0.05,
+        "optim.lr": 0.01,
         "device": "cpu",
         "quiet": True,
     }
