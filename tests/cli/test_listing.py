@@ -61,3 +61,5 @@ def test_list_recipes_and_models(capsys):
     assert "cifar_resnet8x4" in capsys.readouterr().out
     assert main(["list", "models", "convnext_atto"]) == 0
     assert "convnext_atto" in capsys.readouterr().out.splitlines()
+    assert main(["list", "models", "lraspp"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["torchvision:lraspp_mobilenet_v3_large"]

@@ -1,7 +1,7 @@
 import pytest
 from datasets import ClassLabel, Image, Value
 
-from logitkd.data.columns import class_names, image_column, label_column, text_columns
+from logitkd.data.columns import class_names, image_column, label_column, mask_column, masked_column, text_columns
 from logitkd.data.frames import Frame, Mixed
 
 
@@ -145,3 +145,58 @@ def test_columns_of_texts_hold_texts():
     with pytest.raises(ValueError, match=r"`data\.text_columns` names `word`, .* Did you mean `words`\?"):
         text_columns(split, ("word",), "label")
     assert text_columns(frame(label=TEXT, text=TEXT), None, "text") == ("label",)
+
+
+@pytest.mark.parametrize(
+    "names", ["image mask", "annotation pixels", "label image", "img segmentation_map", "photo seg_mask", "LabelMap scene"]
+)
+def test_columns_of_images_and_masks_by_their_names(names):
+    one = frame(**dict.fromkeys(names.split(), Image()), where_=TEXT, label_number=ClassLabel(names=["a"]))
+    (mask,) = (name for name in names.split() if name not in ("image", "pixels", "img", "photo", "scene"))
+    assert mask_column(one, None, None) == mask
+    assert masked_column(one, None, mask) == next(name for name in names.split() if name != mask)
+
+
+def test_columns_of_images_and_masks_can_be_named():
+    three = frame(left=Image(), right=Image(), depth=Image())
+    assert mask_column(three, "depth", None) == "depth"
+    assert masked_column(three, "right", "depth") == "right"
+    assert mask_column(frame(left=Image(), right=Image()), None, "left") == "right"
+    assert mask_column(frame(mask=Value("binary"), x=Image()), "mask", None) == "mask"
+
+
+@pytest.mark.parametrize(
+    ("columns", "name", "image", "message"),
+    [
+        (
+            "left right",
+            None,
+            None,
+            r"the split has no column of masks by type and name\. Name one with `data\.mask_column`\. Col",
+        ),
+        ("image", None, None, r"has no column of masks by type and name\."),
+        (
+            "image mask label",
+            None,
+            None,
+            r"several columns that could be the masks: mask, label\. Name one with `data\.mask_column`",
+        ),
+        ("a b c", None, "a", r"several columns that could be the masks: b, c\."),
+        ("image mask", "masks", None, r"`data\.mask_column` names `masks`, which .* Did you mean `mask`\?"),
+        ("image mask", "words", None, r"column `words` of the split must hold images \(encoded bytes\), got string\."),
+        (
+            "image mask",
+            "mask",
+            "mask",
+            r"`data\.mask_column` must be another column than `data\.image_column`, got `mask` for both",
+        ),
+    ],
+)
+def test_a_column_of_masks_that_cannot_be_told_is_asked_for(columns, name, image, message):
+    with pytest.raises(ValueError, match=message):
+        mask_column(frame(**dict.fromkeys(columns.split(), Image()), words=TEXT), name, image)
+
+
+def test_several_images_beside_the_masks_are_asked_about():
+    with pytest.raises(ValueError, match=r"several image columns: left, right\. Name one with `data\.image_column`"):
+        masked_column(frame(left=Image(), right=Image(), mask=Image()), None, "mask")

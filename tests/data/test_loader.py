@@ -5,6 +5,7 @@ import torch
 
 from image_files import write_mixed_folder
 from logitkd.data import DataConfig, Loader, Mixing, load_images, make_loader
+from logitkd.data.batch import Shown
 from logitkd.data.memory import MemoryFetcher
 from logitkd.data.mixing import Mixer
 from logitkd.data.rng import Stream, partners, random_bits
@@ -132,6 +133,19 @@ def test_a_fetcher_of_ones_own():
     shift = (random_bits(3, 1, index, Stream.VIEW) & 1).unsqueeze(1) * 100
     assert torch.equal(inputs, values + shift)
     assert shift.unique().tolist() == [0, 100]
+
+
+def test_a_fetcher_may_bring_the_labels():
+    class Places(Vectors):
+        def fetch(self, requests):
+            for rows, _ in requests:
+                yield Shown(self.values[rows], self.values[rows].long() + 100)
+
+    loader = Loader(Places(torch.arange(22.0).view(11, 2)), torch.zeros(11).long(), batch_size=4, device="cpu", shuffle=True)
+    inputs, labels, index = gather(loader.epoch(1))
+    assert torch.equal(index, torch.arange(11))
+    assert torch.equal(inputs.long(), torch.arange(22).view(11, 2))
+    assert torch.equal(labels, torch.arange(100, 122).view(11, 2))
 
 
 def test_a_fetcher_is_closed_with_its_epoch():

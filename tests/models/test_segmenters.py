@@ -58,11 +58,22 @@ def test_wrapping_changes_nothing_of_a_network():
     assert torch.get_rng_state().equal(stream)
 
 
-def test_a_network_that_does_more_than_resize_is_refused():
+@pytest.mark.parametrize("change", [lambda value: 2 * value, lambda value: value[:, 1:]])
+def test_a_network_that_does_more_than_resize_is_refused(change):
     hooked = fcn()
-    hooked.register_forward_hook(lambda module, args, output: {"out": 2 * output["out"], "aux": output["aux"]})
+    hooked.register_forward_hook(lambda module, args, output: {"out": change(output["out"]), "aux": output["aux"]})
     with pytest.raises(ValueError, match="a FCN must return what its backbone and its heads give, resized to the image"):
         as_segmenter(hooked)
+
+
+def test_a_network_that_takes_no_small_image_is_refused():
+    network = fcn()
+    network.backbone.first.padding = (3, 3, 3)
+    with pytest.raises(
+        ValueError, match=r"but it fails on one of 64 x 96 \(RuntimeError: .*\)\. Wrap it in a module of its own"
+    ):
+        as_segmenter(network)
+    assert network.training
 
 
 def test_a_subclass_with_a_forward_of_its_own_stays_as_it_is():

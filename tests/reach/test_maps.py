@@ -20,6 +20,7 @@ from logitkd.reach import (
     make_pair,
     resize_map,
 )
+from logitkd.reach.inputs import ByNetwork
 from map_networks import DeepLab, Flat, trained
 
 CLASSES = 5
@@ -181,3 +182,16 @@ def test_regions_of_a_dense_teacher_and_the_grid_of_no_labels_are_refused() -> N
     flat = EXAMPLE._replace(labels=torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"`grid` must be coarser or student where labels are no maps .* got labels \(2,\)"):
         make_pair(Wants(), network(Flat, 0), None, flat, PairOptions(grid="labels"))
+
+
+def test_inputs_may_have_names_and_be_each_network_s_own() -> None:
+    student, model = network(Flat, 0), network(Flat, 1, stride=4)
+    own = ByNetwork({"student": {"images": BATCH.inputs}, "teacher": {"images": BATCH.inputs.flip(3)}})
+    for inputs, seen in (({"images": BATCH.inputs}, BATCH.inputs), (own, BATCH.inputs.flip(3))):
+        pair, tutor = joined(student, teacher(model), "coarser")
+        batch = BATCH._replace(inputs=inputs)
+        assert tutor is not None
+        found, taught = pair(batch, tutor.teach(batch, 1))
+        assert torch.equal(found.streams["own"], last(student(BATCH.inputs)))
+        assert taught is not None
+        assert torch.equal(taught.logits, last(model(seen)))

@@ -98,7 +98,9 @@ def test_what_a_run_writes_down_brings_classes_colours_and_normalisation_back(fo
     again = SegmentationTask(settings(folder, data={"classes": None, "palette": None}))
     again.recall(folder, record)
     assert (again.classes, again.palette) == (NAMES, COLORS)
-    data = SegmentationTask.as_learnt(replace(task.settings.data, classes=None), {**record, "mean": [0.1, 0.2, 0.3], "std": [1] * 3})
+    data = SegmentationTask.as_learnt(
+        replace(task.settings.data, classes=None), {**record, "mean": [0.1, 0.2, 0.3], "std": [1] * 3}
+    )
     assert (data.classes, data.mean) == (NAMES, (0.1, 0.2, 0.3))
     listed = json.loads(task.assets(nn.Identity())["classes.json"])
     assert listed[1] == {"name": "disc", "color": [220, 40, 40]}
@@ -151,7 +153,10 @@ def check(task, network):
     [
         (lambda: TinySegmenter(4), "must return a map of 3 classes.*got 4.*let it take `num_classes`"),
         (lambda: TinySegmenter(1), "got 1: one channel is a sigmoid's. Give it two, background and foreground"),
-        (lambda: nn.Sequential(tiny_map_network(3), nn.Sigmoid()), r"must return logits, but what `net` returns stays in \[0, 1\]"),
+        (
+            lambda: nn.Sequential(tiny_map_network(3), nn.Sigmoid()),
+            r"must return logits, but what `net` returns stays in \[0, 1\]",
+        ),
         (lambda: nn.Sequential(tiny_map_network(3), nn.Softmax(1)), "probabilities. Take the softmax or sigmoid out"),
         (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), "the student"),
     ],
@@ -163,7 +168,7 @@ def test_networks_that_do_not_return_a_map_of_logits_are_refused(folder, network
 
 def test_a_network_that_cannot_take_whole_images_is_refused(folder):
     task = loaded(folder, data={"crop_size": (16, 16)})
-    with pytest.raises(ValueError, match="must take whole images of 24x32 pixels.*only 16 x 16.*`data.image_size`"):
+    with pytest.raises(ValueError, match=r"must take whole images of 24x32 pixels.*only 16 x 16.*`data.image_size`"):
         check(task, Raises())
 
 

@@ -4,7 +4,8 @@ import subprocess
 import torch
 from torch import nn
 
-from logitkd.training.provenance import commit, versions, weights_fingerprint
+from logitkd import ModelConfig
+from logitkd.training.provenance import commit, files_record, versions, weights_fingerprint
 
 
 def test_versions():
@@ -40,3 +41,11 @@ def test_fingerprint_sees_every_value():
     assert weights_fingerprint(model.to(memory_format=torch.channels_last)) == first
     model[1].running_mean[0] += 1e-6
     assert weights_fingerprint(model) != first
+
+
+def test_the_files_of_a_network_are_those_that_its_name_and_its_checkpoint_lead_to(tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "model.safetensors").write_bytes(b"weights")
+    assert files_record(ModelConfig("resnet18")) == files_record(ModelConfig("deeplabv3:resnet18.a1_in1k")) == {}
+    found = files_record(ModelConfig(f"local-dir:{tmp_path / 'net'}"))
+    assert found == files_record(ModelConfig(f"deeplabv3:local-dir:{tmp_path / 'net'}")) != {}

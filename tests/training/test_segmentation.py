@@ -25,7 +25,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(folder, tmp_path_factory):
     """A teacher's run folder."""
-    return run(folder, tmp_path_factory.mktemp("runs") / "teacher", "ce", student="dense_networks:build_aux", epochs=12, optim__lr=0.1).folder
+    return run(
+        folder, tmp_path_factory.mktemp("runs") / "teacher", "ce", student="dense_networks:build_aux", epochs=12, optim__lr=0.1
+    ).folder
 
 
 def settings(folder, output, method, student="dense_networks:build", **values):
@@ -75,7 +77,13 @@ def test_what_compares_examples_or_regions_is_refused_by_name(folder, teacher, t
 
 
 def test_a_run_resumes_bit_for_bit_inside_an_epoch(folder, teacher, tmp_path):
-    options = {"student": "dense_networks:build_aux", "epochs": 2, "checkpoint_every": 1, "data__color_jitter": 0.3, **taught_by(teacher)}
+    options = {
+        "student": "dense_networks:build_aux",
+        "epochs": 2,
+        "checkpoint_every": 1,
+        "data__color_jitter": 0.3,
+        **taught_by(teacher),
+    }
     run(folder, tmp_path / "whole", "kd", **options)
     with pytest.raises(RuntimeError, match="crash"):
         train(settings(folder, tmp_path / "cut", "kd", **options), display=StopAfter(3))
@@ -91,7 +99,9 @@ def test_the_number_of_workers_changes_nothing(folder, teacher, tmp_path):
 
 @pytest.mark.parametrize("grid", ["coarser", "student", "labels"])
 def test_student_and_teacher_of_unlike_grids_meet_on_the_one_asked_for(folder, teacher, tmp_path, grid):
-    result = run(folder, tmp_path / "run", "kd", student="dense_networks:build_teacher", **taught_by(teacher), distill__grid=grid)
+    result = run(
+        folder, tmp_path / "run", "kd", student="dense_networks:build_teacher", **taught_by(teacher), distill__grid=grid
+    )
     assert result.metrics["loss"] > 0
 
 
@@ -150,7 +160,9 @@ def test_evaluation_gives_the_runs_numbers_and_what_it_costs(folder, teacher, tm
 
 
 def test_bfloat16_and_channels_last_run(folder, teacher, tmp_path):
-    result = run(folder, tmp_path / "run", "gdkd", method__top_k=2, precision="bfloat16", channels_last=True, **taught_by(teacher))
+    result = run(
+        folder, tmp_path / "run", "gdkd", method__top_k=2, precision="bfloat16", channels_last=True, **taught_by(teacher)
+    )
     assert torch.tensor(list(result.metrics.values())).isfinite().all()
 
 

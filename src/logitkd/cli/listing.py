@@ -71,11 +71,15 @@ def _meanings(kind: type) -> dict[str, str]:
 def _list_models(part: str = "cifar_") -> None:
     import timm
     import torch
+    import torchvision
 
     from logitkd.models import build_model, parameter_count
 
     names = timm.list_models(f"*{part}*")
     if part != "cifar_":
+        names += [
+            f"torchvision:{name}" for name in torchvision.models.list_models(torchvision.models.segmentation, f"*{part}*")
+        ]
         if not names:
             raise SettingsError([f"no network has `{part}` in its name; `logitkd list models resnet` lists some."])
         print("\n".join(names))
@@ -85,3 +89,4 @@ def _list_models(part: str = "cifar_") -> None:
     tables.show(["network", "parameters (100 classes)"], rows, right=["parameters (100 classes)"])
     others = len(timm.list_models()) - len(names)
     print(f"\nAnd {others} more of timm: logitkd list models PART. Or your own: package.module:callable.")
+    print("For segmentation: logitkd list models lraspp. Or a head on one of timm: deeplabv3:NAME, lraspp:NAME.")

@@ -40,7 +40,7 @@ def whence(teacher: ModelConfig) -> str:
 
 def _columns(task: str, metrics: Mapping[str, Any]) -> Columns:
     """Return the columns of a task's table; of one that names none a column a metric."""
-    named = tasks.get(task).columns if task in tasks.names() else ()
+    named = tasks.get(task).table if task in tasks.names() else ()
     return named or tuple((name, name, 1) for name, value in metrics.items() if isinstance(value, float))
 
 
@@ -140,7 +140,7 @@ def show_evaluations(
     """Print a line for each target, then what the networks cost."""
     task = tasks.get(tasks.name_of(plans[0][1]))
     columns = _columns(tasks.name_of(plans[0][1]), metrics[0])
-    if task.columns and any(teacher is not None for *_, teacher in plans):
+    if task.table and any(teacher is not None for *_, teacher in plans):
         columns = (*columns, (f"teacher {task.title}", f"teacher_{task.headline}", 1))
     rows: list[list[str]] = []
     costs: dict[tuple[str, ...], list[str]] = {}  # runs of one pair share their networks: a row each, not one a run

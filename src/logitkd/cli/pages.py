@@ -181,8 +181,8 @@ usage:
   logitkd list                  the methods: name, what each needs, weights
   logitkd list METHOD           one method: its paper, its hyper-parameters and their defaults
   logitkd list recipes          the shipped teacher-student pairs and the command that runs each
-  logitkd list models [PART]    networks by name: the papers' CIFAR networks, or those of timm with
-                                PART in their names
+  logitkd list models [PART]    networks by name: the papers' CIFAR networks, or with PART in their
+                                names those of timm and torchvision's for segmentation
 """
 
 DEMO = """\

@@ -19,7 +19,7 @@ from torch import Tensor
 from logitkd.data.cache import cached
 from logitkd.data.fingerprint import DECODING
 
-__all__ = ["check_encoded", "decode_images", "encoded", "open_image", "read_header"]
+__all__ = ["check_encoded", "decode_images", "encoded", "is_turned", "open_image", "read_size"]
 
 
 # Fewer images than this decode in less time than anybody notices.
@@ -112,10 +112,8 @@ def open_image(content: bytes, row: int, place: Callable[[int], str]) -> Image.I
         return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def read_header(value: Any, row: int, place: Callable[[int], str]) -> tuple[tuple[int, int], bool]:
-    """Return the height and width of an image, and whether its file asks for it to be turned, which nothing here does.
-
-    Of a file only its header is read; what :func:`open_image` would refuse before it reads pixels is refused.
+def read_size(value: Any, row: int, place: Callable[[int], str]) -> tuple[int, int]:
+    """Return the height and width of an image; of a file only its header is read.
 
     Args:
         value: as in :func:`encoded`.
@@ -129,7 +127,13 @@ def read_header(value: Any, row: int, place: Callable[[int], str]) -> tuple[tupl
     content = path if path is not None and Path(path).is_file() else io.BytesIO(encoded(value, row, place))
     with _naming(row, place), Image.open(content) as image:
         _check_depth(image)
-        return (image.height, image.width), image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return image.height, image.width
+
+
+def is_turned(value: Any, row: int, place: Callable[[int], str]) -> bool:
+    """Whether an image's file asks for it to be turned when it is shown (EXIF), which nothing here does."""
+    with _naming(row, place), Image.open(io.BytesIO(encoded(value, row, place))) as image:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)  # of a PNG, it decodes the whole
 
 
 def check_encoded(content: bytes, row: int, place: Callable[[int], str]) -> None:

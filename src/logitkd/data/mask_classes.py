@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from logitkd.checks import listed
+from logitkd.data.decode import is_turned
 from logitkd.data.mask_files import LARGEST_CLASS, Pairs, find_numbers, mask_palette
 from logitkd.data.mask_folder import UNTAUGHT
 
@@ -47,8 +48,7 @@ def look(pairs: Pairs, rows: Sequence[int]) -> Seen:
     Raises:
         ValueError: an image or a mask that cannot be read, or a mask of another size than its image.
     """
-    headers = pairs.headers(rows)
-    sizes = torch.tensor([size for size, _ in headers])
+    sizes = pairs.sizes(rows)
     numbers = torch.empty((0, 5), dtype=torch.int64)
     if pairs.masks is not None:
         numbers = find_numbers(pairs.masks, rows, pairs.mask_place)
@@ -57,15 +57,15 @@ def look(pairs: Pairs, rows: Sequence[int]) -> Seen:
     if unlike:
         place, height, width = numbers[unlike[0], :NUMBER].tolist()
         count = len(set(places[unlike].tolist()))
-        (high, wide), turned = headers[place]
+        (high, wide), row = sizes[place].tolist(), rows[place]
         fix = (
             "The image is to be turned when it is shown (EXIF), which is not done here: save it upright."
-            if turned
+            if is_turned(pairs.images[row], row, pairs.place)
             else "Resize the masks by nearest neighbour."
         )
         raise ValueError(
             f"masks must have the size of their images (height x width), {high}x{wide}, got {height}x{width} in"
-            f" {pairs.mask_place(rows[place])} and {count - 1:,} more of {len(rows):,} unlike theirs. {fix}"
+            f" {pairs.mask_place(row)} and {count - 1:,} more of {len(rows):,} unlike theirs. {fix}"
         )
     return Seen(pairs, rows, sizes, numbers)
 
@@ -159,9 +159,10 @@ def check_learnable(train: Tensor, evaluation: Tensor, classes: Sequence[str], w
 
     taught = names(train > 0)
     if len(taught) < 2:
+        fix = "" if ignore_index is None else f" Is `data.ignore_index` ({ignore_index}) a class?"
         raise ValueError(
-            f"masks must have pixels of at least 2 classes, got `{taught[0]}` alone in {where}: there is nothing to tell apart."
-            f" Is `data.ignore_index` ({ignore_index}) a class?"
+            f"masks must have pixels of at least 2 classes, got {f'`{taught[0]}` alone' if taught else 'none'} in {where}:"
+            f" there is nothing to tell apart.{fix}"
         )
     untaught = names((train == 0) & (evaluation > 0))
     if untaught:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from logitkd.data.cache import cached
-from logitkd.data.decode import encoded, read_header
+from logitkd.data.decode import encoded, read_size
 from logitkd.data.encoded import Column
 
 __all__ = ["DECODING", "LARGEST_CLASS", "Pairs", "content_hashes", "find_numbers", "is_absent", "mask_palette", "open_mask"]
@@ -50,14 +50,14 @@ class Pairs:
     place: Callable[[int], str]
     mask_place: Callable[[int], str]
 
-    def headers(self, rows: Sequence[int]) -> list[tuple[tuple[int, int], bool]]:
-        """Return height and width of each image, and whether its file asks for it to be turned.
+    def sizes(self, rows: Sequence[int]) -> Tensor:
+        """Return height and width of each image, ``(N, 2)`` int64; only headers are read.
 
         Raises:
             ValueError: one is missing, cannot be read, is no image, or has more than 8 bits a channel.
         """
         with _threads() as threads:  # files are waited for
-            return list(threads.map(lambda row: read_header(self.images[row], row, self.place), rows))
+            return torch.tensor(list(threads.map(lambda row: read_size(self.images[row], row, self.place), rows)))
 
 
 def is_absent(value: Any) -> bool:
@@ -83,12 +83,16 @@ def open_mask(value: Any, row: int, place: Callable[[int], str]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as image:
             problem = _problem(image)
-            numbers = None if problem else np.asarray(image.convert("L")) // 255 if image.mode == "1" else np.asarray(image)
+            numbers = None if problem else _numbers(image)
     except Exception as error:  # Pillow's formats raise whatever they stumble over
         raise ValueError(f"cannot decode the mask in {place(row)}: {error}.") from error
     if numbers is None:
         raise ValueError(f"masks must be {problem} in {place(row)}. {HOW}")
     return numbers
+
+
+def _numbers(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L")) // 255 if image.mode == "1" else np.asarray(image)
 
 
 def _problem(image: Image.Image) -> str | None:

@@ -15,8 +15,8 @@ def public_name(name: str) -> str:
 
     >>> public_name("transformers:/home/me/vit"), public_name("hf-hub:timm/resnet18"), public_name("resnet18.a1_in1k")
     ('transformers:vit', 'hf-hub:timm/resnet18', 'resnet18.a1_in1k')
-    >>> public_name("deeplabv3:local-dir:/home/me/resnet")
-    'deeplabv3:local-dir:resnet'
+    >>> public_name("deeplabv3:local-dir:/home/me/resnet18"), public_name("deeplabv3:resnet18.a1_in1k")
+    ('deeplabv3:local-dir:resnet18', 'deeplabv3:resnet18.a1_in1k')
     """
     source = read_name(name)
     if source.kind in HEADS:

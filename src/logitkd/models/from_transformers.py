@@ -46,7 +46,7 @@ class TransformersClassifier(nn.Module):
         return self.model(pixel_values=images, return_dict=True).logits
 
 
-Wrapper = TransformersClassifier | TextClassifier | TransformersSegmenter | UperNetSegmenter
+Wrapper = TransformersClassifier | TextClassifier | TransformersSegmenter
 
 
 def build_transformers(

@@ -12,9 +12,13 @@ from torch.nn import functional as F
 from torchvision.models.segmentation import LRASPP
 from torchvision.models.segmentation._utils import _SimpleSegmentationModel
 
+from logitkd.models.pretrained import reason
+
 __all__ = ["Segmenter", "TorchvisionSegmenter", "TransformersSegmenter", "UperNetSegmenter", "as_segmenter"]
 
 _HEADS = ("head", "classifier")  # how the parts that end in the classes are called, by torchvision and transformers
+_RULE = "a {} must return what its backbone and its heads give, resized to the image, as torchvision's do"
+_FIX = "Wrap it in a module of its own that returns a map (N, C, h, w)."
 
 
 class Segmenter(nn.Module):
@@ -58,7 +62,8 @@ class TorchvisionSegmenter(Segmenter):
         model: a ``DeepLabV3``, ``FCN``, ``LRASPP`` or another of torchvision's two classes, with their ``forward``.
 
     Raises:
-        ValueError: its own output is not what its parts give, resized: its ``forward`` does something else.
+        ValueError: its own output is not what its parts give, resized: its ``forward`` does something else. Or it cannot be
+            shown a small image to find out.
     """
 
     auxiliary = "aux_classifier"
@@ -66,11 +71,8 @@ class TorchvisionSegmenter(Segmenter):
     def __init__(self, model: nn.Module) -> None:
         own, parts = _compare(model)
         super().__init__(model, parts["out"].shape[1])
-        if own.keys() != parts.keys() or not all(torch.allclose(own[key], parts[key], equal_nan=True) for key in parts):
-            raise ValueError(
-                f"a {type(model).__name__} must return what its backbone and its heads give, resized to the image, as"
-                " torchvision's do, got another output. Wrap it in a module of its own that returns a map (N, C, H, W)."
-            )
+        if own.keys() != parts.keys() or not all(_same(own[key], parts[key]) for key in parts):
+            raise ValueError(f"{_RULE.format(type(model).__name__)}, got another output. {_FIX}")
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return ``{"out": (N, C, h, w)}`` of images ``(N, 3, H, W)``; with an auxiliary head, its map is ``aux``."""
@@ -87,12 +89,12 @@ class TransformersSegmenter(Segmenter):
     def __init__(self, model: Any) -> None:
         super().__init__(model, int(model.config.num_labels))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         """Return the logits ``(N, C, h, w)`` of images ``(N, 3, H, W)``."""
         return self.model(pixel_values=images, return_dict=True).logits
 
 
-class UperNetSegmenter(Segmenter):
+class UperNetSegmenter(TransformersSegmenter):
     """A UperNet of transformers, which resizes its maps to the images as torchvision's networks do: they are taken before.
 
     Args:
@@ -100,9 +102,6 @@ class UperNetSegmenter(Segmenter):
     """
 
     auxiliary = "auxiliary_head"
-
-    def __init__(self, model: Any) -> None:
-        super().__init__(model, int(model.config.num_labels))
 
     def drop_auxiliary(self) -> None:
         """Leave the auxiliary head out from now on, its weights too; the configuration says so."""
@@ -139,15 +138,25 @@ def _parts(model: Any, images: Tensor) -> dict[str, Tensor]:
     return maps
 
 
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, equal_nan=True)
+
+
 @torch.no_grad()
 def _compare(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return a network's own output on a small image, and its parts' on the same, resized; nothing of it changes."""
     first = next(model.parameters())
-    size = (41, 56)  # no multiples of a stride
+    size = (64, 96)
     image = torch.linspace(-2, 2, 3 * size[0] * size[1], device=first.device, dtype=first.dtype).view(1, 3, *size)
     with _evaluating(model):
-        own, parts = model(image), _parts(model, image)
-    return dict(own), {key: F.interpolate(value, size, mode="bilinear", align_corners=False) for key, value in parts.items()}
+        try:
+            own, parts = dict(model(image)), _parts(model, image)
+        except Exception as error:  # of anyone's backbone
+            what = f"{type(error).__name__}: {reason(error)}"
+            raise ValueError(
+                f"{_RULE.format(type(model).__name__)}, but it fails on one of {size[0]} x {size[1]} ({what}). {_FIX}"
+            ) from error
+    return own, {key: F.interpolate(value, size, mode="bilinear", align_corners=False) for key, value in parts.items()}
 
 
 @contextmanager

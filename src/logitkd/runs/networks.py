@@ -25,7 +25,8 @@ class ModelConfig(Record):
     Args:
         name: timm name (``cifar_resnet8x4``, ``resnet50.a1_in1k``), ``hf-hub:OWNER/NAME``, ``local-dir:FOLDER``,
             ``torchvision:NAME``, ``transformers:ID_OR_FOLDER``, ``package.module:callable``, or a run folder
-            (``runs/teacher``), whose student it is, with its weights.
+            (``runs/teacher``), whose student it is, with its weights. For segmentation also ``deeplabv3:NAME`` and
+            ``lraspp:NAME``, torchvision's heads on a network of timm.
         checkpoint: safetensors file, ``weights_only`` state dict, or run folder; none means the weights the name stands
             for, or random ones.
         pool: path of the module that averages the last map, for methods that read regions (``sdd-*``, ``icd-*``; others take

@@ -34,7 +34,7 @@ class ClassificationTask(Task):
     """
 
     headline, title = "top1", "top-1"
-    columns = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
+    table = (("top-1", "top1", 1), ("top-5", "top5", 1), ("agreement", "agreement", 1), ("ECE", "calibration_error", 100))
     one: ClassVar[str] = "an example"
     doubt: ClassVar[str] = ""
     data: Any

@@ -57,7 +57,7 @@ class SegmentationTask(Task):
     """
 
     headline, title, units = "miou", "mIoU", "images"
-    columns: ClassVar[Columns] = (("mIoU", "miou", 1), ("pixel accuracy", "pixel_accuracy", 1), ("agreement", "agreement", 1))
+    table: ClassVar[Columns] = (("mIoU", "miou", 1), ("pixel accuracy", "pixel_accuracy", 1), ("agreement", "agreement", 1))
     at_once, drawn = EVAL_BATCH, True
     cost_batches: ClassVar[tuple[int, ...]] = (1, 4)
     data: MaskData
@@ -174,8 +174,8 @@ class SegmentationTask(Task):
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             height, width = self.eval_shape[1:]
             raise ValueError(
-                f"the {role} must take whole images of {height}x{width} pixels, as the evaluation shows them, but {name} fails on"
-                f" one ({reason}). Give `data.image_size`, a size that it takes."
+                f"the {role} must take whole images of {height}x{width} pixels, as the evaluation shows them, but {name} fails"
+                f" on one ({reason}). Give `data.image_size`, a size that it takes."
             ) from error
         least, most = found.min().item(), found.max().item()
         if least >= 0 and 0 < most <= 1:
@@ -238,7 +238,8 @@ class SegmentationTask(Task):
     def scores(self, student: Signals, targets: Targets) -> dict[str, Term]:
         """Return the share of cells that are right, on the grid where maps are compared, in percent."""
         labels = targets.labels
-        right = (student.logits.argmax(dim=-1) == labels).sum()
+        assert labels is not None
+        right = student.logits.argmax(dim=-1).eq(labels).sum()
         return {"pixel_accuracy": Term(100 * right, (labels >= 0).sum())}
 
     def meter(self, device: torch.device, teacher: Meter | None = None) -> SegmentationMeter:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from logitkd.data import Batch, Loader
     from logitkd.data.unseen import Unseen
     from logitkd.objective import Targets, Term
+    from logitkd.reach.maps import Grid
     from logitkd.reach.signals import Signals
     from logitkd.tasks.answers import Answers
     from logitkd.tasks.gallery import Gallery
@@ -52,7 +53,7 @@ class Task(ABC):
         title: what a person calls it.
         units: what a person calls examples.
         packages: whose versions can change a number of it, beside those that can change any run's.
-        columns: the metrics that a table shows, in its order; none for all.
+        table: the metrics that a table shows, in its order; none for all.
         at_once: examples at a time where nothing is learnt and nobody says how many.
         drawn: whether :meth:`gallery` draws examples.
         cost_batches: sizes of the batches that are timed where a network's cost is asked for.
@@ -76,13 +77,13 @@ class Task(ABC):
     units: ClassVar[str] = "examples"
     named: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
-    columns: ClassVar[Columns] = ()
+    table: ClassVar[Columns] = ()
     at_once: ClassVar[int] = 256
     drawn: ClassVar[bool] = False
     cost_batches: ClassVar[tuple[int, ...]] = (1, 64)
     network_options: Mapping[str, Any] = MappingProxyType({})
     streams: Mapping[str, float] = MappingProxyType({})
-    grid: str | None = None
+    grid: Grid | None = None
     classes: tuple[str, ...]
     train_size: int
     eval_size: int

@@ -87,7 +87,7 @@ def files_record(source: ModelConfig) -> dict[str, str]:
 
     A hash is kept: files that have not changed since, by path, size and time, are not read again.
     """
-    named = (source.checkpoint, source.name.partition(":")[2], getattr(source, "label_map", None))
+    named = (source.checkpoint, source.name.partition(":")[2].removeprefix("local-dir:"), getattr(source, "label_map", None))
     paths = [Path(name) for name in named if name and Path(name).exists()]
     files = [path / STUDENT if (path / STUDENT).exists() else path for path in paths]  # of a run folder its student alone
     if not files:
