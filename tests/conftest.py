@@ -90,20 +90,22 @@ def mask_run(tmp_path_factory):
     from scenes import COLORS, NAMES, write_scenes
 
     home = tmp_path_factory.mktemp("masks")
-    write_scenes(home / "scenes", {"train": 6, "val": 5})
+    write_scenes(home / "scenes", {"train": 6, "val": 5}, 48, 64)
     common = {
         "task": "segmentation",
         "data.source": str(home / "scenes"),
         "data.classes": list(NAMES),
         "data.palette": [list(color) for color in COLORS],
+        "data.scale": [1.0, 1.0],
         "data.workers": 0,
-        "epochs": 8,
-        "batch_size": 3,
-        "optim.lr": 0.1,
+        "epochs": 10,
+        "batch_size": 2,
+        "optim.name": "adamw",
+        "optim.lr": 0.01,
         "device": "cpu",
         "quiet": True,
     }
-    networks = {"teacher": {"student.name": "dense_networks:build_aux"}, "run": {"student.name": "dense_networks:build"}}
+    networks = {"teacher": {"student.name": "dense_networks:build_teacher"}, "run": {"student.name": "dense_networks:build"}}
     networks["run"] |= {"teacher": str(home / "teacher"), "method.top_k": 1}
     for name, method in (("teacher", "ce"), ("run", "gdkd")):
         logitkd.train(plan(None, method, overrides={**common, **networks[name], "output": str(home / name)}))
