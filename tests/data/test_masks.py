@@ -270,9 +270,7 @@ def test_without_labels_a_share_needs_only_its_own_masks(tmp_path):
         load_masks(config, labels="none")
 
 
-def test_no_source_and_no_such_labels(tmp_path):
-    with pytest.raises(ValueError, match=r"`data\.source` must be given"):
-        load_masks(MaskConfig())
+def test_no_such_labels():
     with pytest.raises(ValueError, match="`labels` must be one of 'given', 'none', got 'some'"):
         load_masks(MaskConfig("me/scenes"), labels="some")
 
