@@ -12,7 +12,7 @@ from logitkd.lazy import by_name, loader
 
 if TYPE_CHECKING:
     from logitkd import losses, methods
-    from logitkd.data import DataConfig, TextConfig
+    from logitkd.data import DataConfig, MaskConfig, TextConfig
     from logitkd.evaluation import evaluate
     from logitkd.exporting.export import export
     from logitkd.losses import (
@@ -54,6 +54,7 @@ __all__ = [
     "KDLoss",
     "LDRLDLoss",
     "LogitLoss",
+    "MaskConfig",
     "MLKDLoss",
     "MaskPrediction",
     "ModelConfig",
@@ -95,7 +96,7 @@ _HOME = by_name(
         "objective": "Objective",
         "reach": "RegionModel Signals StoneModel Teacher",
         "models": "build_model load_weights",
-        "data": "DataConfig TextConfig",
+        "data": "DataConfig MaskConfig TextConfig",
         "evaluation": "evaluate",
         "exporting.export": "export",
         "prediction": "MaskPrediction Prediction predict",

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
+from torch.utils.checkpoint import checkpoint
 
 from logitkd.checks import check_int, check_range
 from logitkd.logits import finite, widen
@@ -276,4 +277,8 @@ class Objective(nn.Module):
         labels = loss.readable(labels, weights, read["student_logits"])
         if loss.reads_weights:
             read["weights"] = weights
-        return loss.measure(loss.terms(**read, labels=labels), labels, weights, label_weights)
+        if loss.recompute and read["student_logits"].ndim > 3:
+            terms = checkpoint(loss.terms, **read, labels=labels, use_reentrant=False, preserve_rng_state=False)
+        else:
+            terms = loss.terms(**read, labels=labels)
+        return loss.measure(terms, labels, weights, label_weights)

@@ -22,7 +22,7 @@ def test_training_leads_with_the_fifteen_flags_people_use():
     assert shown(page) == ["--" + key.removesuffix(".name") for key in first]
     assert len(first) == len(set(first)) == 15
     assert f"`--help-all` shows all {len(FLAGS)} flags." in page
-    assert set(pages.FIRST) <= FLAGS.keys() | train_flags("text").keys()
+    assert set(pages.FIRST) <= FLAGS.keys() | train_flags("text").keys() | train_flags("segmentation").keys()
 
 
 @pytest.mark.parametrize("arguments", [["--task", "text"], ["text/banking77"], ["--quiet", "text/banking77"]])

@@ -74,7 +74,7 @@ your own texts, each network with its own tokenizer (csv, json lines, parquet, t
       --data.source questions/
 
 a class for each pixel (folders images/ and masks/, parquet, a hub id):
-  logitkd train --task segmentation --student torchvision:lraspp_mobilenet_v3_large \
+  logitkd train --task segmentation --student torchvision:lraspp_mobilenet_v3_large \\
       --teacher runs/teacher --method gdkd --data.source camvid/
 
 `logitkd COMMAND --help` explains a command. --version prints the version. A run that was stopped goes on where it stood when

@@ -64,6 +64,8 @@ class LogitLoss(nn.Module):
         without_labels: the constructor's options with which it needs none, where that is a matter of options.
         per_example: whether a batch's value is the mean of its examples' values.
         reads_weights: whether :meth:`terms` takes the ``weights`` too, as what does not count must not be compared with.
+        recompute: whether an objective computes its terms on maps once more in the backward pass: else it would keep more than
+            three maps for it.
         labelled_terms: terms that are cross-entropies with the labels: averaged over the labelled examples alone.
         two_classes: what becomes of it where there are two classes alone, in the words that follow its method's name; ``{kd}``
             stands for the method with KD in its place. Empty where it stays what it is.
@@ -77,6 +79,7 @@ class LogitLoss(nn.Module):
     two_class_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     per_example: bool = True
     reads_weights: bool = False
+    recompute: ClassVar[bool] = False
     labelled_terms: frozenset[str] = frozenset()
     unscaled_terms: frozenset[str] = frozenset()
 

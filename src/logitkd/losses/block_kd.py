@@ -111,6 +111,7 @@ class BlockKDLoss(LogitLoss):
         decay: how fast a stone's share of ``task`` and ``distill`` falls the earlier it leaves the student.
     """
 
+    recompute = True
     reads: ClassVar[str] = "stones"
     labelled_terms = unscaled_terms = frozenset({"task"})
     without_labels = MappingProxyType({"alpha": 0.0})

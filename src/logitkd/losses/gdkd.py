@@ -244,6 +244,8 @@ class GDKD3Loss(LogitLoss):
         temperature: softening of both distributions.
     """
 
+    recompute = True
+
     def __init__(
         self, w_group: float = 1.0, w_top: float = 1.0, w_rest: float = 8.0, top_k: int = 4, temperature: float = 4.0
     ) -> None:

@@ -145,6 +145,7 @@ class LDRLDLoss(LogitLoss):
     """
 
     two_classes = "is `{kd}` with other weights: there is one pair of classes, and none is left"
+    recompute = True
     two_class_options: ClassVar[Mapping[str, Any]] = MappingProxyType({"depth": 2})
 
     def __init__(

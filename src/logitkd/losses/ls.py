@@ -35,6 +35,7 @@ class Standardized(LogitLoss):
     True
     """
 
+    recompute = True
     reads: ClassVar[str] = "logits"
     two_classes = (
         "learns nothing from the teacher: standardized, two logits say which is larger and no more, which has no gradient; "

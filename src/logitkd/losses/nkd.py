@@ -80,6 +80,7 @@ class NKDLoss(LogitLoss):
     """
 
     needs_labels = True
+    recompute = True
 
     def __init__(self, gamma: float = 1.5, temperature: float = 1.0, exclude_target: bool = True) -> None:
         check_range("gamma", gamma, 0, None)
