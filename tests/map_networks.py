@@ -72,21 +72,33 @@ class LowAndHigh(nn.Module):
         return self.low(features["aux"]) + self.high(features["out"])
 
 
+class Fused(nn.Module):
+    """A head that joins maps of several sizes in one layer."""
+
+    def __init__(self, maps: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.fuse = nn.Sequential(nn.Conv2d(maps * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.classes = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        size = maps[0].shape[-2:]
+        return self.classes(self.fuse(torch.cat([F.interpolate(each, size, mode="bilinear") for each in maps], 1)))
+
+
 class Pyramid(nn.Module):
     """Every stage goes into one layer behind them, as in SegFormer: returns a tensor."""
 
     def __init__(self, num_classes: int = 5, width: int = 4) -> None:
         super().__init__()
         self.stages = nn.ModuleList([block(3, width, 2), block(width, width, 2), block(width, width, 1)])
-        self.fuse, self.classes = block(3 * width, width, 1), nn.Conv2d(width, num_classes, 1)
+        self.head = Fused(3, width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = []
         for stage in self.stages:
             images = stage(images)
             maps.append(images)
-        size = maps[0].shape[-2:]
-        return self.classes(self.fuse(torch.cat([F.interpolate(each, size, mode="bilinear") for each in maps], 1)))
+        return self.head(maps)
 
 
 class Flat(nn.Module):

@@ -118,7 +118,8 @@ def test_images_of_several_sizes(tmp_path):
         ValueError, match=r"^`data.crop_size` must be given where .* 9 to 12 x 17 to 20 pixels\. .* \[12, 20\], or"
     ):
         mask_loader(data, config, train=True, **options)
-    for given, size in (({"crop_size": (5, 30)}, (5, 30)), ({"image_size": (8, 8)}, (8, 8))):
+    both = {"crop_size": (5, 30), "image_size": (8, 8)}
+    for given, size in (({"crop_size": (5, 30)}, (5, 30)), ({"image_size": (8, 8)}, (8, 8)), (both, (5, 30))):
         (batch,) = mask_loader(data, replace(config, **given), train=True, **options).epoch(1)
         assert (batch.inputs.shape[2:], batch.labels.shape[1:]) == (size, size)
     batches = list(mask_loader(data, replace(config, image_size=(8, 8)), train=False, **options).epoch(1))

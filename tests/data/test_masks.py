@@ -317,4 +317,6 @@ def test_the_fingerprint_is_of_images_masks_order_names_and_what_is_ignored(tmp_
     found += [load_masks(replace(config, classes=("a", "b", "c"))).fingerprint, load_masks(config, labels="none").fingerprint]
     with pytest.warns(UserWarning, match="no mask has a pixel"):
         found.append(load_masks(replace(config, ignore_index=None, classes=tuple(map(str, range(256))))).fingerprint)
+    plain = write(tmp_path / "plain", [np.minimum(masks[0], 2)], [np.minimum(masks[1], 2)])
+    found += [load_masks(replace(plain, ignore_index=number, classes=("0", "1", "2"))).fingerprint for number in (2, 255)]
     assert len(set(found)) == len(found)

@@ -26,6 +26,9 @@ FIRST = (
     "data.text_columns",
     "data.max_length",
     "data.image_size",
+    "data.classes",
+    "data.ignore_index",
+    "data.crop_size",
     "data.eval_fraction",
     "epochs",
     "batch_size",
@@ -38,7 +41,7 @@ FIRST = (
 IN_A_PIPE = 100  # columns
 
 MAIN = """\
-logitkd distils a big classifier of images or texts into a small one through its logits.
+logitkd distils a big network for images, texts or segmentation into a small one through its logits.
 
 usage: logitkd COMMAND [ARGUMENTS] [--FLAGS]
 
@@ -69,6 +72,10 @@ your own data and networks (timm, torchvision:NAME, transformers:ID, hf-hub:ID, 
 your own texts, each network with its own tokenizer (csv, json lines, parquet, text files, a hub id):
   logitkd train --task text --student transformers:FOLDER --teacher runs/teacher --method gdkd \\
       --data.source questions/
+
+a class for each pixel (folders images/ and masks/, parquet, a hub id):
+  logitkd train --task segmentation --student torchvision:lraspp_mobilenet_v3_large \
+      --teacher runs/teacher --method gdkd --data.source camvid/
 
 `logitkd COMMAND --help` explains a command. --version prints the version. A run that was stopped goes on where it stood when
 the same command is given again.
@@ -112,7 +119,7 @@ usage:
   logitkd eval CHECKPOINT --model NAME --data.source SOURCE [--task text] [--FLAGS]
 
 Prints a line for each run folder or checkpoint: accuracies and agreement with the teacher in percent, expected calibration
-error (15 bins, in percent), the teacher's own top-1. A run folder brings its network, data and teacher; flags override data
+error (15 bins, in percent), the teacher's own top-1; of segmentation mean IoU, pixel accuracy, agreement, and the IoU of each class. A run folder brings its network, data and teacher; flags override data
 and teacher. A package.module:callable that it names is not imported from that folder unless --trust_code is given.
 
 Then what each network costs: parameters, multiply-adds for one image, or for one text of 16 and of 128 tokens (half its

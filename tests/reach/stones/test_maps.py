@@ -43,7 +43,7 @@ FOUND = {  # student and teacher -> cuts
         [*zip(LAYERS, LAYERS, strict=True)],
     ),
     "DeepLab of another stride": (DeepLab, {"stride": 2, "aux": False}, DeepLab, {}, [*zip(LAYERS, LAYERS, strict=True)]),
-    "SegFormer": (Pyramid, {}, Pyramid, {"width": 6}, [("fuse.2", "fuse.2")]),
+    "SegFormer": (Pyramid, {}, Pyramid, {"width": 6}, [("head.fuse", "head.fuse")]),
 }
 
 
