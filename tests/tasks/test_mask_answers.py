@@ -60,8 +60,7 @@ def test_nothing_is_left_where_something_fails(tmp_path, there):
         pytest.raises(ValueError, match=r"must be numbers, got NaN or infinity for c\.jpg\."),
         given.begin([], examples("a.jpg", "b.jpg", "c.jpg")),
     ):
-        given.of(logits(1), batch(0))
-        given.of(what, batch(1, 2))
+        given.of(torch.cat([logits(1), what]), batch(0, 1, 2))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == (["mine.txt"] if there else [])
     assert (tmp_path / "new").exists() == there
 

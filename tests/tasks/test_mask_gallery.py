@@ -44,8 +44,8 @@ def pixels(picture):
     return np.asarray(Image.open(BytesIO(picture.content)).convert("RGB"))
 
 
-TRUTH = [[0, 1, 2, 2, -1]]
-MINE, THEIRS = [[0, 0, 2, 1, 0]], [[0, 1, 1, 0, 1]]  # right; wrong and taught right; right and taught wrong; both wrong; void
+# Both right; wrong and taught right; right and taught wrong; both wrong, differently; void; both wrong, alike.
+TRUTH, MINE, THEIRS = [[0, 1, 2, 2, -1, 0]], [[0, 0, 2, 1, 0, 1]], [[0, 1, 1, 0, 1, 1]]
 
 
 def test_pictures_show_who_is_wrong_where():
@@ -64,10 +64,11 @@ def test_pictures_show_who_is_wrong_where():
     assert faded == (209, 209, 209)
     assert [tuple(pixel) for pixel in wrong[0, :4]] == [faded, WRONG, faded, WRONG]
     assert [tuple(pixel) for pixel in against[0, :4]] == [faded, WRONG, BETTER, OTHERWISE]
+    assert (tuple(wrong[0, 5]), tuple(against[0, 5])) == (WRONG, faded)
     assert tuple(wrong[0, 4]) in HATCH
     assert tuple(against[0, 4]) in HATCH
     assert [picture.note for picture in scene.pictures] == [
-        "", "", "50.00 % of its pixels right", "50.00 % of its pixels right", "", "alike on 25.00 %",
+        "", "", "40.00 % of its pixels right", "40.00 % of its pixels right", "", "alike on 40.00 %",
     ]  # fmt: skip
     assert found.summary == (
         "student: mIoU 50.00 %, 60.00 % of the pixels right; teacher: mIoU 70.00 %, 60.00 % of the pixels right"
@@ -98,6 +99,7 @@ def test_images_are_chosen_from_the_worst_to_the_best(count, shown):
 def test_large_images_are_drawn_smaller_all_alike():
     mask = np.zeros((600, 1024), dtype=np.int16)
     mask[:, 512:] = 1
+    mask[:, :512:2] = 2  # no pixel's centre lies there
     found = draw_scenes(Split(mask), NAMES, COLORS, meter(mask), None, 1)
     assert {Image.open(BytesIO(picture.content)).size for picture in found.scenes[0].pictures} == {(512, 300)}
     truth = pixels(found.scenes[0].pictures[1])
