@@ -119,7 +119,8 @@ usage:
   logitkd eval CHECKPOINT --model NAME --data.source SOURCE [--task text] [--FLAGS]
 
 Prints a line for each run folder or checkpoint: accuracies and agreement with the teacher in percent, expected calibration
-error (15 bins, in percent), the teacher's own top-1; of segmentation mean IoU, pixel accuracy, agreement, and the IoU of each class. A run folder brings its network, data and teacher; flags override data
+error (15 bins, in percent), the teacher's own top-1; of segmentation mean IoU, pixel accuracy,
+agreement, and the IoU of each class. A run folder brings its network, data and teacher; flags override data
 and teacher. A package.module:callable that it names is not imported from that folder unless --trust_code is given.
 
 Then what each network costs: parameters, multiply-adds for one image, or for one text of 16 and of 128 tokens (half its
