@@ -52,8 +52,8 @@ class EvalFlags(Record):
         model: the network of a checkpoint file, a timm name or package.module:callable; a run folder knows its own.
         batch_size: examples at a time; changes memory and speed only; by default 256, images with masks 4.
         device: auto, cpu, cuda or cuda:N.
-        latency: also time batches of 1 and 64 (of 1 and 4 images with masks): about five passes of each where one is slow, else at
-            most half a second.
+        latency: also time batches of 1 and 64 (of 1 and 4 images with masks): about five passes of each where one is slow,
+            else at most half a second.
         teacher: the network, or networks, to measure agreement with; by default the run folder's.
         trust_code: also import a package.module:callable that a run folder names from that folder; by default only from
             elsewhere.
