@@ -222,7 +222,7 @@ def test_a_class_that_the_evaluation_lacks_is_told(tmp_path):
 def test_an_evaluation_without_a_class_would_score_nothing(tmp_path):
     config = write(tmp_path, [numbers(0)], [np.full((HEIGHT, WIDTH), 255, np.uint8)])
     for labels in ("given", "none"):
-        with pytest.raises(ValueError, match=r"^masks to evaluate on must have pixels of a class, .*split `val` are 255, which"):
+        with pytest.raises(ValueError, match=r"^masks to evaluate on must have pixels of a class, .*`val` are 255, which"):
             load_masks(config, labels=labels)
 
 
