@@ -8,7 +8,7 @@ from logitkd.data import UNLABELLED, VOID, MaskConfig, load_masks
 from logitkd.data.mask_loader import mask_loader
 from logitkd.data.mask_views import TrainingView
 from logitkd.data.rng import Stream, permutation, random_bits
-from scenes import HEIGHT, WIDTH, colours, numbers, png, write_masked_parquet, write_scenes
+from mask_files import HEIGHT, WIDTH, colours, numbers, png, write_masked_parquet, write_scenes
 
 IMAGENET = [torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
 AUGMENTED = {"scale": (0.5, 2.0), "color_jitter": 0.3, "crop_size": (10, 14)}

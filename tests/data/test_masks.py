@@ -12,7 +12,7 @@ from PIL import Image
 from logitkd.data import UNLABELLED, VOID, MaskConfig, load_masks
 from logitkd.data.masks import mask_fingerprint
 from logitkd.data.palettes import default_palette
-from scenes import HEIGHT, WIDTH, colours, numbers, png, write_masked_parquet, write_scene_folders, write_scenes
+from mask_files import HEIGHT, WIDTH, colours, numbers, png, write_masked_parquet, write_scene_folders, write_scenes
 
 
 def classes_of(mask):
@@ -217,6 +217,20 @@ def test_a_class_that_the_evaluation_lacks_is_told(tmp_path):
     with pytest.warns(UserWarning, match=r"^the evaluation split has no pixel of 1 of the 3 classes in training \(2\)") as told:
         load_masks(config)
     assert told[0].filename == __file__
+
+
+def test_an_evaluation_without_a_class_would_score_nothing(tmp_path):
+    config = write(tmp_path, [numbers(0)], [np.full((HEIGHT, WIDTH), 255, np.uint8)])
+    for labels in ("given", "none"):
+        with pytest.raises(ValueError, match=r"^masks to evaluate on must have pixels of a class, .*`val` are 255, which"):
+            load_masks(config, labels=labels)
+
+
+def test_training_without_labels_is_no_way_around_masks_to_evaluate_on(tmp_path):
+    write_scene_folders(tmp_path, {"images/train": 2, "images/val": 2})
+    (tmp_path / "masks/val/3.png").unlink()
+    with pytest.raises(ValueError, match=r"must have a mask .* the first .*images/val/3\.png\.$"):
+        load_masks(MaskConfig(str(tmp_path)))
 
 
 def test_images_without_a_mask(tmp_path):

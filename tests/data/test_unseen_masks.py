@@ -3,7 +3,7 @@ import torch
 
 from logitkd.data import VOID, MaskConfig
 from logitkd.data.unseen_masks import unseen_scenes
-from scenes import colours, numbers, png
+from mask_files import colours, numbers, png
 
 SHOWN = (0.5,) * 3, (0.25,) * 3
 

@@ -87,18 +87,18 @@ def class_names(splits: Sequence[Seen], given: Sequence[str] | None, ignore_inde
     """Return the name of each class, and check that every number in masks is one.
 
     Args:
-        splits: those whose masks matter.
+        splits: those whose masks matter, the evaluation's last.
         given: the names, if there are some; else numbers are their own names.
         ignore_index: the number of pixels without a class.
 
     Raises:
-        ValueError: a number that is no class, or no number at all.
+        ValueError: a number that is no class, or no class at all in what is evaluated on.
     """
     numbers = torch.cat([seen.numbers[:, NUMBER] for seen in splits])
     meant = numbers if ignore_index is None else numbers[numbers != ignore_index]
-    if not len(meant):
+    if ignore_index is not None and (splits[-1].numbers[:, NUMBER] == ignore_index).all():
         raise ValueError(
-            f"masks must have pixels of a class, but all of {splits[0].pairs.where} are {ignore_index}, which"
+            f"masks to evaluate on must have pixels of a class, but all of {splits[-1].pairs.where} are {ignore_index}, which"
             " `data.ignore_index` says are of none. If it is a class, give another, or null."
         )
     last = LARGEST_CLASS if given is None else len(given) - 1

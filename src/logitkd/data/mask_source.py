@@ -37,7 +37,8 @@ def read_pairs(config: MaskConfig, labelled: bool) -> list[Pairs]:
         folders = pair_folders(folder.absolute(), splits, absent, labelled)
         # An image to evaluate on must have a mask; which these are where they are a share of the training split, others say.
         must = [labelled, *[True] * (len(splits) - 1)]
-        return [_from_folders(*each) for each in zip(splits, folders, matter, must, strict=True)]
+        advice = [UNTAUGHT, *[""] * (len(splits) - 1)]
+        return [_from_folders(*each) for each in zip(splits, folders, matter, must, advice, strict=True)]
     frames = read_frames(config.source, splits, absent, kind=MASKED)
     mask = _mask_name(frames, config, labelled)
     image = masked_column(frames[-1], config.image_column, mask)
@@ -64,12 +65,11 @@ def _from_frame(frame: Frame, image: str, mask: str, looked: bool) -> Pairs:
     return Pairs(frame.where, images, frame.column(mask) if looked else None, frame.place, frame.place)
 
 
-def _from_folders(split: str, folders: PairFolders, looked: bool, labelled: bool) -> Pairs:
+def _from_folders(split: str, folders: PairFolders, looked: bool, labelled: bool, advice: str) -> Pairs:
     paths = files_under(folders.images, IMAGE_FILES)
     images = files_frame(folders.images, split, paths, None, IMAGE_FILES)
     if not looked:
         return Pairs(images.where, images.column("image"), None, images.place, images.place)
-    advice = UNTAUGHT if labelled else ""
     found = paired(folders, paths, files_under(folders.masks, MASK_FILES), labelled=labelled, advice=advice)
     masks = path_column(found, MASK.noun)
     return Pairs(images.where, images.column("image"), masks, images.place, lambda row: found[row] or images.place(row))
