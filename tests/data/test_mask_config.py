@@ -42,6 +42,7 @@ def test_good_ones_pass(tmp_path):
         ({"classes": "road"}, "`data.classes` must be a list such as [a, b] or null, got 'road'."),
         ({"palette": ((0, 0, 256), (0, 0))}, "[red, green, blue] in [0, 255], got [[0, 0, 256], [0, 0]]."),
         ({"palette": ((0, 0, 0),), "classes": ("a", "b")}, "`data.palette` must have a color for each of the 2 classes of"),
+        ({"palette": ((0, 0, 0),) * 3, "classes": ("a", "b")}, "a color for each of the 2 classes of `data.classes`, got 3."),
         ({"ignore_index": -1}, "`data.ignore_index` must be in [0, 65535], got -1."),
         ({"ignore_index": True}, "`data.ignore_index` must be a whole number or null, got True."),
         ({"crop_size": 240}, "`data.crop_size` must be a list such as [240, 320] or null, got 240."),

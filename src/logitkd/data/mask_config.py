@@ -146,7 +146,7 @@ class MaskConfig(Record):
         if self.source == "":
             return ["`data.source` must be given: a folder of images and masks or a hub id `owner/name`."]
         problems = statistics_problems(self.mean, self.std)
-        if self.classes is not None and self.palette is not None and len(self.palette) < len(self.classes):
+        if self.classes is not None and self.palette is not None and len(self.palette) != len(self.classes):
             problems.append(
                 f"`data.palette` must have a color for each of the {len(self.classes)} classes of `data.classes`, got"
                 f" {len(self.palette)}."
