@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from logitkd.objective import Objective
     from logitkd.prediction import MaskPrediction, Prediction, predict
     from logitkd.reach import RegionModel, Signals, StoneModel, Teacher
-    from logitkd.runs.config import OptimConfig, ScheduleConfig, StonesConfig, TrainConfig
+    from logitkd.runs.config import DistillConfig, OptimConfig, ScheduleConfig, StonesConfig, TrainConfig
     from logitkd.runs.networks import ModelConfig, TeacherConfig, TeacherSource
     from logitkd.showing import Page, show
     from logitkd.training.train import RunResult, train
@@ -48,6 +48,7 @@ __all__ = [
     "DISTLoss",
     "DKDLoss",
     "DataConfig",
+    "DistillConfig",
     "GDKD3Loss",
     "GDKDLoss",
     "ICDLoss",
@@ -100,7 +101,7 @@ _HOME = by_name(
         "evaluation": "evaluate",
         "exporting.export": "export",
         "prediction": "MaskPrediction Prediction predict",
-        "runs.config": "OptimConfig ScheduleConfig StonesConfig TrainConfig",
+        "runs.config": "DistillConfig OptimConfig ScheduleConfig StonesConfig TrainConfig",
         "runs.networks": "ModelConfig TeacherConfig TeacherSource",
         "showing": "Page show",
         "training.train": "RunResult train",

@@ -21,7 +21,7 @@ def test_list_shows_every_method_on_a_line_of_its_own(capsys):
     assert rows["block-dkd"].split()[-5:] == ["needed", "blocks", "0", "1", "0"]
     assert rows["ce"].split()[-5:] == ["needed", "-", "1", "-", "-"]
     assert all(methods.get(name).summary in row for name, row in rows.items())
-    assert "Tasks: images, text (`train --task NAME`)." in notes
+    assert "Tasks: images, segmentation, text (`train --task NAME`)." in notes
     assert max(map(len, [header, *lines, *notes.splitlines()])) <= 100
 
 

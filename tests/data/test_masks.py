@@ -106,9 +106,9 @@ def test_a_single_image_cannot_be_shared(tmp_path):
 
 def test_names_and_palette(tmp_path):
     folder = str(write_scenes(tmp_path))
-    config = MaskConfig(folder, classes=("road", "sky", "car"), palette=((1, 2, 3), (4, 5, 6), (7, 8, 9), (9, 9, 9)))
+    config = MaskConfig(folder, classes=("road", "sky", "car"), palette=((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     data = load_masks(config)
-    assert (data.classes, data.palette) == (("road", "sky", "car"), config.palette[:3])
+    assert (data.classes, data.palette) == (("road", "sky", "car"), config.palette)
     with pytest.raises(ValueError, match=r"`data.palette` must have a color for each of the 3 classes, got 2\."):
         load_masks(replace(config, classes=None, palette=config.palette[:2]))
 

@@ -5,7 +5,16 @@ from dataclasses import fields, replace
 
 import pytest
 
-from logitkd import ModelConfig, OptimConfig, ScheduleConfig, StonesConfig, TeacherConfig, TeacherSource, TrainConfig
+from logitkd import (
+    DistillConfig,
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    StonesConfig,
+    TeacherConfig,
+    TeacherSource,
+    TrainConfig,
+)
 from logitkd.data.config import DataConfig
 from logitkd.runs.naming import LONGEST, default_folder
 
@@ -85,8 +94,11 @@ def test_a_long_name_is_cut_and_told_apart_by_a_hash():
 
 def test_every_setting_has_its_say_or_is_named_here():
     """A new setting that is no part of the name would let two runs meet in one folder."""
-    known = "student teacher method method_options labels mixup cutmix class_weights task data optim schedule stones epochs"
-    known += " batch_size precision channels_last seed output device checkpoint_every trackers quiet debug"
+    known = (
+        "student teacher method method_options labels mixup cutmix class_weights task data optim schedule stones distill epochs"
+    )
+    known += " batch_size precision channels_last seed output device checkpoint_every trackers quiet debug aux_weight"
     assert {field.name for field in fields(TrainConfig)} - set(known.split()) <= {"data_seed"}
     changes = {"mixup": 0.5, "cutmix": 0.5, "batch_size": 3, "precision": "bfloat16", "channels_last": True}
+    changes |= {"aux_weight": 0.2, "distill": DistillConfig("labels")}
     assert len({name(replace(PAIR, **{key: value})) for key, value in changes.items()} - {"kd-seed0"}) == len(changes)

@@ -81,7 +81,7 @@ def told(config):
         ({"stones": StonesConfig(use=(2, 1))}, "`stones.use` must be `all`, `last` or rising numbers from 1, got [2, 1]."),
         ({"stones": StonesConfig(student="layer1")}, "`stones.student` must be a list such as [a, b] or null, got 'layer1'."),
         ({"method_options": [3]}, "`method_options` must be options, {option: value}, got [3]."),
-        ({"task": "imges"}, "`task` must be one of 'images', 'text', got 'imges'. Did you mean `images`?"),
+        ({"task": "imges"}, "`task` must be one of 'images', 'segmentation', 'text', got 'imges'. Did you mean `images`?"),
     ],
 )
 def test_what_is_refused(change, words):

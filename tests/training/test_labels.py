@@ -254,6 +254,8 @@ def test_refused_before_anything_is_loaded(tiny, changes, message, monkeypatch):
 
 def test_what_is_said_to_work_with_mixed_labels_does(tiny):
     for name in methods.names():
+        if name == "cwd":  # of maps
+            continue
         config = tiny(method=name, mixup=0.2)
         if methods.get(name).needs_hard_labels:
             with pytest.raises(ValueError, match=rf"`mixup` must be 0 for `{name}`"):

@@ -161,9 +161,11 @@ def check_options(name: str, options: Mapping[str, Any], written: str, problems:
     return good
 
 
-def without_hard_labels(method: Method) -> str:
-    """Say which methods can do without the class of every example, and how this one can."""
-    can = ", ".join(name for name in methods.names() if not methods.get(name).needs_hard_labels)
+def without_hard_labels(method: Method, output: str = "classes") -> str:
+    """Say which methods can do without the class of every example, of networks of this output, and how this one can."""
+    rows = [methods.get(name) for name in methods.names()]
+    fit = [row for row in rows if row.loss is None or not row.loss.unfit(output)]
+    can = ", ".join(row.name for row in fit if not row.needs_hard_labels)
     options = {name: value for name, value in method.label_free_options.items() if name != "ce_weight"}
     hint = ""
     if options and not method.replace(**options).needs_hard_labels:
@@ -202,7 +204,7 @@ def _labels(settings: TrainConfig, method: Method) -> list[str]:
     if mixing and method.needs_hard_labels:
         found.append(
             f"`{mixing[0]}` must be 0 for `{method.name}`, whose loss needs the class of every image, "
-            f"got {getattr(settings, mixing[0])}. {without_hard_labels(method)}"
+            f"got {getattr(settings, mixing[0])}. {without_hard_labels(method, output_of(settings))}"
         )
     if settings.class_weights is not None and method.ce_weight == 0:
         fix = "" if settings.labels == "none" else ", or give the labels a share of the loss: `--method.ce_weight 0.1`"

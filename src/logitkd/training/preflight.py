@@ -131,7 +131,8 @@ def check_training_labels(method: Method, task: Task) -> None:
     if task.unlabelled and method.needs_hard_labels:
         raise ValueError(
             f"every training example must have a label for `{method.name}`, whose loss needs the class of each, but "
-            f"{task.unlabelled:,} of {task.train_size:,} training labels are missing. {without_hard_labels(method)}"
+            f"{task.unlabelled:,} of {task.train_size:,} training labels are missing. "
+            f"{without_hard_labels(method, task.network_options.get('output', 'classes'))}"
         )
 
 
