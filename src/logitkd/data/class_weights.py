@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from logitkd import strict_yaml
 from logitkd.checks import check_positive, check_range, listed, shown, suggest
 
-__all__ = ["BALANCED", "class_weights", "read_class_weights"]
+__all__ = ["BALANCED", "class_weights", "read_class_weights", "same_weights"]
 
 BALANCED = "balanced"
 _RANGE = (1e-20, 1e20)  # beyond, a sum over a batch overflows float32, or it and the weights are 0
@@ -82,3 +82,16 @@ def class_weights(given: str, counts: Tensor, classes: Sequence[str], noun: str 
     if missing:
         raise ValueError(f"`class_weights`: {given} must give every class a weight, got none for {listed(missing)}.")
     return torch.tensor([weights[name] for name in classes])
+
+
+def same_weights(given: str | None, recorded: Mapping[str, float] | None, classes: Sequence[str]) -> bool:
+    """Whether a setting still means the weights that were recorded, on the same data, which decide what ``balanced`` is.
+
+    Args:
+        given: as in :func:`class_weights`; None for no weights.
+        recorded: weight of each class, in the order of ``classes``; None for none.
+        classes: the name of each class.
+    """
+    if recorded is None or given is None:
+        return recorded is given
+    return given == BALANCED or list(recorded.values()) == class_weights(given, torch.empty(0), classes).tolist()

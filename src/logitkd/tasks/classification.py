@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from logitkd.data import Batch
-from logitkd.data.class_weights import BALANCED, class_weights
+from logitkd.data.class_weights import class_weights, same_weights
 from logitkd.objective import Targets, Term
 from logitkd.reach.signals import Signals, checked_logits
 from logitkd.tasks.answers import ClassAnswers
@@ -81,14 +81,9 @@ class ClassificationTask(Task):
 
     def unchanged(self, recorded: Mapping[str, Any]) -> bool:
         """Whether the files are those of the fingerprint, and the weights of the classes those of their file."""
-        settings, weights = self.settings, recorded.get("class_weights")
         known = self.known_fingerprint()
-        if known is None or known != recorded["fingerprint"] or (weights is None) != (settings.class_weights is None):
-            return False
-        if weights is None or settings.class_weights == BALANCED:  # which the labels decide, so the fingerprint
-            return True
-        now = class_weights(settings.class_weights, torch.empty(0), recorded["classes"])
-        return list(weights.values()) == now.tolist()
+        same = known is not None and known == recorded["fingerprint"]
+        return same and same_weights(self.settings.class_weights, recorded.get("class_weights"), recorded["classes"])
 
     def summary(self) -> str:
         """Say how many examples there are, and of which classes."""

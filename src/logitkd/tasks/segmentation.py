@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from logitkd.data import Batch, Loader
-from logitkd.data.class_weights import BALANCED, class_weights
+from logitkd.data.class_weights import class_weights, same_weights
 from logitkd.data.mask_config import MaskConfig
 from logitkd.data.mask_loader import mask_loader
 from logitkd.data.masks import VOID, MaskData, load_masks, mask_fingerprint
@@ -90,7 +90,7 @@ class SegmentationTask(Task):
 
     def record(self) -> dict[str, Any]:
         """Return the fingerprint of images and masks, the classes and their colours, and how images are shown."""
-        sizes = self.data.eval.sizes.unique(dim=0)
+        size = self.data.eval.size
         weights = {} if self.class_weights is None else dict(zip(self.classes, self.class_weights.tolist(), strict=True))
         return {
             "fingerprint": self.data.fingerprint,
@@ -101,21 +101,16 @@ class SegmentationTask(Task):
             "mean": list(self.data.mean),
             "std": list(self.data.std),
             "input_size": list(self.shape),
-            "size": sizes[0].tolist() if len(sizes) == 1 else None,
+            "size": None if size is None else list(size),
             **({"unlabelled": self.unlabelled} if self.unlabelled else {}),
             **({"class_weights": weights} if weights else {}),
         }
 
     def unchanged(self, recorded: Mapping[str, Any]) -> bool:
         """Whether the files are those of the fingerprint, and the weights of the classes those of their file."""
-        settings, weights = self.settings, recorded.get("class_weights")
-        known = mask_fingerprint(settings.data, settings.labels)
-        if known is None or known != recorded["fingerprint"] or (weights is None) != (settings.class_weights is None):
-            return False
-        if weights is None or settings.class_weights == BALANCED:  # which the masks decide, so the fingerprint
-            return True
-        now = class_weights(settings.class_weights, torch.empty(0), recorded["classes"])
-        return list(weights.values()) == now.tolist()
+        known = mask_fingerprint(self.settings.data, self.settings.labels)
+        same = known is not None and known == recorded["fingerprint"]
+        return same and same_weights(self.settings.class_weights, recorded.get("class_weights"), recorded["classes"])
 
     def assets(self, student: nn.Module) -> dict[str, bytes]:
         """Return the classes' names and colours."""
